@@ -1,0 +1,116 @@
+# make book: install, train, execute the notebooks, build the HTML book.   make test: install, then every check.
+# Other targets: make help. Variables: PYTHON=python3.12, PROFILE=smoke, PIP_ARGS="--extra-index-url ...".
+
+PYTHON ?= python3
+PROFILE ?= small
+PIP_ARGS ?=
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+STAMP := $(VENV)/.installed
+STAGE := tools/stage
+INDEX := _build/html/index.html
+NOTEBOOKS = $(sort $(wildcard book/*.ipynb))
+
+# Where finished runs live: `dipa run` and the notebooks look here first and reuse what they find.
+export DIPA_RUNS ?= $(CURDIR)/runs
+# The kernels of this environment, not those of the user; no banners in stored outputs.
+export JUPYTER_PREFER_ENV_PATH := 1
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+export PYTHONUNBUFFERED := 1
+# Threads: all cores for training and notebooks unless the caller says otherwise. The unit tests fix one thread, because
+# the last digits of a trained result depend on their number.
+TEST_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install book train build test pairs nbval smoke unit lint format runs sync notebooks clean distclean
+# one thing at a time: the stages share the cores and the build folder
+.NOTPARALLEL:
+
+help: ## this list
+	@echo "dipa: make book builds the book, make test runs every check; each installs what it needs into $(VENV)."
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+# --- environment -----------------------------------------------------------------------------------------------------
+
+install: $(STAMP) ## the virtual environment with the pinned packages and dipa itself
+
+$(STAMP): requirements.txt constraints.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) found; install Python 3.10 or newer, or set PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "error: dipa needs Python 3.10 or newer, $(PYTHON) is $$($(PYTHON) -V 2>&1); set PYTHON=..." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "error: $(PYTHON) cannot create virtual environments; install its venv package (Debian: python3-venv)" >&2; exit 1; }
+	@test -x $(BIN)/python || $(STAGE) "create $(VENV) with $$($(PYTHON) -V)" $(PYTHON) -m venv $(VENV)
+	@$(STAGE) "install the packages of requirements.txt (several minutes and GB the first time)" \
+		$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-input $(PIP_ARGS) -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-input $(PIP_ARGS) --no-deps -e .
+	@touch $@
+
+# --- the book --------------------------------------------------------------------------------------------------------
+
+book: train build ## train the example preconditioner, execute the notebooks, build the book, say where it is
+	@echo
+	@echo "The book: $(INDEX)   (open it in a browser: file://$(CURDIR)/$(INDEX))"
+
+train: $(STAMP) ## the run behind the first page: L-DIPA on photographs (a finished run is reused)
+	@$(STAGE) "train: L-DIPA for the single-pixel camera, profile $(PROFILE)" $(BIN)/dipa run idea --profile $(PROFILE)
+
+# From nothing: a warm Sphinx build repeats no warnings of pages it does not read again.
+build: $(STAMP)
+	@rm -rf _build/html _build/.jupyter_cache _build/jupyter_execute _build/.doctrees
+	@$(STAGE) "build the book: execute the notebooks, warnings are errors" \
+		$(BIN)/jupyter-book build . -W -n --keep-going --quiet
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+test: pairs train nbval smoke build unit ## notebook pairs, stored outputs, papermill run, book from nothing, unit tests
+
+pairs: $(STAMP)
+	@$(STAGE) "notebook pairs" $(BIN)/python tools/check_pairs.py
+
+nbval: $(STAMP)
+	@$(STAGE) "stored outputs (nbval)" $(BIN)/python -m pytest --nbval-lax --nbval-current-env \
+		--nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-cell-timeout 900 -o filterwarnings= -p no:cacheprovider -q $(NOTEBOOKS)
+
+# From an empty folder with its own run folder, so that nothing of this checkout is reused.
+smoke: $(STAMP)
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && root="$(CURDIR)" && cd "$$folder" && DIPA_RUNS="$$folder/runs" \
+		"$$root/$(STAGE)" "papermill: the training notebook, smoke profile, in another folder" \
+		$(BIN)/papermill --no-progress-bar "$$root/book/train.ipynb" "$$folder/train.ipynb" -p method l-dipa -p profile smoke
+
+unit: $(STAMP)
+	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "unit tests" $(BIN)/python -m pytest tests -q --durations=5
+
+lint: $(STAMP) ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(STAMP) ## ruff: rewrite
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+# --- maintenance -----------------------------------------------------------------------------------------------------
+
+# The committed runs (book/reproduce.md): every preset once, the two of RESEEDED with three seeds. Finished ones are kept.
+RECORDS := book/results
+RECORDED = $(filter-out idea,$(shell $(BIN)/dipa list | cut -d ' ' -f 1))
+RESEEDED := l-dipa-supervised l-dipa-imitation
+
+runs: $(STAMP) ## record the committed runs that are missing (hours; needs the MNIST files and the papers' denoiser)
+	@for preset in $(RECORDED); do \
+		$(STAGE) "record $$preset" $(BIN)/dipa run $$preset --profile small --out $(RECORDS) || exit 1; done
+	@for preset in $(RESEEDED); do for seed in 1 2; do \
+		$(STAGE) "record $$preset, seed $$seed" $(BIN)/dipa run $$preset --profile small --seed $$seed --out $(RECORDS) || exit 1; done; done
+
+sync: $(STAMP) ## bring each notebook and its .py twin together (the newer one wins)
+	@$(BIN)/jupytext --sync --quiet $(NOTEBOOKS)
+
+notebooks: $(STAMP) ## execute the committed notebooks again, in place
+	@$(BIN)/python tools/refresh_notebooks.py
+
+clean: ## remove the built book and caches
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis *.egg-info build dist
+	find dipa tests tools book -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## clean, and remove the virtual environment
+	rm -rf $(VENV)

@@ -1,0 +1,69 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The denoiser
+#
+# Everything in this book has to run offline, and deepinv's weights are a download. So the package carries a denoiser of its
+# own: deepinv's grey DnCNN architecture (20 layers, 64 features) trained by this project on the BSDS500 training photographs
+# at noise level 2/255 {cite}`zhang2017dncnn,arbelaez2011bsds`. This page sets it beside deepinv's weights, measured in one run.
+
+# %% tags=["hide-input"]
+import json
+from pathlib import Path
+
+from IPython.display import Markdown, display
+
+from dipa import denoisers, experiments, plots
+
+comparison = json.loads(Path("results/denoiser/comparison.json").read_text())
+record = denoisers.training_record()
+
+# %% [markdown]
+# ## As a denoiser, and as a prior
+#
+# Left: denoising the twelve photographs of Set12 at the noise level it was trained for. Right: as the prior of plug-and-play
+# FISTA on the single-pixel camera with MNIST digits, without a preconditioner, at the student's and the teacher's ratio.
+
+# %% tags=["hide-input"]
+_names = list(comparison["results"])
+_columns = list(comparison["results"][_names[0]])
+_rows = [(name, *(f"{comparison['results'][name][column]:.2f}" for column in _columns)) for name in _names]
+_rows.append(("difference", *(f"{comparison['difference'][column]:+.2f}" for column in _columns)))
+display(Markdown(experiments.tables.markdown(("PSNR (dB)", *_columns), _rows)))
+_made = comparison["manifest"]
+display(Markdown(f"{comparison['what']} Commit {(_made['commit'] or '')[:10]}, {_made['threads']} threads, {_made['seconds']:.0f} s."))
+
+# %% [markdown]
+# ## How it was trained
+#
+# The record below is stored in the header of the weight file. `python -m dipa.training.denoiser` repeats it.
+
+# %% tags=["hide-input"]
+_recipe = record["recipe"] | {key: record[key] for key in ("photographs", "threads", "seconds")} | record["versions"]
+display(Markdown(experiments.tables.markdown(("setting", "value"), [(f"`{key}`", str(value)) for key, value in _recipe.items()])))
+plots.denoiser_training(record["training_psnr"])
+plots.plt.show()
+
+# %% tags=["remove-cell", "nbval-check-output"]
+print({name: round(value, 2) for name, value in comparison["difference"].items()})
+print(denoisers.fingerprint(denoisers.load())[:16] == comparison["sha256"]["dncnn-bsds500"][:16])
+
+# %% [markdown]
+# ## Limits
+#
+# - One noise level, grey images, natural photographs. It is a stand-in that works offline; the recorded runs of this book use
+#   the papers' denoiser.
+# - Denoising PSNR says little about use as a prior: a network can be close on Set12 and far on the single-pixel camera.

@@ -1,0 +1,125 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Train one variant
+#
+# This notebook runs one variant and is its report. [papermill](https://papermill.readthedocs.io) runs it in batch:
+#
+# ```bash
+# papermill book/train.ipynb report.ipynb -p method l-dipa -p loss supervised -p profile small -p seed 1
+# ```
+#
+# The method: the preconditioner $P$ of plug-and-play FISTA is trained on
+#
+# $$\lambda_S\|\hat x_s - x\|^2 + \lambda_I\|\hat x_s-\hat x_t\|^2 +
+# \lambda_G\big|1-S_c(P\nabla g_s(\hat x_s),\nabla g_t(\hat x_t))\big|^2 + \lambda_R\,R(P)$$
+#
+# with the gradient flowing through all $K$ iterations {cite}`gualdron2025d2gp,gualdron2026dipa`;
+# [Notation](notation.md) lists the symbols.
+
+# %%
+from IPython.display import Markdown, display
+
+from dipa import experiments, plots
+
+_known = set(globals())
+
+# %% [markdown]
+# ## Parameters
+#
+# papermill's values are injected after the next cell. A misspelt name stops the notebook with the list of valid ones.
+
+# %% tags=["parameters"]
+method = "l-dipa"  # baseline, ridge (closed form) or l-dipa (trained)
+loss = "imitation+gradient"  # for l-dipa: supervised, imitation or imitation+gradient
+regulariser = False  # for l-dipa: add the convergence regulariser R
+profile = "smoke"  # smoke (seconds, offline), small (minutes; MNIST and the papers' denoiser) or paper
+seed = 0  # order of the training images, measurement noise
+settings = ""  # overrides, such as "training.steps=10 solver.momentum=deepinv"
+out = ""  # folder that holds run folders; empty: DIPA_RUNS, else ./runs
+
+# %%
+_parameters = experiments.notebook.parameters(globals(), _known)
+
+# %% [markdown]
+# ## The run
+#
+# Teacher once, then the training steps, then the test images. A finished run is read, an interrupted one continues.
+
+# %% tags=["remove-stderr"]
+run = experiments.notebook.train(**_parameters)
+
+# %% tags=["hide-input"]
+_roles = [(role, f"{run.metrics[role]['psnr']:.2f}", f"{run.metrics[role]['psnr_batch_mse']:.2f}") for role in plots.ROLES]
+display(Markdown(experiments.tables.markdown(("run", "PSNR (dB)", "PSNR of the batch MSE (dB)"), _roles)))
+display(
+    Markdown(
+        f"Preset `{run.config.preset}`, profile `{run.config.profile}`, seed {run.config.seed}: the student gains "
+        f"**{experiments.tables.gain(run):.2f} dB** over the baseline on {run.manifest['counts']['test']} test images, after "
+        f"{run.config.training.steps if run.history else 0} training steps of {run.config.training.batch_size} images "
+        f"({run.manifest['training_seconds']:.0f} s)."
+    )
+)
+
+# %% [markdown]
+# In profile `smoke` these numbers only show that everything runs: the training is far too short to mean more.
+
+# %% tags=["remove-cell", "nbval-check-output"]
+print(run.config.preset, run.config.profile, run.config.seed, run.manifest["counts"])
+print(sorted(path.name for path in run.path.iterdir()))
+print(all(run.metrics[role]["status"] == "completed" for role in plots.ROLES))
+
+# %% [markdown]
+# ## Training
+#
+# Loss and PSNR of each training batch. Batches differ, so the curves are rough.
+
+# %% tags=["hide-input"]
+if run.history:
+    plots.training(run.history)
+    plots.plt.show()
+
+# %% [markdown]
+# ## Test images
+#
+# The first test images: truth, baseline, student, teacher, with the PSNR of each.
+
+# %% tags=["hide-input"]
+plots.gallery(run.examples)
+plots.plt.show()
+
+# %% tags=["hide-input"]
+plots.curves(run.metrics)
+plots.plt.show()
+
+# %% [markdown]
+# ## The preconditioner
+#
+# A corner of the learned $P$ as a matrix on pixels. The unpreconditioned algorithm has the identity here; the low-rank form
+# shows the identity projected on what $H_s$ can see.
+
+# %% tags=["hide-input"]
+if (run.path / "preconditioner.safetensors").is_file():
+    plots.matrix(run.preconditioner().dense().detach().numpy(), "P, upper left corner")
+    plots.plt.show()
+
+# %% [markdown]
+# ## The configuration
+#
+# Everything that decides the numbers above, as stored in the run folder.
+
+# %% tags=["hide-input"]
+display(Markdown(f"```yaml\n# {run.path.name}\n{(run.path / 'config.yaml').read_text()}```"))

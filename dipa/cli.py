@@ -1,0 +1,124 @@
+"""The command line: ``dipa list | show | run | data``. Bad input is one line on stderr and exit status 2."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import yaml
+
+from . import __version__, data, experiments
+from .checks import InputError
+from .experiments import Run
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        self.exit(2, f"error: {message} (see '{self.prog} --help')\n")
+
+
+def _list(options: argparse.Namespace) -> None:
+    rows = [experiments.describe(name) for name in experiments.names()]
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        print(f"{row['name']:<{width}}  {row['about']}")
+
+
+def _show(options: argparse.Namespace) -> None:
+    config = experiments.resolve(options.preset, options.profile, seed=options.seed, overrides=options.set)
+    print(f"# {config.run_name}")
+    print(yaml.safe_dump(asdict(config), sort_keys=False), end="")
+
+
+def _run(options: argparse.Namespace) -> None:
+    config = experiments.resolve(options.preset, options.profile, seed=options.seed, overrides=options.set)
+    finished = experiments.run(config, options.out, progress=not options.quiet)
+    print(summary(finished))
+
+
+def summary(run: Run) -> str:
+    """A finished run in a few lines: PSNR of baseline, student and teacher, the audit, the folder."""
+    lines = [
+        f"{run.config.preset} ({run.config.profile}, seed {run.config.seed}): {run.manifest['counts']['test']} test images"
+    ]
+    for role in ("baseline", "student", "teacher"):
+        numbers = run.metrics[role]
+        residual = numbers["audit"]["residual"]
+        lines.append(f"  {role:<9} {numbers['psnr']:6.2f} dB   residual |Hx-y|/|y| {residual:.4f}   {numbers['status']}")
+    return "\n".join([*lines, f"  {run.manifest['seconds']:.0f} s; folder: {run.path}"])
+
+
+def _data(options: argparse.Namespace) -> None:
+    wanted = data.DATASETS if options.name is None else (options.name,)
+    missing = 0
+    for name in wanted:
+        if name == "mnist" and options.download:
+            for split in data.SPLITS:
+                data.mnist.archive(split, download=True)
+        try:
+            counts = ", ".join(f"{len(data.load(name, split).images)} {split}" for split in data.SPLITS)
+            print(f"{name}: {counts} images at 32 x 32")
+        except InputError as error:
+            missing += 1
+            print(f"{name}: not available ({error})")
+    if missing and options.name is not None:
+        raise InputError(f"data set {options.name!r} is not available")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="dipa", description="Distilled Preconditioned Algorithms: presets, runs and data.")
+    parser.add_argument("--version", action="version", version=f"dipa {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+
+    def add(name: str, action: Callable, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(action=action)
+        return command
+
+    add("list", _list, "list the presets").add_argument("--json", action="store_true", help="one JSON object per preset")
+    for name, action, text in (
+        ("show", _show, "print a preset's resolved configuration"),
+        ("run", _run, "do a run, or resume it"),
+    ):
+        command = add(name, action, text)
+        command.add_argument("preset", help="a name from 'dipa list'")
+        command.add_argument("--profile", default="small", help="smoke, small (default) or paper")
+        command.add_argument("--seed", type=int, default=0, help="seed of image order and noise (default 0)")
+        command.add_argument(
+            "--set", action="append", default=[], metavar="KEY=VALUE", help="override, such as training.steps=10"
+        )
+        if name == "run":
+            command.add_argument("--out", type=Path, help="folder that holds run folders (default: $DIPA_RUNS, else ./runs)")
+            command.add_argument("--quiet", action="store_true", help="no progress bars")
+    command = add("data", _data, "show which data sets are here")
+    command.add_argument("name", nargs="?", help="one data set")
+    command.add_argument("--download", action="store_true", help="fetch MNIST from its public source into the cache")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = _parser().parse_args(argv)
+    try:
+        options.action(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""Images: embedded photographs that work offline, and public datasets by name, checked by checksum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from .. import files
+from ..checks import InputError, require_choice, require_int
+from . import embedded, mnist
+
+DATASETS = ("embedded", "mnist")
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images (N, C, H, W) in [0, 1] with where they come from and their SHA-256."""
+
+    images: torch.Tensor
+    name: str
+    split: str
+    sha256: str
+
+
+def load(name: str, split: str, *, size: int = 32, count: int | None = None, resize: str = "bilinear") -> ImageSet:
+    """The first ``count`` images (all for None) of a split of a data set, ``size`` x ``size``.
+
+    Args:
+        name: ``embedded`` (photographs inside scikit-image, offline) or ``mnist`` (see :mod:`dipa.data.mnist`).
+        split: ``train`` or ``test``; no photograph or digit is in both.
+        size: side in pixels.
+        count: how many; more than there are is refused. Embedded patches are taken evenly over the photographs.
+        resize: how digits get from 28 x 28 to ``size`` (MNIST only).
+    """
+    require_choice("dataset", name, DATASETS)
+    require_choice("split", split, SPLITS)
+    images = embedded.patches(split, size) if name == "embedded" else mnist.digits(split, size, resize)
+    if count is not None:
+        require_int("count", count, 1)
+        if count > len(images):
+            raise InputError(f"count: got {count}; allowed: at most the {len(images)} images of {name} {split} at size {size}")
+        images = images[torch.linspace(0, len(images) - 1, count).long()] if name == "embedded" else images[:count]
+    return ImageSet(images.contiguous(), name, split, files.sha256_tensors({"images": images}))
+
+
+__all__ = ["DATASETS", "SPLITS", "ImageSet", "embedded", "load", "mnist"]

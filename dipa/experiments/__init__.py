@@ -1,0 +1,9 @@
+"""Presets, configurations, runs, their folders and the tables made of them."""
+
+from . import notebook, tables
+from .config import Config
+from .presets import describe, names, profiles, resolve
+from .results import Run, find_runs
+from .run import run, runs_directory
+
+__all__ = ["Config", "Run", "describe", "find_runs", "names", "notebook", "profiles", "resolve", "run", "runs_directory", "tables"]

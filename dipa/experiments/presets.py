@@ -1,0 +1,97 @@
+"""Presets: a table of published cells, resolved with a profile and overrides into a :class:`Config`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..checks import InputError, require_choice
+from .config import Config, build
+
+META = ("about", "paper", "table")
+
+
+@cache
+def _table() -> dict[str, Any]:
+    return yaml.safe_load((Path(__file__).parent / "presets.yaml").read_text(encoding="utf-8"))
+
+
+def names() -> list[str]:
+    """Every preset's name, in the table's order."""
+    return list(_table()["presets"])
+
+
+def profiles() -> list[str]:
+    """Every profile's name."""
+    return list(_table()["profiles"])
+
+
+def describe(name: str) -> dict[str, str]:
+    """What a preset is: name, paper, table, task, method, prior, loss and a sentence."""
+    config, entry = resolve(name, "small"), _entry(name)
+    trained = config.method == "l-dipa"
+    row = {"name": name, "paper": entry["paper"], "table": entry["table"], "task": config.task.kind, "method": config.method}
+    return row | {"prior": "PnP", "loss": " + ".join(config.losses.active()) if trained else "none", "about": entry["about"]}
+
+
+def resolve(name: str, profile: str = "small", *, seed: int = 0, overrides: Iterable[str] | Mapping[str, Any] = ()) -> Config:
+    """The configuration of a preset: defaults < profile < preset < the preset's own profile < overrides.
+
+    ``overrides`` are ``"section.key=value"`` strings (values in YAML) or a mapping of such keys to values.
+    Unknown presets, profiles and keys are refused with the nearest valid names.
+    """
+    entry = _entry(name)
+    require_choice("profile", profile, profiles())
+    own = {key: value for key, value in entry.items() if key not in (*META, "profiles")}
+    merged: dict[str, Any] = {"preset": name, "profile": profile, "seed": seed}
+    for layer in (_table()["profiles"][profile], own, entry.get("profiles", {}).get(profile, {}), _nested(overrides)):
+        merged = _merge(merged, layer)
+    return build(Config, merged)
+
+
+def _entry(name: str) -> dict[str, Any]:
+    require_choice("preset", name, names())
+    return _table()["presets"][name]
+
+
+def _merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in layer.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _nested(overrides: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
+    pairs = overrides.items() if isinstance(overrides, Mapping) else [_parse(text) for text in overrides]
+    nested: dict[str, Any] = {}
+    for dotted, value in pairs:
+        layer: Any = value
+        for key in reversed(dotted.split(".")):
+            layer = {key: layer}
+        nested = _merge(nested, layer)
+    return nested
+
+
+def _parse(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise InputError(f"--set: got {text!r}; allowed: section.key=value, such as training.steps=10")
+    try:
+        parsed = yaml.safe_load(value)
+        return key, float(value) if isinstance(parsed, str) and _is_number(value) else parsed
+    except yaml.YAMLError as error:
+        raise InputError(f"--set: got {text!r}; allowed: a value YAML can read") from error
+
+
+def _is_number(text: str) -> bool:
+    """YAML 1.1 reads ``1e-3`` as text; people write numbers so."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,87 @@
+"""Files that are whole or absent: atomic writes, safe reads, hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from .checks import InputError, require_file
+
+
+def write_atomic(path: str | Path, write: Callable[[Path], None]) -> Path:
+    """Let ``write`` fill a temporary sibling, flush it to disk, then rename it to ``path``.
+
+    A crash, a full disk or a kill leaves the old file (or none), never half of the new one.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        write(partial)
+        with open(partial, "rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write ``text`` as UTF-8, atomically."""
+    return write_atomic(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: str | Path, value: Any) -> Path:
+    """Write ``value`` as indented JSON (NaN and infinity refused), atomically."""
+    return write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_tensors(path: str | Path, tensors: dict[str, torch.Tensor], record: dict[str, Any]) -> Path:
+    """Write tensors as safetensors with a JSON ``record`` in the header, atomically. No pickle."""
+    whole = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    metadata = {"record": json.dumps(record, sort_keys=True)}
+    return write_atomic(path, lambda partial: save_file(whole, partial, metadata=metadata))
+
+
+def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read what :func:`write_tensors` wrote; a missing, truncated or foreign file is refused by name."""
+    require_file("file", Path(path), "check the path")
+    try:
+        with safe_open(path, framework="pt") as handle:
+            metadata = handle.metadata() or {}
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+        return tensors, json.loads(metadata["record"])
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: not a file written by dipa, or damaged ({type(error).__name__}); write it again") from error
+
+
+def sha256_file(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, as hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        while chunk := handle.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def sha256_tensors(tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 of named tensors: names, dtypes, shapes and bytes, in name order."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """SHA-256 of the canonical JSON of ``value``."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()

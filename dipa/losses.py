@@ -1,0 +1,84 @@
+r"""The losses of the two papers and the row-space penalty: pure functions, one number per image (B,).
+
+Norms are sums over pixels, as the papers print them; the training loop averages over the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+
+from .checks import require, require_number
+
+
+def _squared(images: torch.Tensor) -> torch.Tensor:
+    return images.flatten(1).square().sum(dim=1)
+
+
+def gradient_cosine(direction: torch.Tensor, teacher_gradient: torch.Tensor, *, eps: float = 1e-8) -> torch.Tensor:
+    r"""Gradient loss :math:`L_G=|1-S_c(P\nabla g_s(\hat x_s),\nabla g_t(\hat x_t))|^2`, in [0, 4].
+
+    :math:`S_c(a,b)=a^\top b/(\|a\|\|b\|)`, the denominator kept above ``eps``. Source: D2GP Eq. (4) (its Algorithm 2
+    omits the square); DIPA Eq. (8).
+    """
+    a, b = direction.flatten(1), teacher_gradient.flatten(1)
+    cosine = (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp_min(eps)
+    return (1 - cosine).square()
+
+
+def imitation(x_student: torch.Tensor, x_teacher: torch.Tensor) -> torch.Tensor:
+    r"""Imitation loss :math:`L_I=\|\hat x_s-\hat x_t\|_2^2`. Source: D2GP Eq. (5); DIPA Eq. (9)."""
+    return _squared(x_student - x_teacher)
+
+
+def supervised(x_student: torch.Tensor, x_true: torch.Tensor) -> torch.Tensor:
+    r"""Supervised loss :math:`L_S=\|\hat x_s-x\|_2^2`. Source: D2GP Eq. (6); DIPA Eq. (10)."""
+    return _squared(x_student - x_true)
+
+
+def convergence(student_update: torch.Tensor, teacher_update: torch.Tensor) -> torch.Tensor:
+    r"""Convergence regulariser :math:`R=\|(P H_s^\top H_s-H_t^\top H_t)x\|_2^2` on the true image x.
+
+    Takes the two updates :math:`P H_s^\top H_s x` and :math:`H_t^\top H_t x`. Source: DIPA Eq. (12)-(13); the symbols
+    are lost in the available text, and stepsizes are read as not part of R.
+    """
+    return _squared(student_update - teacher_update)
+
+
+def row_space(direction: torch.Tensor, project: Callable[[torch.Tensor], torch.Tensor], *, eps: float = 1e-12) -> torch.Tensor:
+    r"""Row-space penalty: the share of the direction's energy outside :math:`\mathrm{range}(H^\top)`, in [0, 1].
+
+    :math:`\|(I-\Pi)P\nabla g\|^2/\|P\nabla g\|^2`, :math:`\Pi` = ``project`` the orthogonal projector on
+    :math:`\mathrm{range}(H_s^\top)`. In neither paper: the safeguard a public review of D2GP asked for.
+    """
+    return _squared(direction - project(direction)) / _squared(direction).clamp_min(eps)
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    r"""Weights :math:`\lambda_S,\lambda_I,\lambda_G` of D2GP Eq. (3), that of R (DIPA Eq. 13) and of the penalty.
+
+    A zero weight leaves its term out (it is then not computed). At least one of the first three must be positive.
+    """
+
+    supervised: float = 0.0
+    imitation: float = 0.0
+    gradient: float = 0.0
+    convergence: float = 0.0
+    row_space: float = 0.0
+
+    def __post_init__(self):
+        for field in fields(self):
+            require_number(f"losses.{field.name}", getattr(self, field.name), 0)
+        require(self.supervised + self.imitation + self.gradient > 0, "losses", self, "supervised, imitation or gradient above 0")
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the teacher's reconstructions or gradients enter."""
+        return self.imitation > 0 or self.gradient > 0
+
+    def active(self) -> dict[str, float]:
+        """The terms with a positive weight."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if getattr(self, field.name) > 0}

@@ -1,0 +1,51 @@
+r"""Which Hadamard rows a single-pixel camera measures first: pure functions (shape, m) -> mask of m ones.
+
+Four orderings are deepinv's own (0.5.0). Two more are what the word "sequency" meant in earlier releases, kept
+because published single-pixel results depend on it:
+
+``sequency``
+    today's deepinv: one-dimensional Walsh order of the column-major flattened image.
+``sequency_permutation``
+    deepinv 0.3.1 to 0.4.0 (``ordering="old_sequency"``): a one-dimensional bit-reversed Gray-code permutation.
+``sequency_rows``
+    deepinv between releases 0.3.0 and 0.3.1, as vendored by the papers' group (juliogr7/DistillPool): the first m
+    entries, row by row, of the grid whose rows and columns follow that same permutation. (Releases up to 0.3.0 kept
+    a block of more than m coefficients, 448 for m = 205 at 32 x 32; it is no ordering and is not offered.)
+"""
+
+from __future__ import annotations
+
+import torch
+from deepinv.physics import SinglePixelCamera
+from deepinv.physics.singlepixel import get_permutation_list
+
+DEEPINV_ORDERINGS = ("cake_cutting", "zig_zag", "xy", "sequency")
+ORDERINGS = (*DEEPINV_ORDERINGS, "sequency_permutation", "sequency_rows")
+
+
+def _deepinv(ordering: str):
+    def mask(height: int, width: int, m: int) -> torch.Tensor:
+        return SinglePixelCamera(m, (1, height, width), ordering=ordering).mask[0, 0]
+
+    return mask
+
+
+def _sequency_permutation(height: int, width: int, m: int) -> torch.Tensor:
+    mask = torch.zeros(width * height)
+    mask[get_permutation_list(height * width)[:m]] = 1
+    return mask.reshape(width, height).T
+
+
+def _sequency_rows(height: int, width: int, m: int) -> torch.Tensor:
+    mask, entry = torch.zeros(height, width), torch.arange(m)
+    mask[get_permutation_list(height)[entry // width], get_permutation_list(width)[entry % width]] = 1
+    return mask
+
+
+_MASKS = {name: _deepinv(name) for name in DEEPINV_ORDERINGS}
+_MASKS |= {"sequency_permutation": _sequency_permutation, "sequency_rows": _sequency_rows}
+
+
+def hadamard_mask(height: int, width: int, m: int, ordering: str) -> torch.Tensor:
+    """Mask (height, width) with ``m`` ones on the 2-D Hadamard coefficients that come first in ``ordering``."""
+    return _MASKS[ordering](height, width, m).contiguous()

@@ -1,0 +1,146 @@
+"""Preconditioned proximal gradient with momentum: the solver teacher and student share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from deepinv.physics import LinearPhysics
+
+from .. import linalg, metrics
+from ..checks import InputError, require, require_choice, require_images, require_int, require_number
+from ..priors import PnP
+from . import loop
+from .momentum import MOMENTA
+from .starts import STARTS
+
+Preconditioner = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+
+
+def data_gradient(physics: LinearPhysics, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    r""":math:`\nabla g(z)=H^\top(Hz-y)` of :math:`g(z)=\frac12\|Hz-y\|_2^2`. D2GP Eq. (1)."""
+    return physics.A_adjoint(physics.A(z) - y)
+
+
+def lipschitz(physics: LinearPhysics, img_size: tuple[int, ...]) -> float:
+    r""":math:`L=\|H\|_2^2`: the operator's own ``norm_sq`` where it declares one, else a power method."""
+    if hasattr(physics, "norm_sq"):
+        return float(physics.norm_sq)
+    return linalg.squared_norm(physics.A_adjoint_A, img_size)
+
+
+@dataclass(frozen=True)
+class FISTA:
+    r"""Preconditioned plug-and-play FISTA.
+
+    .. math::
+        d^k = P(\nabla g(z^k), z^k, k), \qquad x^k = \mathrm{prior}(z^k-\alpha d^k), \qquad
+        z^{k+1} = x^k+\beta_k(x^k-x^{k-1})
+
+    Without a preconditioner, d is the gradient itself; with ``momentum="none"`` this is ISTA.
+
+    Args:
+        prior: the step after the gradient, :class:`~dipa.priors.PnP`.
+        iterations: K >= 1.
+        momentum: ``none``, ``nesterov`` (the printed algorithm), ``chambolle_dossal``, ``deepinv`` (what the authors'
+            code ran); see :mod:`dipa.solvers.momentum`.
+        start: ``zero``, ``adjoint``, ``pseudo_inverse`` or ``interpolated``; see :mod:`dipa.solvers.starts`.
+
+    Source: D2GP Algorithm 1; DIPA Eq. (4).
+    """
+
+    prior: PnP
+    iterations: int = 20
+    momentum: str = "nesterov"
+    start: str = "adjoint"
+
+    def __post_init__(self):
+        require(callable(getattr(self.prior, "step", None)), "prior", type(self.prior).__name__, "a prior such as dipa.PnP")
+        require_int("iterations", self.iterations, 1)
+        require_choice("momentum", self.momentum, MOMENTA)
+        require_choice("start", self.start, STARTS)
+
+    def __call__(
+        self,
+        y: torch.Tensor,
+        physics: LinearPhysics,
+        *,
+        preconditioner: Preconditioner | None = None,
+        stepsize: float | str = "1/L",
+        x_true: torch.Tensor | None = None,
+        history: bool = False,
+        iterates: bool = False,
+    ) -> loop.Result:
+        r"""Reconstruct images from measurements ``y``.
+
+        Args:
+            y: measurements as ``physics`` makes them.
+            physics: a deepinv linear operator H.
+            preconditioner: ``P(gradient, iterate, k) -> direction`` with k from 1 to K; None is the identity.
+            stepsize: :math:`\alpha>0`, or ``"1/L"`` for :math:`1/\|H\|^2`.
+            x_true: ground truth (B, C, H, W), adds ``psnr`` to the history.
+            history: record residual, gradient norm, change and seconds of every iteration.
+            iterates: keep every iterate.
+
+        Returns:
+            :class:`~dipa.solvers.loop.Result`; a divergence is its ``status``.
+
+        Raises:
+            InputError: a stepsize that is neither positive nor ``"1/L"``, or measurements ``physics`` cannot use.
+        """
+        start = self._start(y, physics)
+        alpha = self.stepsize(stepsize, physics, tuple(start.shape[1:]))
+        if x_true is not None:
+            require_images("x_true", x_true, tuple(start.shape[1:]))
+
+        def step(z: torch.Tensor, k: int) -> torch.Tensor:
+            gradient = data_gradient(physics, y, z)
+            direction = gradient if preconditioner is None else preconditioner(gradient, z, k)
+            return self.prior.step(z, direction, alpha)
+
+        observe = _observer(y, physics, x_true) if history else None
+        return loop.run(step, start, MOMENTA[self.momentum](), self.iterations, observe=observe, keep_iterates=iterates)
+
+    def stepsize(self, stepsize: float | str, physics: LinearPhysics, img_size: tuple[int, ...]) -> float:
+        """The number behind a stepsize rule: a positive float is itself, ``"1/L"`` is one over the squared norm."""
+        if stepsize == "1/L":
+            return 1.0 / lipschitz(physics, img_size)
+        require(not isinstance(stepsize, str), "stepsize", stepsize, "a positive number or '1/L'")
+        require_number("stepsize", stepsize, 0, open_low=True)
+        return float(stepsize)
+
+    def describe(self) -> dict:
+        """The solver as plain values (for cache keys and run folders); the denoiser is described by its owner."""
+        prior = {"kind": type(self.prior).__name__, "sigma": self.prior.sigma, "precision": self.prior.precision}
+        return {"prior": prior, "iterations": self.iterations, "momentum": self.momentum, "start": self.start}
+
+    def _start(self, y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
+        require(isinstance(y, torch.Tensor), "y", type(y).__name__, "a tensor of measurements")
+        require(bool(torch.isfinite(y).all()), "y", "NaN or infinite values", "finite values")
+        try:
+            return STARTS[self.start](y, physics)
+        except (RuntimeError, ValueError) as error:
+            raise InputError(
+                f"y: got shape {tuple(y.shape)}; allowed: measurements of this {type(physics).__name__} ({error})"
+            ) from error
+
+
+def _observer(y: torch.Tensor, physics: LinearPhysics, x_true: torch.Tensor | None) -> loop.Observer:
+    """History records: norms are means over the batch, residual and change relative, seconds since the start."""
+    began, scale = time.perf_counter(), y.flatten(1).norm(dim=1).clamp_min(1e-12)
+
+    @torch.no_grad()
+    def observe(k: int, x: torch.Tensor, previous: torch.Tensor) -> dict:
+        residual = physics.A(x) - y
+        record = {
+            "k": k,
+            "residual": (residual.flatten(1).norm(dim=1) / scale).mean().item(),
+            "gradient_norm": physics.A_adjoint(residual).flatten(1).norm(dim=1).mean().item(),
+            "change": ((x - previous).norm() / x.norm().clamp_min(1e-12)).item(),
+            "seconds": time.perf_counter() - began,
+        }
+        return record if x_true is None else record | {"psnr": metrics.psnr(x, x_true).mean().item()}
+
+    return observe

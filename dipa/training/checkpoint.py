@@ -1,0 +1,34 @@
+"""Training checkpoints: written atomically, tied to the run that wrote them, loaded without pickle."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import files
+from ..checks import InputError
+
+
+def save_checkpoint(path: Path, key: str, state: dict[str, Any]) -> None:
+    """Replace the checkpoint at ``path`` with ``state``, whole or not at all; ``key`` names the run it belongs to."""
+    files.write_atomic(path, lambda partial: torch.save({"key": key, **state}, partial))
+
+
+def load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
+    """The state saved at ``path``, or None where there is none.
+
+    Raises :class:`InputError` naming the file when it is damaged, holds code, or belongs to another run.
+    """
+    if not path.is_file():
+        return None
+    try:
+        state = torch.load(path, weights_only=True)
+        owner = state["key"]
+    except (RuntimeError, EOFError, KeyError, TypeError, ValueError, OSError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path}: damaged or foreign checkpoint ({type(error).__name__}); remove it to start again") from error
+    if owner != key:
+        raise InputError(f"{path}: checkpoint of another configuration or data set; remove it to start again")
+    return state

@@ -1,0 +1,186 @@
+"""Train the packaged denoiser: deepinv's grey DnCNN (20 layers, 64 features) at sigma = 2/255 on BSDS500 *train*.
+
+One command makes ``dipa/weights/dncnn_bsds500_sigma2.safetensors`` with its training record in the header::
+
+    python -m dipa.training.denoiser --bsds PATH_TO_BSDS500_TRAIN --out dipa/weights/dncnn_bsds500_sigma2.safetensors
+
+Recipe: residual mean squared error in units of the noise, Adam with a one-cycle rate, multi-scale patches with
+flips, transposition and intensity inversion (Zhang et al., "Beyond a Gaussian denoiser", IEEE TIP 26(7), 2017, and
+the multi-scale patches of its public code). The last layer starts at zero, so training starts at the identity.
+A killed run continues from its checkpoint and ends in the same tensors as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import platform
+import sys
+import tarfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import deepinv
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from .. import files, seeding
+from ..checks import InputError, require
+
+
+@dataclass(frozen=True)
+class DenoiserRecipe:
+    """All that shapes the weights. ``sigma`` is in [0, 1] intensity units, ``patch`` in pixels."""
+
+    sigma: float = 2 / 255
+    depth: int = 20
+    features: int = 64
+    steps: int = 16_000
+    batch_size: int = 16
+    patch: int = 40
+    scales: tuple[float, ...] = (1.0, 0.9, 0.8, 0.7, 0.5)
+    learning_rate: float = 8e-4
+    warmup: float = 0.05
+    clip: float = 1.0
+    precision: str = "bf16"
+    seed: int = 0
+
+
+def read_photographs(source: str | Path) -> dict[str, Image.Image]:
+    """The grey (ITU-R 601) photographs of a folder or ``.tar`` of JPEG files, by name."""
+    source = Path(source)
+    require(source.exists(), "--bsds", str(source), "the BSDS500 train folder or tar file")
+    if source.is_dir():
+        blobs = {p.name: p.read_bytes() for p in sorted(source.rglob("*.jpg"))}
+    else:
+        with tarfile.open(source) as tar:
+            members = sorted((m for m in tar if m.name.endswith(".jpg")), key=lambda m: m.name)
+            blobs = {Path(m.name).name: tar.extractfile(m).read() for m in members}
+    require(len(blobs) > 0, "--bsds", str(source), "a folder or tar file that holds .jpg photographs")
+    return {name: Image.open(io.BytesIO(blob)).convert("L") for name, blob in blobs.items()}
+
+
+def pyramid(photographs: dict[str, Image.Image], scales: tuple[float, ...]) -> list[torch.Tensor]:
+    """Every photograph at every scale (bicubic), as uint8 tensors (H, W)."""
+    levels = []
+    for photo in photographs.values():
+        for scale in scales:
+            size = (round(photo.width * scale), round(photo.height * scale))
+            levels.append(torch.from_numpy(np.array(photo.resize(size, Image.Resampling.BICUBIC))))
+    return levels
+
+
+def draw_patches(levels: list[torch.Tensor], recipe: DenoiserRecipe, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clean and noisy patches (B, 1, patch, patch) in [0, 1] of training step ``step``, from its own generator."""
+    rng = seeding.generator(recipe.seed, "patches", step)
+
+    def draw(high: int) -> int:
+        return int(torch.randint(high, (), generator=rng))
+
+    patches = []
+    for _ in range(recipe.batch_size):
+        level = levels[draw(len(levels))]
+        top, left = draw(level.shape[0] - recipe.patch + 1), draw(level.shape[1] - recipe.patch + 1)
+        patch = level[top : top + recipe.patch, left : left + recipe.patch].float() / 255
+        patch = torch.rot90(patch, draw(4))
+        patch = patch.T if draw(2) else patch
+        patches.append(1 - patch if draw(2) else patch)
+    clean = torch.stack(patches)[:, None]
+    return clean, clean + recipe.sigma * torch.randn(clean.shape, generator=rng)
+
+
+def learning_rate(recipe: DenoiserRecipe, step: int) -> float:
+    """Linear warm-up, then a half cosine down to 1 % of the peak."""
+    progress = step / recipe.steps
+    if progress < recipe.warmup:
+        return recipe.learning_rate * progress / recipe.warmup
+    phase = (progress - recipe.warmup) / (1 - recipe.warmup)
+    return recipe.learning_rate * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * phase))))
+
+
+def build(recipe: DenoiserRecipe) -> deepinv.models.DnCNN:
+    """The untrained network: Kaiming start from the seed, last layer zero (the identity map)."""
+    net = deepinv.models.DnCNN(1, 1, depth=recipe.depth, nf=recipe.features, pretrained=None)
+    rng = seeding.generator(recipe.seed, "weights")
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=rng)
+            torch.nn.init.zeros_(module.bias)
+    torch.nn.init.zeros_(net.out_conv.weight)
+    return net.to(memory_format=torch.channels_last)
+
+
+def train(
+    photographs: dict[str, Image.Image], recipe: DenoiserRecipe, checkpoint: Path, every: int = 500
+) -> tuple[torch.nn.Module, dict]:
+    """Run the recipe to its end, from ``checkpoint`` where there is one; returns the network and its record."""
+    net, levels = build(recipe), pyramid(photographs, recipe.scales)
+    optimizer = torch.optim.Adam(net.parameters(), lr=recipe.learning_rate)
+    start, seconds, losses = 0, 0.0, []
+    if checkpoint.is_file():
+        state = torch.load(checkpoint, weights_only=True)
+        require(
+            state["recipe"] == repr(recipe), "checkpoint", str(checkpoint), "one of the same recipe; remove it to start again"
+        )
+        net.load_state_dict(state["net"])
+        optimizer.load_state_dict(state["optimizer"])
+        start, seconds, losses = state["step"], state["seconds"], state["losses"]
+    began, running = time.monotonic() - seconds, None
+    bar = tqdm(range(start, recipe.steps), initial=start, total=recipe.steps, desc="training the denoiser", unit="step")
+    for step in bar:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, step)
+        clean, noisy = draw_patches(levels, recipe, step)
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
+            residual = net(noisy.to(memory_format=torch.channels_last)) - clean
+        loss = (residual / recipe.sigma).square().mean()
+        require(bool(torch.isfinite(loss)), "loss", loss.item(), f"a finite value (step {step}); lower --learning-rate")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), recipe.clip)
+        optimizer.step()
+        running = loss.item() if running is None else 0.99 * running + 0.01 * loss.item()
+        if (step + 1) % every == 0 or step + 1 == recipe.steps:
+            psnr = -10 * np.log10(running * recipe.sigma**2)
+            bar.set_postfix(PSNR=f"{psnr:.2f} dB")
+            losses.append([step + 1, round(float(psnr), 3)])
+            state = {"recipe": repr(recipe), "net": net.state_dict(), "optimizer": optimizer.state_dict()}
+            state |= {"step": step + 1, "seconds": time.monotonic() - began, "losses": losses}
+            files.write_atomic(checkpoint, lambda partial, state=state: torch.save(state, partial))
+    record = {"training_psnr": losses, "seconds": round(time.monotonic() - began, 1)}
+    return net.to(memory_format=torch.contiguous_format), record
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; bad input is one line and exit status 2."""
+    parser = argparse.ArgumentParser(prog="python -m dipa.training.denoiser", description=__doc__.splitlines()[0])
+    parser.add_argument("--bsds", required=True, help="BSDS500 train photographs: a folder or a tar file")
+    parser.add_argument("--out", required=True, type=Path, help="the .safetensors file to write")
+    parser.add_argument("--steps", type=int, default=DenoiserRecipe.steps, help="training steps")
+    parser.add_argument("--seed", type=int, default=DenoiserRecipe.seed)
+    options = parser.parse_args(argv)
+    recipe = DenoiserRecipe(steps=options.steps, seed=options.seed)
+    try:
+        photographs = read_photographs(options.bsds)
+        net, record = train(photographs, recipe, options.out.with_suffix(".checkpoint"))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "deepinv": deepinv.__version__}
+    record |= {
+        "recipe": asdict(recipe),
+        "photographs": len(photographs),
+        "threads": torch.get_num_threads(),
+        "versions": versions,
+    }
+    files.write_tensors(options.out, net.state_dict(), record)
+    options.out.with_suffix(".checkpoint").unlink(missing_ok=True)
+    print(f"wrote {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""The teacher runs once: its reconstructions and gradients are computed, cached by a hash of all that shapes them, reused."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from deepinv.physics import LinearPhysics
+from tqdm import tqdm
+
+from .. import files, seeding
+from ..checks import InputError
+from ..operators.measure import measure
+from ..solvers import FISTA, data_gradient
+
+
+@dataclass(frozen=True)
+class TeacherTargets:
+    r"""For each image: the teacher's output :math:`\hat x_t` and its data gradient :math:`\nabla g_t(\hat x_t)`, (N, C, H, W)."""
+
+    x: torch.Tensor
+    gradient: torch.Tensor
+
+
+def cache_directory() -> Path:
+    """Where teacher targets are kept: ``DIPA_CACHE``, else ``~/.cache/dipa``."""
+    return Path(os.environ.get("DIPA_CACHE") or Path.home() / ".cache" / "dipa")
+
+
+def teacher_key(solver: FISTA, physics: LinearPhysics, images: torch.Tensor, stepsize: float, seed: int) -> str:
+    """Hash of what shapes the targets: images, operator, denoiser weights, solver, stepsize, noise seed."""
+    parts: dict[str, Any] = {"solver": solver.describe(), "stepsize": stepsize, "seed": seed, "torch": torch.__version__}
+    parts["images"] = files.sha256_tensors({"images": images})
+    probe = torch.randn((1, *images.shape[1:]), generator=seeding.generator(0, "probe")).to(images)
+    parts["physics"] = files.sha256_tensors({"A": physics.A(probe), "A_adjoint": physics.A_adjoint(physics.A(probe))})
+    noise = getattr(physics, "noise_model", None)
+    levels = {name: value for name, value in noise.state_dict().items() if "random_state" not in name} if noise is not None else {}
+    parts["noise"] = [type(noise).__qualname__, files.sha256_tensors(levels)]
+    denoiser = solver.prior.denoiser
+    weights = denoiser.state_dict() if isinstance(denoiser, torch.nn.Module) else {}
+    parts["denoiser"] = [type(denoiser).__qualname__, files.sha256_tensors(weights)]
+    return files.sha256_json(parts)
+
+
+@torch.no_grad()
+def teacher_targets(
+    solver: FISTA,
+    physics: LinearPhysics,
+    images: torch.Tensor,
+    *,
+    stepsize: float,
+    seed: int = 0,
+    batch_size: int = 64,
+    cache: Path | None = None,
+    progress: bool = True,
+) -> TeacherTargets:
+    """Run the teacher on every image, or read what an earlier run with the same key left in ``cache`` (None: no cache)."""
+    path = cache and cache / f"teacher-{teacher_key(solver, physics, images, stepsize, seed)[:32]}.safetensors"
+    if path and path.is_file():
+        tensors, _ = files.read_tensors(path)
+        return TeacherTargets(tensors["x"], tensors["gradient"])
+    outputs, gradients = [], []
+    starts = range(0, len(images), batch_size)
+    for first in tqdm(starts, desc="running the teacher", unit="batch", disable=not progress):
+        index = torch.arange(first, min(first + batch_size, len(images)))
+        y = measure(physics, images[index], seed=seed, indices=index, stream="teacher noise")
+        result = solver(y, physics, stepsize=stepsize)
+        if result.status != "completed":
+            raise InputError(f"teacher_stepsize: got {stepsize!r}; the teacher {result.message}")
+        outputs.append(result.x)
+        gradients.append(data_gradient(physics, y, result.x))
+    targets = TeacherTargets(torch.cat(outputs), torch.cat(gradients))
+    if path:
+        files.write_tensors(path, {"x": targets.x, "gradient": targets.gradient}, {"images": len(images)})
+    return targets

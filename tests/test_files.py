@@ -1,0 +1,117 @@
+import json
+import os
+
+import pytest
+import torch
+from batteries import refuses
+from safetensors.torch import save_file
+
+from dipa import files
+
+
+def test_write_atomic_replaces(tmp_path):
+    path = tmp_path / "new" / "folder" / "a.txt"
+    for text in ("one", "two: é"):
+        assert files.write_text(path, text) == path
+        assert path.read_text(encoding="utf-8") == text
+    assert os.listdir(path.parent) == ["a.txt"]
+
+
+def test_write_atomic_keeps_the_old_file_on_failure(tmp_path):
+    path = files.write_text(tmp_path / "a.txt", "old")
+
+    def broken(partial):
+        partial.write_text("half of the n")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        files.write_atomic(path, broken)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_write_atomic_leaves_nothing_where_nothing_was(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        files.write_atomic(tmp_path / "a.txt", lambda partial: 1 / 0)
+    assert os.listdir(tmp_path) == []
+
+
+def test_write_atomic_never_shows_half_a_file(tmp_path):
+    path = files.write_text(tmp_path / "a.txt", "old")
+
+    def slow(partial):
+        partial.write_text("new")
+        assert path.read_text() == "old" and partial.parent == path.parent
+
+    files.write_atomic(path, slow)
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_json_refuses_what_is_not_json(tmp_path, bad):
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(tmp_path / "a.json", {"loss": bad})
+    assert os.listdir(tmp_path) == []
+    assert json.loads(files.write_json(tmp_path / "a.json", {"loss": 0.1}).read_text()) == {"loss": 0.1}
+
+
+TENSORS = {
+    "transposed": torch.arange(6.0).reshape(2, 3).T,
+    "double": torch.rand(3, dtype=torch.float64),
+    "index": torch.tensor([3, 1]),
+    "bf16": torch.rand(2, 2).bfloat16(),
+    "scalar": torch.tensor(1.5),
+}
+
+
+def test_tensors_round_trip_bitwise(tmp_path):
+    record = {"steps": 3, "nested": {"a": [1, 2.5, None, "é"]}}
+    tensors, back = files.read_tensors(files.write_tensors(tmp_path / "a.safetensors", TENSORS, record))
+    assert back == record
+    assert tensors.keys() == TENSORS.keys()
+    for name, tensor in TENSORS.items():
+        assert tensors[name].dtype == tensor.dtype and torch.equal(tensors[name], tensor)
+
+
+def test_missing_truncated_foreign_and_empty_files_are_refused_by_name(tmp_path):
+    whole = files.write_tensors(tmp_path / "whole.safetensors", {"a": torch.rand(100)}, {}).read_bytes()
+    refuses(lambda: files.read_tensors(tmp_path / "missing.safetensors"), "missing.safetensors")
+    for length in (0, 5, 40, len(whole) - 1):
+        (tmp_path / "cut.safetensors").write_bytes(whole[:length])
+        refuses(lambda: files.read_tensors(tmp_path / "cut.safetensors"), "cut.safetensors")
+    (tmp_path / "text.safetensors").write_text("these are not tensors, whatever the name says")
+    refuses(lambda: files.read_tensors(tmp_path / "text.safetensors"), "text.safetensors")
+    save_file({"a": torch.rand(2)}, tmp_path / "foreign.safetensors")
+    refuses(lambda: files.read_tensors(tmp_path / "foreign.safetensors"), "foreign.safetensors")
+    save_file({"a": torch.rand(2)}, tmp_path / "record.safetensors", metadata={"record": "{not json"})
+    refuses(lambda: files.read_tensors(tmp_path / "record.safetensors"), "record.safetensors")
+    torch.save({"a": torch.rand(2)}, tmp_path / "pickle.safetensors")
+    refuses(lambda: files.read_tensors(tmp_path / "pickle.safetensors"), "pickle.safetensors")
+
+
+def test_hash_of_a_file_is_sha256(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert files.sha256_file(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_hash_of_tensors_sees_names_types_shapes_and_values():
+    base = torch.arange(6.0).reshape(2, 3)
+    same = files.sha256_tensors({"a": base, "b": base})
+    assert files.sha256_tensors({"b": base.clone(), "a": base.T.contiguous().T}) == same
+    changed = base.clone()
+    changed[0, 0] = 1e-20
+    others = [
+        {"a": base, "c": base},
+        {"a": base, "b": base.double()},
+        {"a": base, "b": base.reshape(3, 2)},
+        {"a": base, "b": changed},
+        {"a": base},
+    ]
+    hashes = {files.sha256_tensors(other) for other in others}
+    assert len(hashes) == len(others) and same not in hashes
+
+
+def test_hash_of_json_ignores_key_order_only():
+    assert files.sha256_json({"a": 1, "b": 2}) == files.sha256_json({"b": 2, "a": 1})
+    assert files.sha256_json({"a": 1}) != files.sha256_json({"a": 1.5})
+    assert files.sha256_json([1, 2]) != files.sha256_json([2, 1])

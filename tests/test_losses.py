@@ -1,0 +1,99 @@
+import dataclasses
+
+import pytest
+import torch
+from batteries import refuses, rng
+
+from dipa import LossWeights, losses
+
+PAIR = [losses.gradient_cosine, losses.imitation, losses.supervised, losses.convergence]
+SQUARED = PAIR[1:]
+
+
+def pair(seed: int, dtype=torch.float64):
+    return torch.randn((2, 5, 2, 4, 4), generator=rng(seed), dtype=dtype)
+
+
+def project_half(x: torch.Tensor) -> torch.Tensor:
+    """Keep the first channel: an orthogonal projector."""
+    return x * torch.tensor([1.0, 0.0], dtype=x.dtype).reshape(1, 2, 1, 1)
+
+
+@pytest.mark.parametrize("loss", SQUARED)
+def test_squared_losses_are_sums_over_pixels(loss):
+    a = torch.tensor([1.0, 2.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.0]).reshape(2, 1, 2, 2)
+    b = torch.tensor([0.0, 2.0, 1.0, 4.0, 0.0, -3.0, 0.0, 0.5]).reshape(2, 1, 2, 2)
+    assert loss(a, b).tolist() == [5.0, 9.25]
+
+
+def test_gradient_cosine_by_hand():
+    """Cosines 1, 0, -1, 0.6 give 0, 1, 4, 0.16."""
+    direction = torch.tensor([[2.0, 0.0], [0.0, 1.0], [-3.0, 0.0], [3.0, 4.0]]).reshape(4, 1, 1, 2)
+    target = torch.tensor([[7.0, 0.0]] * 4).reshape(4, 1, 1, 2)
+    assert losses.gradient_cosine(direction, target).tolist() == pytest.approx([0.0, 1.0, 4.0, 0.16], abs=1e-6)
+
+
+def test_gradient_cosine_range_and_scale():
+    a, b = pair(0)
+    value = losses.gradient_cosine(a, b)
+    assert ((0 <= value) & (value <= 4)).all()
+    assert torch.allclose(losses.gradient_cosine(3e3 * a, 1e-3 * b), value)
+    assert not torch.allclose(losses.gradient_cosine(-a, b), value)
+
+
+def test_gradient_cosine_of_a_vanishing_gradient_is_finite():
+    a = torch.zeros(1, 1, 2, 2, requires_grad=True)
+    value = losses.gradient_cosine(a, torch.ones(1, 1, 2, 2))
+    value.sum().backward()
+    assert value.item() == 1.0 and torch.isfinite(a.grad).all()
+
+
+def test_row_space_by_hand_and_range():
+    direction = torch.tensor([3.0, 4.0]).reshape(1, 2, 1, 1)
+    assert losses.row_space(direction, project_half).item() == pytest.approx(16 / 25)
+    assert losses.row_space(project_half(direction), project_half).item() == 0
+    assert losses.row_space(direction - project_half(direction), project_half).item() == pytest.approx(1)
+    assert losses.row_space(torch.zeros(1, 2, 1, 1), project_half).item() == 0
+    a, _ = pair(1)
+    assert torch.allclose(losses.row_space(5 * a, project_half), losses.row_space(a, project_half))
+
+
+@pytest.mark.parametrize("loss", PAIR)
+def test_zero_when_equal_and_one_number_per_image(loss):
+    a, b = pair(2)
+    assert loss(a, a).shape == (5,) and loss(a, a).abs().max() < 1e-12
+    assert loss(a, b).min() > 0
+    assert torch.allclose(torch.cat([loss(x[None], y[None]) for x, y in zip(a, b, strict=True)]), loss(a, b))
+
+
+@pytest.mark.parametrize("loss", [*PAIR, losses.row_space])
+def test_gradients_by_finite_differences(loss):
+    a, b = (part.clone().requires_grad_() for part in pair(3)[:, :2])
+    inputs = (a,) if loss is losses.row_space else (a, b)
+    function = (lambda x: losses.row_space(x, project_half)) if loss is losses.row_space else loss
+    assert torch.autograd.gradcheck(function, inputs)
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(LossWeights)])
+@pytest.mark.parametrize("bad", [-1, float("nan"), float("inf"), "1", None, True])
+def test_weights_refuse(name, bad):
+    refuses(lambda: LossWeights(**({"supervised": 1.0} | {name: bad})), f"losses.{name}", repr(bad))
+
+
+def test_weights_need_a_data_term():
+    refuses(LossWeights, "losses", "supervised, imitation or gradient")
+    refuses(lambda: LossWeights(convergence=1.0, row_space=1.0), "losses", "supervised, imitation or gradient")
+
+
+@pytest.mark.parametrize(
+    ("weights", "needs", "active"),
+    [
+        ({"supervised": 1}, False, {"supervised": 1}),
+        ({"supervised": 1, "convergence": 0.1, "row_space": 2}, False, {"supervised": 1, "convergence": 0.1, "row_space": 2}),
+        ({"imitation": 0.5}, True, {"imitation": 0.5}),
+        ({"gradient": 1, "supervised": 1}, True, {"supervised": 1, "gradient": 1}),
+    ],
+)
+def test_what_weights_say(weights, needs, active):
+    made = LossWeights(**weights)
+    assert made.needs_teacher is needs and made.active() == active

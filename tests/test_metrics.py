@@ -1,0 +1,58 @@
+import math
+
+import pytest
+import torch
+from batteries import images
+
+from dipa import metrics
+
+
+def test_psnr_is_minus_ten_log_mse_without_clipping():
+    x_true = images(3, 1, 16, 16)
+    x = x_true + torch.tensor([0.1, -0.5, 3.0]).reshape(3, 1, 1, 1)
+    expected = [-20 * math.log10(error) for error in (0.1, 0.5, 3.0)]
+    assert metrics.psnr(x, x_true).tolist() == pytest.approx(expected, abs=1e-3)
+
+
+def test_psnr_of_identical_images_is_finite():
+    x = images(2, 1, 16, 16)
+    assert metrics.psnr(x, x).tolist() == pytest.approx([80.0, 80.0])
+
+
+def test_psnr_batch_mse_by_hand():
+    """Five images, batches of 2, 2, 1: PSNR of each batch's MSE, weighted by its size."""
+    x_true = torch.zeros(5, 1, 16, 16)
+    errors = torch.tensor([0.1, 0.3, 0.2, 0.2, 0.5])
+    x = x_true + errors.reshape(5, 1, 1, 1)
+    batches = [(0.01 + 0.09) / 2, (0.04 + 0.04) / 2, 0.25]
+    expected = sum(-10 * math.log10(mse) * count for mse, count in zip(batches, (2, 2, 1), strict=True)) / 5
+    assert metrics.psnr_batch_mse(x, x_true, 2) == pytest.approx(expected, abs=1e-5)
+
+
+def test_psnr_batch_mse_is_the_mean_psnr_for_batches_of_one_and_below_it_otherwise():
+    x_true = images(6, 1, 16, 16)
+    x = x_true + images(6, 1, 1, 1, seed=1)
+    mean = metrics.psnr(x, x_true).mean().item()
+    assert metrics.psnr_batch_mse(x, x_true, 1) == pytest.approx(mean, abs=1e-4)
+    assert metrics.psnr_batch_mse(x, x_true, 3) < mean - 1e-3
+    assert metrics.psnr_batch_mse(x, x_true, 6) == metrics.psnr_batch_mse(x, x_true, 100)
+
+
+def test_ssim_is_one_for_identical_images_and_falls_with_noise():
+    x = images(2, 1, 16, 16)
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    values = [metrics.ssim(x + level * noise, x).mean().item() for level in (0.0, 0.1, 0.5)]
+    assert values[0] == pytest.approx(1.0, abs=1e-5)
+    assert values[0] > values[1] > values[2]
+
+
+def test_summary_joins_them():
+    x_true = images(4, 1, 16, 16)
+    x = x_true + images(4, 1, 1, 1, seed=1)
+    report = metrics.summary(x, x_true, 2)
+    values = metrics.psnr(x, x_true)
+    assert report["psnr"] == pytest.approx(values.mean().item())
+    assert report["psnr_sd_images"] == pytest.approx(values.std().item())
+    assert report["psnr_batch_mse"] == pytest.approx(metrics.psnr_batch_mse(x, x_true, 2))
+    assert report["ssim"] == pytest.approx(metrics.ssim(x, x_true).mean().item())
+    assert metrics.summary(x[:1], x_true[:1], 2)["psnr_sd_images"] == 0.0
