@@ -92,7 +92,7 @@ format: $(STAMP) ## ruff: rewrite
 # --- maintenance -----------------------------------------------------------------------------------------------------
 
 # The committed runs (book/reproduce.md): every preset once, the two of RESEEDED with three seeds. Finished ones are kept.
-RECORDS := book/results
+RECORDS := book/results/single_pixel
 RECORDED = $(filter-out idea,$(shell $(BIN)/dipa list | cut -d ' ' -f 1))
 RESEEDED := l-dipa-supervised l-dipa-imitation
 

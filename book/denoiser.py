@@ -44,7 +44,9 @@ _rows = [(name, *(f"{comparison['results'][name][column]:.2f}" for column in _co
 _rows.append(("difference", *(f"{comparison['difference'][column]:+.2f}" for column in _columns)))
 display(Markdown(experiments.tables.markdown(("PSNR (dB)", *_columns), _rows)))
 _made = comparison["manifest"]
-display(Markdown(f"{comparison['what']} Commit {(_made['commit'] or '')[:10]}, {_made['threads']} threads, {_made['seconds']:.0f} s."))
+display(
+    Markdown(f"{comparison['what']} Commit {(_made['commit'] or '')[:10]}, {_made['threads']} threads, {_made['seconds']:.0f} s.")
+)
 
 # %% [markdown]
 # ## How it was trained

@@ -97,7 +97,10 @@ display(
 )
 
 # %% tags=["remove-cell", "nbval-check-output"]
-print(run.metrics["student"]["psnr"] > run.metrics["baseline"]["psnr"], run.metrics["teacher"]["psnr"] > run.metrics["student"]["psnr"])
+print(
+    run.metrics["student"]["psnr"] > run.metrics["baseline"]["psnr"],
+    run.metrics["teacher"]["psnr"] > run.metrics["student"]["psnr"],
+)
 
 # %% [markdown]
 # ## Limits, and things to try

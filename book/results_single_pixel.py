@@ -22,6 +22,9 @@
 # numbers come from one file with their sources.
 
 # %% tags=["hide-input"]
+import json
+from pathlib import Path
+
 from IPython.display import Markdown, display
 
 from dipa import experiments, plots
@@ -111,6 +114,28 @@ _head = ("ordering", "baseline PSNR", "baseline (batch MSE)", "teacher PSNR", "t
 display(Markdown(tables.markdown(_head, _rows)))
 
 # %% [markdown]
+# ## What makes a training step cheap
+#
+# Two kernels against the straightforward ones, timed side by side in one run of `benchmarks/kernels.py`: the Hadamard transform
+# as two matrix products against deepinv's butterflies, and the denoiser's forward and backward pass in bfloat16 against
+# float32.
+
+# %% tags=["hide-input"]
+_bench = json.loads(Path("results/benchmarks/kernels.json").read_text())
+_labels = {
+    "transform_32": "$H^\\top H$, 32 x 32",
+    "transform_128": "$H^\\top H$, 128 x 128",
+    "bf16_32": "denoiser forward + backward, 32 x 32",
+}
+_made = _bench["manifest"]
+display(
+    Markdown(
+        tables.markdown(("kernel", "times faster"), [(label, f"{_bench[key]['ratio']:.1f}") for key, label in _labels.items()])
+    )
+)
+display(Markdown(f"Measured on {_made['device']}, {_made['threads']} threads, commit {(_made['commit'] or '')[:10]}."))
+
+# %% [markdown]
 # ## Where the numbers come from
 #
 # One line per run folder.
@@ -126,6 +151,5 @@ for _run in runs:
 # ## Limits
 #
 # - One size, one task, one teacher, a short budget: the papers train for many more image-steps at a much smaller learning rate.
-# - The trained rows start from the closed form, the papers' from the identity. The same number of steps from the identity
-#   ends lower.
+# - The trained rows start from the closed form, the papers' from the identity.
 # - Seeds change the order of the training images only: the operators, the test images and the denoiser are the same.

@@ -45,9 +45,7 @@ def _run(options: argparse.Namespace) -> None:
 
 def summary(run: Run) -> str:
     """A finished run in a few lines: PSNR of baseline, student and teacher, the audit, the folder."""
-    lines = [
-        f"{run.config.preset} ({run.config.profile}, seed {run.config.seed}): {run.manifest['counts']['test']} test images"
-    ]
+    lines = [f"{run.config.preset} ({run.config.profile}, seed {run.config.seed}): {run.manifest['counts']['test']} test images"]
     for role in ("baseline", "student", "teacher"):
         numbers = run.metrics[role]
         residual = numbers["audit"]["residual"]

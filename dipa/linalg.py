@@ -11,14 +11,23 @@ from . import seeding
 Map = Callable[[torch.Tensor], torch.Tensor]
 
 
-def squared_norm(gram: Map, shape: tuple[int, ...], *, tol: float = 1e-6, max_iter: int = 2000, seed: int = 0) -> float:
+def squared_norm(
+    gram: Map,
+    shape: tuple[int, ...],
+    *,
+    like: torch.Tensor | None = None,
+    tol: float = 1e-6,
+    max_iter: int = 2000,
+    seed: int = 0,
+) -> float:
     r"""Largest eigenvalue of a symmetric positive semidefinite map, :math:`\|H\|_2^2` for ``gram`` :math:`= H^\top H`.
 
     Power method from a seeded start, on one image of ``shape`` (C, H, W), until the Rayleigh quotient moves by less
-    than ``tol`` (relative). Deterministic; the estimate is never above the true value by more than rounding.
+    than ``tol`` (relative), in dtype and on the device of ``like`` (None: float32 on the CPU). Deterministic; the
+    estimate is never above the true value by more than rounding.
     """
     v = torch.randn((1, *shape), generator=seeding.generator(seed, "power method"), dtype=torch.float32)
-    value = 0.0
+    v, value = v if like is None else v.to(like), 0.0
     for _ in range(max_iter):
         v = v / v.norm()
         image = gram(v)
@@ -36,10 +45,12 @@ def dot_test_error(forward: Map, adjoint: Map, x: torch.Tensor, y: torch.Tensor)
     return (mismatch.abs() / (image.norm() * y.norm()).clamp_min(1e-30)).item()
 
 
-def dense(forward: Map, shape: tuple[int, ...], *, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+def dense(
+    forward: Map, shape: tuple[int, ...], *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> torch.Tensor:
     """The matrix of a linear map on images of ``shape`` (C, H, W): column j is the image of unit vector j."""
     n = int(torch.tensor(shape).prod())
-    return forward(torch.eye(n, dtype=dtype).reshape(n, *shape)).reshape(n, -1).T.contiguous()
+    return forward(torch.eye(n, dtype=dtype, device=device).reshape(n, *shape)).reshape(n, -1).T.contiguous()
 
 
 def orthonormal_range(matrix: torch.Tensor, *, tol: float = 1e-6) -> torch.Tensor:

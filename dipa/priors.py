@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .checks import require_choice, require_number
+from .checks import require, require_choice, require_number
 
 Denoiser = Callable[[torch.Tensor, float], torch.Tensor]
 
@@ -30,6 +30,7 @@ class PnP:
     precision: str = "float32"
 
     def __post_init__(self):
+        require(callable(self.denoiser), "denoiser", self.denoiser, "a callable denoiser(images, sigma)")
         require_choice("precision", self.precision, ("float32", "bf16"))
         require_number("sigma", self.sigma, 0)
 
@@ -42,3 +43,7 @@ class PnP:
     def step(self, z: torch.Tensor, direction: torch.Tensor, stepsize: float) -> torch.Tensor:
         """The next iterate from the extrapolated point ``z`` and the preconditioned gradient ``direction``."""
         return self.denoise(z - stepsize * direction)
+
+    def describe(self) -> dict:
+        """The prior as plain values (for cache keys and run folders); the denoiser is described by its owner."""
+        return {"kind": type(self).__name__, "sigma": self.sigma, "precision": self.precision}

@@ -13,7 +13,9 @@ import dipa
 from dipa import linalg
 from dipa.operators import ORDERINGS, single_pixel
 
-SINGLE_PIXEL = {ordering: lambda ordering=ordering: single_pixel((1, 16, 16), ratio=0.3, ordering=ordering) for ordering in ORDERINGS}
+SINGLE_PIXEL = {
+    ordering: lambda ordering=ordering: single_pixel((1, 16, 16), ratio=0.3, ordering=ordering) for ordering in ORDERINGS
+}
 SINGLE_PIXEL |= {
     "wide": lambda: single_pixel((1, 8, 16), ratio=0.3, ordering="zig_zag"),
     "tall": lambda: single_pixel((1, 16, 4), ratio=0.3, ordering="sequency_rows"),
@@ -38,6 +40,11 @@ def inpainting(size: int = 8):
 
 FOREIGN = {"downsampling": downsampling, "inpainting": inpainting}
 OPERATORS = SINGLE_PIXEL | FOREIGN
+
+
+def size_of(physics) -> tuple[int, int, int]:
+    """(C, H, W) of the images an operator of these lists acts on; deepinv's blurs call it ``imsize``."""
+    return getattr(physics, "img_size", None) or physics.imsize
 
 
 def matrix_physics(matrix: torch.Tensor, img_size: tuple[int, int, int]) -> deepinv.physics.LinearPhysics:
@@ -89,6 +96,13 @@ class Counting(torch.nn.Module):
         return self.denoiser(x, sigma)
 
 
+class Bare:
+    """A prior that is a step and nothing else: ISTA on a quadratic."""
+
+    def step(self, z, direction, stepsize):
+        return z - stepsize * direction
+
+
 def solver(iterations: int = 3, denoiser=None, **kwargs) -> dipa.FISTA:
     return dipa.FISTA(prior=dipa.PnP(denoiser or tiny_denoiser()), iterations=iterations, **kwargs)
 
@@ -135,7 +149,9 @@ def check_preconditioner(P, img_size: tuple[int, int, int]) -> None:
         assert torch.equal(P(gradient, iterate, 5), direction)
 
 
-def finite_difference(function: Callable[[torch.Tensor], float], point: torch.Tensor, along: torch.Tensor, step: float = 1e-6) -> float:
+def finite_difference(
+    function: Callable[[torch.Tensor], float], point: torch.Tensor, along: torch.Tensor, step: float = 1e-6
+) -> float:
     """Central difference of ``function`` at ``point`` along ``along``; float64 only."""
     assert point.dtype == torch.float64
     return (function(point + step * along) - function(point - step * along)) / (2 * step)

@@ -42,3 +42,12 @@ def no_network(monkeypatch):
 def user_data() -> Path | None:
     """The folder DIPA_DATA named when pytest started, None without one."""
     return Path(USER_DATA) if USER_DATA else None
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say where the book that ``make test`` built before these tests is, just above the closing line."""
+    index = Path(__file__).parents[1] / "_build" / "html" / "index.html"
+    if index.is_file():
+        terminalreporter.write_line(
+            f"The book of this checkout: {index.relative_to(Path.cwd()) if index.is_relative_to(Path.cwd()) else index}"
+        )

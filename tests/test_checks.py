@@ -12,7 +12,9 @@ def test_input_error_is_a_value_error():
 
 
 def test_choice_names_argument_value_allowed_and_near():
-    text = refuses(lambda: checks.require_choice("ordering", "cake_cuting", ["cake_cutting", "xy"]), "ordering", "'cake_cuting'", "xy")
+    text = refuses(
+        lambda: checks.require_choice("ordering", "cake_cuting", ["cake_cutting", "xy"]), "ordering", "'cake_cuting'", "xy"
+    )
     assert "did you mean cake_cutting?" in text
     far = refuses(lambda: checks.require_choice("ordering", "qqqq", ["cake_cutting", "xy"]), "cake_cutting, xy")
     assert "did you mean" not in far

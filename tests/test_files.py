@@ -30,6 +30,20 @@ def test_write_atomic_keeps_the_old_file_on_failure(tmp_path):
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
+def test_write_atomic_has_one_moment_of_change(tmp_path, monkeypatch):
+    """Until the rename the old file is whole; a failure there leaves it so."""
+    path = files.write_text(tmp_path / "a.txt", "old")
+
+    def full(source, target):
+        assert source.read_text() == "new" and path.read_text() == "old"
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(files.os, "replace", full)
+    with pytest.raises(OSError, match="no space"):
+        files.write_text(path, "new")
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
+
+
 def test_write_atomic_leaves_nothing_where_nothing_was(tmp_path):
     with pytest.raises(ZeroDivisionError):
         files.write_atomic(tmp_path / "a.txt", lambda partial: 1 / 0)

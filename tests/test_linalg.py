@@ -18,6 +18,12 @@ def test_squared_norm_is_the_largest_eigenvalue(seed):
     assert value == linalg.squared_norm(lambda v: (v.flatten(1) @ gram).reshape(v.shape), (1, 3, 4), tol=1e-9)
 
 
+def test_squared_norm_follows_dtype():
+    gram = spd(12, 0).double()
+    value = linalg.squared_norm(lambda v: (v.flatten(1) @ gram).reshape(v.shape), (1, 3, 4), like=gram, tol=1e-14)
+    assert value == pytest.approx(torch.linalg.eigvalsh(gram).max().item(), rel=1e-10)
+
+
 def test_squared_norm_of_zero_is_zero():
     assert linalg.squared_norm(torch.zeros_like, (1, 4, 4)) == 0.0
 

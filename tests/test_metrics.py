@@ -38,6 +38,12 @@ def test_psnr_batch_mse_is_the_mean_psnr_for_batches_of_one_and_below_it_otherwi
     assert metrics.psnr_batch_mse(x, x_true, 6) == metrics.psnr_batch_mse(x, x_true, 100)
 
 
+def test_psnr_batch_mse_of_identical_images_is_80_db():
+    x = images(3, 1, 16, 16)
+    assert metrics.psnr_batch_mse(x, x, 2) == pytest.approx(80.0)
+    assert all(map(math.isfinite, metrics.summary(x, x, 2).values()))
+
+
 def test_ssim_is_one_for_identical_images_and_falls_with_noise():
     x = images(2, 1, 16, 16)
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))

@@ -3,10 +3,30 @@ import itertools
 import deepinv
 import pytest
 import torch
-from batteries import FOREIGN, OPERATORS, SINGLE_PIXEL, check_adjoint, check_linear, images, inpainting, refuses, relative, rng
+from batteries import (
+    FOREIGN,
+    OPERATORS,
+    SINGLE_PIXEL,
+    check_adjoint,
+    check_linear,
+    images,
+    inpainting,
+    refuses,
+    relative,
+    rng,
+    size_of,
+)
 
 from dipa import linalg
-from dipa.operators import ORDERINGS, MatrixBasis, PixelBasis, hadamard_mask, range_basis, rebuild_basis, single_pixel
+from dipa.operators import (
+    ORDERINGS,
+    MatrixBasis,
+    PixelBasis,
+    hadamard_mask,
+    range_basis,
+    rebuild_basis,
+    single_pixel,
+)
 from dipa.operators.bases import Basis, hadamard_matrix
 from dipa.operators.measure import measure
 from dipa.operators.orderings import DEEPINV_ORDERINGS
@@ -18,44 +38,45 @@ from dipa.solvers import lipschitz
 @pytest.mark.parametrize("name", OPERATORS)
 def test_adjoint(name):
     physics = OPERATORS[name]()
-    check_adjoint(physics, physics.img_size, 1e-6, torch.float32)
-    check_adjoint(physics.double(), physics.img_size, 1e-14, torch.float64)
+    check_adjoint(physics, size_of(physics), 1e-6, torch.float32)
+    check_adjoint(physics.double(), size_of(physics), 1e-14, torch.float64)
 
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_linear(name):
     physics = OPERATORS[name]()
-    check_linear(physics, physics.img_size)
+    check_linear(physics, size_of(physics))
 
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_norm_is_that_of_the_dense_matrix(name):
     physics = OPERATORS[name]()
-    largest = torch.linalg.svdvals(linalg.dense(physics.A, physics.img_size)).max().item() ** 2
-    assert lipschitz(physics, physics.img_size) == pytest.approx(largest, rel=1e-4)
-    assert linalg.squared_norm(physics.A_adjoint_A, physics.img_size) == pytest.approx(largest, rel=1e-4)
+    largest = torch.linalg.svdvals(linalg.dense(physics.A, size_of(physics))).max().item() ** 2
+    assert lipschitz(physics, size_of(physics)) == pytest.approx(largest, rel=1e-4)
+    assert linalg.squared_norm(physics.A_adjoint_A, size_of(physics)) == pytest.approx(largest, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_range_basis_is_orthonormal_and_spans_the_data_gradients(name):
     physics = OPERATORS[name]()
-    basis = range_basis(physics)
+    basis = range_basis(physics, size_of(physics))
     rows = basis.image(torch.eye(basis.dim)).flatten(1)
-    matrix = linalg.dense(physics.A, physics.img_size)
+    matrix = linalg.dense(physics.A, size_of(physics))
     rank = torch.linalg.matrix_rank(matrix.double(), rtol=1e-6).item()
     assert basis.dim == rank and rows.shape == (rank, matrix.shape[1])
     assert torch.allclose(rows @ rows.T, torch.eye(rank), atol=1e-5)
-    x = images(2, *physics.img_size)
+    x = images(2, *size_of(physics))
     assert relative(basis.coordinates(x), x.flatten(1) @ rows.T) < 1e-5
-    gradient = physics.A_adjoint(physics.A(x) - physics.A(images(2, *physics.img_size, seed=1)))
+    gradient = physics.A_adjoint(physics.A(x) - physics.A(images(2, *size_of(physics), seed=1)))
     assert relative(basis.project(gradient), gradient) < 1e-4
-    projector = linalg.dense(basis.project, physics.img_size)
+    projector = linalg.dense(basis.project, size_of(physics))
     assert relative(projector, torch.linalg.pinv(matrix.double(), rtol=1e-6).float() @ matrix) < 1e-3
 
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_stored_basis_is_rebuilt(name):
-    basis = range_basis(OPERATORS[name]())
+    physics = OPERATORS[name]()
+    basis = range_basis(physics, size_of(physics))
     again = rebuild_basis(basis.kind, basis.img_size, basis.state_dict())
     x = images(2, *basis.img_size)
     assert type(again) is type(basis) and again.dim == basis.dim
@@ -70,11 +91,11 @@ def test_stored_basis_is_rebuilt(name):
 def test_gram_is_a_projector_of_rank_m_per_channel(name):
     physics = SINGLE_PIXEL[name]()
     channels, height, width = physics.img_size
-    gram = linalg.dense(physics.A_adjoint_A, physics.img_size)
+    gram = linalg.dense(physics.A_adjoint_A, size_of(physics))
     m = max(1, round(physics.ratio * height * width))
     assert torch.allclose(gram @ gram, gram, atol=1e-5) and torch.allclose(gram, gram.T, atol=1e-6)
     assert gram.trace().item() == pytest.approx(channels * m, abs=1e-3)
-    assert torch.allclose(linalg.dense(physics.range_basis().project, physics.img_size), gram, atol=1e-6)
+    assert torch.allclose(linalg.dense(physics.range_basis().project, size_of(physics)), gram, atol=1e-6)
 
 
 @pytest.mark.parametrize("ordering", DEEPINV_ORDERINGS)
@@ -118,8 +139,9 @@ def test_masks_have_m_ones_and_are_nested(ordering, size):
 
 
 def test_orderings_differ():
-    chosen = {tuple(hadamard_mask(16, 16, 51, ordering).flatten().tolist()) for ordering in ORDERINGS}
-    assert len(chosen) == len(ORDERINGS)
+    """Each is another order of the 64 coefficients of an 8 x 8 image."""
+    orders = {tuple(sum(hadamard_mask(8, 8, m, name) for m in range(1, 65)).flatten().tolist()) for name in ORDERINGS}
+    assert len(orders) == len(ORDERINGS)
 
 
 # Natural rows 0, 1, 2, 3 of the 4 x 4 Hadamard matrix change sign 0, 3, 1, 2 times; so sequency order is 0, 2, 3, 1.
@@ -128,7 +150,7 @@ BY_HAND = {
     ("sequency", 5): [(0, 0), (0, 2), (0, 3), (0, 1), (2, 1)],
     # Gray-decoded 0 1 2 3 4 = 0 1 3 2 7 with their bits reversed: 0, 8, 12, 4, 14, down the columns of the image
     ("sequency_permutation", 5): [(0, 0), (0, 2), (0, 3), (0, 1), (2, 3)],
-    # the grid in sequency order along both axes, row by row: four entries of row 0, two of the next
+    # the grid in that order (at 4 the same as sequency order) along both axes, row by row: four entries, then two
     ("sequency_rows", 6): [(0, 0), (0, 1), (0, 2), (0, 3), (2, 0), (2, 2)],
     # the triangle u + v <= 2 of the grid in sequency order
     ("zig_zag", 6): [(0, 0), (0, 2), (2, 0), (0, 3), (3, 0), (2, 2)],
@@ -148,7 +170,7 @@ def test_masks_at_4_by_4_by_hand(ordering, m):
 
 
 def test_sequency_rows_permutes_as_the_old_releases_did():
-    """Their 1-D permutation (bit-reversed Gray decoding) at 8 is 0 4 6 2 7 3 1 5: four whole rows, then five of row 7."""
+    """Gray-decoded 0..7 = 0 1 3 2 7 6 4 5 with bits reversed: 0 4 6 2 7 3 1 5. Four whole rows, then five of row 7."""
     expected = torch.zeros(8, 8)
     expected[[0, 4, 6, 2]] = 1
     expected[7, [0, 4, 6, 2, 7]] = 1
@@ -169,6 +191,9 @@ def test_rectangles_are_sampled_along_their_own_axes():
         ({"img_size": (1, 12, 16)}, ("height", "12", "power of two")),
         ({"img_size": (1, 16, 0)}, ("width", "0", "power of two")),
         ({"img_size": (16, 16)}, ("img_size", "(C, H, W)")),
+        ({"img_size": 16}, ("img_size", "16", "(C, H, W)")),
+        ({"img_size": (0, 16, 16)}, ("img_size channels", "0")),
+        ({"img_size": (1, 16.7, 16)}, ("img_size", "16.7", "integers")),
         ({"img_size": (1, 8, 16)}, ("img_size", "cake_cutting")),
         ({"ratio": 0}, ("ratio", "]0, 1]")),
         ({"ratio": 1.5}, ("ratio", "1.5")),
@@ -210,6 +235,22 @@ def test_range_basis_refuses_what_it_cannot_know():
     assert range_basis(single_pixel((1, 8, 8), ratio=0.5), max_pixels=1).dim == 32
 
 
+def test_a_basis_is_its_callers_own():
+    physics = single_pixel((1, 8, 8), ratio=0.5)
+    x = images(2, 1, 8, 8)
+    y = physics.A(x)
+    physics.range_basis().double()
+    assert torch.equal(physics.A(x), y)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_a_basis_has_the_operators_dtype(name):
+    physics = OPERATORS[name]().double()
+    x = images(2, *size_of(physics), dtype=torch.float64)
+    gradient = physics.A_adjoint(physics.A(x))
+    assert relative(range_basis(physics).project(gradient), gradient) < 1e-5
+
+
 def test_rebuild_refuses_an_unknown_kind():
     refuses(lambda: rebuild_basis("fourier", (1, 4, 4), {}), "basis", "'fourier'", "pixel", "hadamard", "matrix")
 
@@ -233,7 +274,7 @@ def test_matrix_basis_by_hand():
 @pytest.mark.parametrize("name", ["cake_cutting", *FOREIGN])
 def test_noiseless_measurements_are_the_operator(name):
     physics = OPERATORS[name]()
-    x = images(2, *physics.img_size)
+    x = images(2, *size_of(physics))
     assert torch.equal(measure(physics, x, seed=3), physics.A(x))
 
 
@@ -276,6 +317,19 @@ def test_noise_of_a_deepinv_operator_with_a_generator_is_reproducible():
     y = measure(physics, x, seed=1)
     assert torch.equal(measure(physics, x[[2]], seed=1, indices=torch.tensor([2])), y[[2]])
     assert (y - x).std().item() == pytest.approx(0.1, rel=0.2)
+
+
+@pytest.mark.parametrize("noise", [deepinv.physics.GaussianNoise(0.1), deepinv.physics.PoissonNoise(0.05)])
+def test_noise_of_a_deepinv_operator_without_a_generator_is_reproducible(noise):
+    physics = deepinv.physics.Inpainting((1, 8, 8), mask=torch.ones(1, 8, 8), noise_model=noise)
+    x = images(3, 1, 8, 8)
+    y = measure(physics, x, seed=1)
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+    assert torch.equal(measure(physics, x, seed=1), y)
+    assert torch.equal(measure(physics, x[[2]], seed=1, indices=torch.tensor([2])), y[[2]])
+    assert not torch.equal(measure(physics, x, seed=2), y)
+    assert torch.equal(torch.get_rng_state(), state) and physics.noise_model.rng is None
 
 
 def test_operators_hold_no_shared_state():

@@ -51,7 +51,12 @@ def test_one_call_per_step_whatever_the_batch():
     assert (denoiser.calls, denoiser.planes) == (1, 10)
 
 
+def test_description_is_plain():
+    assert dipa.PnP(identity_denoiser, sigma=0.1).describe() == {"kind": "PnP", "sigma": 0.1, "precision": "float32"}
+
+
 def test_refuses():
     refuses(lambda: dipa.PnP(identity_denoiser, precision="fp16"), "precision", "'fp16'", "float32, bf16")
+    refuses(lambda: dipa.PnP(None), "denoiser", "None", "callable")
     refuses(lambda: dipa.PnP(identity_denoiser, sigma=-0.1), "sigma", "-0.1")
     refuses(lambda: dipa.PnP(identity_denoiser, sigma=float("nan")), "sigma", "nan")

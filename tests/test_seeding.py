@@ -7,7 +7,10 @@ from dipa import seeding
 
 def test_derive_is_stable_and_separates_streams():
     assert seeding.derive(0, "noise", 3) == seeding.derive(0, "noise", 3)
-    seeds = {seeding.derive(*key) for key in [(0,), (1,), (0, "noise"), (0, "noise", 3), (0, "noise", 4), (1, "noise", 3), (0, "epoch", 3)]}
+    seeds = {
+        seeding.derive(*key)
+        for key in [(0,), (1,), (0, "noise"), (0, "noise", 3), (0, "noise", 4), (1, "noise", 3), (0, "epoch", 3)]
+    }
     assert len(seeds) == 7
     assert all(0 <= seed < 2**63 for seed in seeds)
 

@@ -36,12 +36,13 @@ def load(name: str, split: str, *, size: int = 32, count: int | None = None, res
     """
     require_choice("dataset", name, DATASETS)
     require_choice("split", split, SPLITS)
-    images = embedded.patches(split, size) if name == "embedded" else mnist.digits(split, size, resize)
     if count is not None:
         require_int("count", count, 1)
-        if count > len(images):
-            raise InputError(f"count: got {count}; allowed: at most the {len(images)} images of {name} {split} at size {size}")
-        images = images[torch.linspace(0, len(images) - 1, count).long()] if name == "embedded" else images[:count]
+    images = embedded.patches(split, size) if name == "embedded" else mnist.digits(split, size, resize, count)
+    if count is not None and count > len(images):
+        raise InputError(f"count: got {count}; allowed: at most the {len(images)} images of {name} {split} at size {size}")
+    if count is not None and name == "embedded":
+        images = images[torch.linspace(0, len(images) - 1, count).long()]
     return ImageSet(images.contiguous(), name, split, files.sha256_tensors({"images": images}))
 
 

@@ -39,16 +39,17 @@ def archive(split: str, download: bool = False) -> Path:
     return path
 
 
-def digits(split: str, size: int = 32, resize: str = "bilinear") -> torch.Tensor:
-    """All digits of a split, (N, 1, size, size) in [0, 1]; ``pad`` keeps the 28 x 28 pixels and adds a zero border.
+def digits(split: str, size: int = 32, resize: str = "bilinear", count: int | None = None) -> torch.Tensor:
+    """The first ``count`` digits of a split (all for None), (N, 1, size, size) in [0, 1].
 
-    ``train`` is the first 50,000 of the official training file, ``test`` the 10,000 of the test file.
+    ``pad`` keeps the 28 x 28 pixels and adds a zero border. ``train`` is the first 50,000 of the official training file,
+    ``test`` the 10,000 of the test file.
     """
     require_choice("split", split, FILES)
     require_choice("resize", resize, RESIZES)
     require_int("size", size, 28 if resize == "pad" else 8, 1024)
     raw = np.frombuffer(gzip.decompress(archive(split).read_bytes()), np.uint8, offset=16)
-    images = torch.from_numpy(raw.copy()).reshape(-1, 1, 28, 28)[:TRAIN_COUNT]
+    images = torch.from_numpy(raw.copy()).reshape(-1, 1, 28, 28)[:TRAIN_COUNT][:count]
     parts = [_resize(part.float() / 255, size, resize) for part in images.split(5000)]
     return torch.cat(parts)
 

@@ -6,4 +6,16 @@ from .presets import describe, names, profiles, resolve
 from .results import Run, find_runs
 from .run import run, runs_directory
 
-__all__ = ["Config", "Run", "describe", "find_runs", "names", "notebook", "profiles", "resolve", "run", "runs_directory", "tables"]
+__all__ = [
+    "Config",
+    "Run",
+    "describe",
+    "find_runs",
+    "names",
+    "notebook",
+    "profiles",
+    "resolve",
+    "run",
+    "runs_directory",
+    "tables",
+]

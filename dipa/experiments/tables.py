@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import yaml
@@ -43,11 +43,6 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
-def per_run(runs: Sequence[Run], value: Callable[[Run], float], digits: int = 2) -> str:
-    """One quantity of the runs of a preset, mean and spread over seeds."""
-    return mean_sd([value(run) for run in runs], digits)
-
-
 def gain(run: Run, quantity: str = "psnr") -> float:
     """Student minus the baseline of the same run (same images, solver and start), in dB."""
     return run.metrics["student"][quantity] - run.metrics["baseline"][quantity]
@@ -82,24 +77,30 @@ def paper_beside_ours(runs: Iterable[Run], presets: Sequence[str], baseline: flo
 def measured(runs: Iterable[Run], presets: Sequence[str]) -> str:
     """Everything measured of the student: both PSNR conventions, SSIM, audit, training time."""
     groups = group(runs)
-    head = ("variant", "seeds", "PSNR", "PSNR (batch MSE)", "SSIM", "residual", "error in range", "error in null space", "training s")
-    rows = []
-    for preset in presets:
-        mine = groups.get(preset)
-        if not mine:
-            continue
+    head = (
+        "variant",
+        "seeds",
+        "PSNR",
+        "PSNR (batch MSE)",
+        "SSIM",
+        "residual",
+        "error in range",
+        "error in null space",
+        "training s",
+    )
+    return markdown(head, [_measured_row(preset, groups[preset]) for preset in presets if preset in groups])
 
-        def cell(name: str, digits: int = 2, mine=mine) -> str:
-            return per_run(mine, lambda run: run.metrics["student"][name], digits)
 
-        def audited(name: str, mine=mine) -> str:
-            return per_run(mine, lambda run: run.metrics["student"]["audit"][name], 3)
+def _measured_row(preset: str, runs: Sequence[Run]) -> tuple[str, ...]:
+    students = [run.metrics["student"] for run in runs]
 
-        seeds = ", ".join(str(run.config.seed) for run in mine)
-        audits = (audited("residual"), audited("error_range"), audited("error_null"))
-        seconds = per_run(mine, lambda run: run.manifest["training_seconds"], 0)
-        rows.append((describe(preset)["about"], seeds, cell("psnr"), cell("psnr_batch_mse"), cell("ssim", 3), *audits, seconds))
-    return markdown(head, rows)
+    def cell(name: str, digits: int = 2) -> str:
+        return mean_sd([student[name] for student in students], digits)
+
+    audits = [mean_sd([s["audit"][name] for s in students], 3) for name in ("residual", "error_range", "error_null")]
+    seconds = mean_sd([run.manifest["training_seconds"] for run in runs], 0)
+    seeds = ", ".join(str(run.config.seed) for run in runs)
+    return (describe(preset)["about"], seeds, cell("psnr"), cell("psnr_batch_mse"), cell("ssim", 3), *audits, seconds)
 
 
 def provenance(runs: Iterable[Run]) -> str:
@@ -110,7 +111,9 @@ def provenance(runs: Iterable[Run]) -> str:
         made = run.manifest
         commit = (made["commit"] or "")[:10] + (" (modified)" if made["dirty"] else "")
         versions = made["versions"]
-        rows.append((f"`{run.path.name}`", commit, versions["torch"], versions["deepinv"], str(made["threads"]), f"{made['seconds']:.0f}"))
+        rows.append(
+            (f"`{run.path.name}`", commit, versions["torch"], versions["deepinv"], str(made["threads"]), f"{made['seconds']:.0f}")
+        )
     return markdown(head, rows)
 
 

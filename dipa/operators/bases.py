@@ -13,6 +13,7 @@ from torch import nn
 
 from .. import linalg
 from ..checks import InputError, require
+from ..declared import image_size, numbers_like
 
 
 def hadamard_matrix(size: int) -> torch.Tensor:
@@ -106,16 +107,17 @@ def range_basis(
 ) -> Basis:
     """Orthonormal coordinates of range(H^T): the operator's own fast ones, else a dense SVD of its matrix.
 
-    ``img_size`` (C, H, W) is needed when the operator does not carry one. Raises :class:`InputError` when the
-    operator has no fast basis and n exceeds ``max_pixels`` (the SVD costs n^3).
+    ``img_size`` (C, H, W) is needed when the operator does not carry one. The basis is the caller's own, in the
+    operator's dtype and on its device. Raises :class:`InputError` when nobody says the size, or when the operator has
+    no fast basis and n exceeds ``max_pixels`` (the SVD costs n^3).
     """
     if hasattr(physics, "range_basis"):
         return physics.range_basis()
-    img_size = tuple(img_size or getattr(physics, "img_size", None) or ())
-    require(len(img_size) == 3, "img_size", img_size, "(C, H, W) of the images this operator acts on")
+    img_size, like = image_size(physics, img_size), numbers_like(physics)
     if int(torch.tensor(img_size).prod()) > max_pixels:
         raise InputError(f"img_size: got {img_size}; allowed: at most {max_pixels} pixels for an operator without range_basis()")
-    return MatrixBasis(img_size, linalg.orthonormal_range(linalg.dense(physics.A, img_size)))
+    matrix = linalg.dense(physics.A, img_size, dtype=like.dtype, device=like.device)
+    return MatrixBasis(img_size, linalg.orthonormal_range(matrix))
 
 
 def rebuild_basis(kind: str, img_size: tuple[int, int, int], buffers: dict[str, torch.Tensor]) -> Basis:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from deepinv.physics import LinearPhysics
 from deepinv.physics.noise import NoiseModel, ZeroNoise
@@ -14,12 +17,25 @@ def measure(
 ) -> torch.Tensor:
     r""":math:`y=Hx+\varepsilon` for images (B, C, H, W); image i draws its noise from (seed, stream, index i).
 
-    So the same image gets the same noise in any batch, order or resumed run. ``indices`` (B,) defaults to 0, 1, ...
+    So the same image gets the same noise in any batch, order or resumed run, also from a deepinv noise model made
+    without a generator. ``indices`` (B,) defaults to 0, 1, ...
     """
     clean = physics.A(images)
     noise_model = getattr(physics, "noise_model", None)
     if not isinstance(noise_model, NoiseModel) or isinstance(noise_model, ZeroNoise):
         return clean
     indices = torch.arange(len(images)) if indices is None else indices
-    noisy = [physics.noise(y[None], seed=seeding.derive(seed, stream, int(i))) for y, i in zip(clean, indices, strict=True)]
-    return torch.cat(noisy)
+    seeds = [seeding.derive(seed, stream, int(i)) for i in indices]
+    with _seedable(noise_model, clean.device):
+        return torch.cat([physics.noise(y[None], seed=s) for y, s in zip(clean, seeds, strict=True)])
+
+
+@contextmanager
+def _seedable(noise_model: NoiseModel, device: torch.device) -> Iterator[None]:
+    """Lend a generator to a noise model that has none: deepinv would ignore the seed."""
+    own = noise_model.rng
+    noise_model.rng = torch.Generator(device=device) if own is None else own
+    try:
+        yield
+    finally:
+        noise_model.rng = own

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterable
+from numbers import Integral
+
 import torch
 from deepinv.physics import DecomposablePhysics, GaussianNoise, ZeroNoise
 
@@ -45,8 +49,8 @@ class SinglePixel(DecomposablePhysics):
         return self.mask * super().noise(y, **kwargs)
 
     def range_basis(self) -> HadamardBasis:
-        """Orthonormal coordinates of range(H^T): the m measured Hadamard functions."""
-        return self.basis
+        """Orthonormal coordinates of range(H^T): the m measured Hadamard functions a channel; the caller's own copy."""
+        return copy.deepcopy(self.basis)
 
     def describe(self) -> dict:
         """What makes this operator, as plain values (for cache keys and run folders)."""
@@ -78,12 +82,10 @@ def single_pixel(
             :func:`~dipa.operators.measure.measure`, or ``physics(x, seed=...)``.
 
     Raises:
-        InputError: a size that is not a power of two, a ratio outside ]0, 1], an unknown ordering, negative noise.
+        InputError: a size that is not three integers, the last two powers of two; a ratio outside ]0, 1], an unknown
+            ordering, negative noise.
     """
-    require(len(tuple(img_size)) == 3, "img_size", img_size, "(C, H, W)")
-    channels, height, width = (int(side) for side in img_size)
-    for name, side in (("height", height), ("width", width)):
-        require(side >= 2 and side & (side - 1) == 0, f"img_size {name}", side, "a power of two >= 2 (Hadamard transform)")
+    channels, height, width = _sides(img_size)
     require_number("ratio", ratio, 0, 1, open_low=True)
     require_number("noise_sigma", noise_sigma, 0)
     require_choice("ordering", ordering, ORDERINGS)
@@ -91,3 +93,13 @@ def single_pixel(
     m = max(1, round(ratio * height * width))
     mask = hadamard_mask(height, width, m, ordering).expand(channels, -1, -1).contiguous()
     return SinglePixel(mask, ordering=ordering, ratio=float(ratio), noise_sigma=float(noise_sigma))
+
+
+def _sides(img_size: object) -> tuple[int, int, int]:
+    sides = tuple(img_size) if isinstance(img_size, Iterable) else ()
+    whole = len(sides) == 3 and all(isinstance(side, Integral) for side in sides)
+    require(whole, "img_size", img_size, "(C, H, W), three integers")
+    require(sides[0] >= 1, "img_size channels", sides[0], "an integer >= 1")
+    for name, side in zip(("height", "width"), sides[1:], strict=True):
+        require(side >= 2 and side & (side - 1) == 0, f"img_size {name}", side, "a power of two >= 2 (Hadamard transform)")
+    return sides

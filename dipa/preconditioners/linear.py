@@ -7,6 +7,7 @@ from deepinv.physics import LinearPhysics
 from torch import nn
 
 from ..checks import require, require_choice, require_images, require_number
+from ..declared import image_size, numbers_like
 from ..operators import Basis, PixelBasis, range_basis
 from .base import Preconditioner, Traits
 
@@ -47,10 +48,11 @@ class LinearPreconditioner(Preconditioner):
         """P = I on every data gradient of ``physics``: the start the papers use.
 
         ``form`` is ``low_rank`` (n x r) or ``dense`` (n x n); ``img_size`` (C, H, W) where ``physics`` carries none.
+        dtype and device are those of ``physics``.
         """
         require_choice("form", form, FORMS)
-        basis = range_basis(physics, img_size) if form == "low_rank" else PixelBasis(img_size or physics.img_size)
-        rows = basis.image(torch.eye(basis.dim)).flatten(1)
+        basis = range_basis(physics, img_size) if form == "low_rank" else PixelBasis(image_size(physics, img_size))
+        rows = basis.image(torch.eye(basis.dim).to(numbers_like(physics))).flatten(1)
         return cls(rows.T, basis)
 
     @classmethod
@@ -71,12 +73,12 @@ class LinearPreconditioner(Preconditioner):
         so that one step of size :math:`\alpha` from zero lands on the ridge estimate of x from y. ``regularization``
         is :math:`\lambda` (> 0), in units of squared intensity. Raises :class:`InputError` for other values.
         """
+        require_images("images", images)
         require_number("stepsize", stepsize, 0, open_low=True)
         require_number("regularization", regularization, 0, open_low=True)
         start = cls.identity(physics, tuple(images.shape[1:]), form=form)
-        require_images("images", images)
-        covariance = torch.zeros(start.basis.dim, start.basis.dim, dtype=torch.float64)
-        cross = torch.zeros(start.matrix.shape, dtype=torch.float64)
+        covariance = torch.zeros(start.basis.dim, start.basis.dim, dtype=torch.float64, device=images.device)
+        cross = torch.zeros(start.matrix.shape, dtype=torch.float64, device=images.device)
         for batch in images.split(4096):
             seen = start.basis.coordinates(physics.A_adjoint_A(batch)).double()
             covariance += seen.T @ seen
@@ -87,4 +89,4 @@ class LinearPreconditioner(Preconditioner):
 
     def dense(self) -> torch.Tensor:
         """P as an (n, n) matrix acting on flattened images; zero outside the subspace for the low-rank form."""
-        return self.matrix @ self.basis.image(torch.eye(self.basis.dim)).flatten(1)
+        return self.matrix @ self.basis.image(torch.eye(self.basis.dim).to(self.matrix)).flatten(1)

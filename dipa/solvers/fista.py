@@ -11,6 +11,7 @@ from deepinv.physics import LinearPhysics
 
 from .. import linalg, metrics
 from ..checks import InputError, require, require_choice, require_images, require_int, require_number
+from ..declared import declared_size, numbers_like
 from ..priors import PnP
 from . import loop
 from .momentum import MOMENTA
@@ -24,11 +25,14 @@ def data_gradient(physics: LinearPhysics, y: torch.Tensor, z: torch.Tensor) -> t
     return physics.A_adjoint(physics.A(z) - y)
 
 
-def lipschitz(physics: LinearPhysics, img_size: tuple[int, ...]) -> float:
-    r""":math:`L=\|H\|_2^2`: the operator's own ``norm_sq`` where it declares one, else a power method."""
+def lipschitz(physics: LinearPhysics, img_size: tuple[int, ...], like: torch.Tensor | None = None) -> float:
+    r""":math:`L=\|H\|_2^2`: the operator's own ``norm_sq`` where it declares one, else a power method.
+
+    The power method runs in dtype and on the device of ``like``, None for those of the operator's own tensors.
+    """
     if hasattr(physics, "norm_sq"):
         return float(physics.norm_sq)
-    return linalg.squared_norm(physics.A_adjoint_A, img_size)
+    return linalg.squared_norm(physics.A_adjoint_A, img_size, like=numbers_like(physics) if like is None else like)
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class FISTA:
     Without a preconditioner, d is the gradient itself; with ``momentum="none"`` this is ISTA.
 
     Args:
-        prior: the step after the gradient, :class:`~dipa.priors.PnP`.
+        prior: the step after the gradient, :class:`~dipa.priors.PnP`, or any object with
+            ``step(z, direction, stepsize)``; its ``describe()``, where it has one, tells it apart in keys and records.
         iterations: K >= 1.
         momentum: ``none``, ``nesterov`` (the printed algorithm), ``chambolle_dossal``, ``deepinv`` (what the authors'
             code ran); see :mod:`dipa.solvers.momentum`.
@@ -91,7 +96,7 @@ class FISTA:
             InputError: a stepsize that is neither positive nor ``"1/L"``, or measurements ``physics`` cannot use.
         """
         start = self._start(y, physics)
-        alpha = self.stepsize(stepsize, physics, tuple(start.shape[1:]))
+        alpha = self.stepsize(stepsize, physics, tuple(start.shape[1:]), start)
         if x_true is not None:
             require_images("x_true", x_true, tuple(start.shape[1:]))
 
@@ -103,28 +108,42 @@ class FISTA:
         observe = _observer(y, physics, x_true) if history else None
         return loop.run(step, start, MOMENTA[self.momentum](), self.iterations, observe=observe, keep_iterates=iterates)
 
-    def stepsize(self, stepsize: float | str, physics: LinearPhysics, img_size: tuple[int, ...]) -> float:
-        """The number behind a stepsize rule: a positive float is itself, ``"1/L"`` is one over the squared norm."""
+    def stepsize(
+        self, stepsize: float | str, physics: LinearPhysics, img_size: tuple[int, ...], like: torch.Tensor | None = None
+    ) -> float:
+        """The number behind a stepsize rule: a positive float is itself, ``"1/L"`` is one over :func:`lipschitz`."""
         if stepsize == "1/L":
-            return 1.0 / lipschitz(physics, img_size)
+            return 1.0 / lipschitz(physics, img_size, like)
         require(not isinstance(stepsize, str), "stepsize", stepsize, "a positive number or '1/L'")
         require_number("stepsize", stepsize, 0, open_low=True)
         return float(stepsize)
 
     def describe(self) -> dict:
-        """The solver as plain values (for cache keys and run folders); the denoiser is described by its owner."""
-        prior = {"kind": type(self.prior).__name__, "sigma": self.prior.sigma, "precision": self.prior.precision}
+        """The solver as plain values (for cache keys and run folders); a prior without ``describe()`` is its type's name."""
+        own = getattr(self.prior, "describe", None)
+        prior = own() if callable(own) else {"kind": type(self.prior).__name__}
         return {"prior": prior, "iterations": self.iterations, "momentum": self.momentum, "start": self.start}
 
     def _start(self, y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
         require(isinstance(y, torch.Tensor), "y", type(y).__name__, "a tensor of measurements")
         require(bool(torch.isfinite(y).all()), "y", "NaN or infinite values", "finite values")
         try:
-            return STARTS[self.start](y, physics)
-        except (RuntimeError, ValueError) as error:
+            start = STARTS[self.start](y, physics)
+            with torch.no_grad():
+                made = tuple(physics.A(start).shape)
+        except (RuntimeError, ValueError, IndexError) as error:
             raise InputError(
                 f"y: got shape {tuple(y.shape)}; allowed: measurements of this {type(physics).__name__} ({error})"
             ) from error
+        _check_shapes(tuple(y.shape), made, tuple(start.shape[1:]), physics)
+        return start
+
+
+def _check_shapes(got: tuple[int, ...], made: tuple[int, ...], image: tuple[int, ...], physics: LinearPhysics) -> None:
+    """``image`` is the size the adjoint gives, ``made`` what the operator makes of such images."""
+    kind, size = type(physics).__name__, declared_size(physics)
+    require(got == made, "y.shape", got, f"{made}, what this {kind} makes of images {image}")
+    require(size in (None, image), "y.shape", got, f"measurements of images {size}; this {kind} takes these for images {image}")
 
 
 def _observer(y: torch.Tensor, physics: LinearPhysics, x_true: torch.Tensor | None) -> loop.Observer:

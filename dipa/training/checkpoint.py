@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,17 @@ def load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
     """
     if not path.is_file():
         return None
-    try:
-        state = torch.load(path, weights_only=True)
-        owner = state["key"]
-    except (RuntimeError, EOFError, KeyError, TypeError, ValueError, OSError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path}: damaged or foreign checkpoint ({type(error).__name__}); remove it to start again") from error
-    if owner != key:
+    state = read_checkpoint(path, "key")
+    if state["key"] != key:
         raise InputError(f"{path}: checkpoint of another configuration or data set; remove it to start again")
+    return state
+
+
+def read_checkpoint(path: Path, owner: str) -> dict[str, Any]:
+    """The state in the file ``path``, whose entry ``owner`` names the run it belongs to; what is damaged is refused."""
+    try:
+        state = dict(torch.load(path, weights_only=True))
+        state[owner]
+    except Exception as error:  # torch's unpickler raises anything on bytes that are not its own
+        raise InputError(f"{path}: damaged or foreign checkpoint ({type(error).__name__}); remove it to start again") from error
     return state

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from .. import files, losses, metrics, seeding
 from ..checks import InputError, require, require_choice, require_images, require_int, require_number
+from ..declared import declared_size
 from ..losses import LossWeights
 from ..operators import range_basis
 from ..operators.measure import measure
@@ -33,8 +34,8 @@ class Budget:
         optimizer: ``adam``, or ``adamw`` with decoupled ``weight_decay``.
         learning_rate: initial rate.
         weight_decay: AdamW's decay (0.01 in the papers' MRI runs).
-        clip: gradient-norm clipping in units of the norm's running median scale: steps whose gradient norm exceeds
-            ``clip`` are scaled down to it; 0 switches it off.
+        clip: a gradient whose Euclidean norm over all parameters exceeds ``clip`` is scaled down to that norm; 0
+            switches it off.
         schedule: ``plateau`` (ReduceLROnPlateau on the mean loss of each window, as in the papers), ``cosine`` (to 0)
             or ``constant``.
         window: steps between two looks of the plateau schedule.
@@ -109,7 +110,7 @@ def distill(
     teacher_stepsize: float = 0.7,
     seed: int = 0,
     checkpoint: str | Path | None = None,
-    cache: Path | None = None,
+    cache: str | Path | None = None,
     progress: bool = True,
     report: Callable[[dict[str, float]], None] | None = None,
 ) -> Fit:
@@ -133,13 +134,16 @@ def distill(
         seed: of the order of images and of the measurement noise.
         checkpoint: a file to save to and resume from; a resumed run ends in the same tensors as an uninterrupted one
             (same machine, versions and thread count). Removed by nobody but the caller.
-        cache: folder of cached teacher targets, None for no cache.
+        cache: folder of cached teacher targets, None for no cache. Not used for a denoiser without weights to hash,
+            such as a plain function (a checkpoint knows that one by its name alone).
         progress: show a bar with loss, PSNR and time left.
         report: called with each history record (step, loss, its terms, psnr, learning rate, gradient norm).
 
     Raises:
-        InputError: arguments that do not fit together; a loss or gradient that is not finite (the checkpoint then
-            still holds the last good state).
+        InputError: arguments that do not fit together; a student that diverges; a loss, gradient or updated P that is
+            not finite. Training stops with the step and the cause, and the checkpoint stays as last saved: after a
+            step, at most ``checkpoint_every`` back, with finite loss, gradient and P. A finite P may still be one from
+            which the next student run diverges; starting again from that checkpoint then ends the same way.
 
     Source: D2GP Algorithm 2; DIPA Eq. (6)-(13).
     """
@@ -183,11 +187,11 @@ class _Objective:
         self.basis = None
 
     def __call__(
-        self, preconditioner, x, y, targets: TeacherTargets | None
+        self, preconditioner, x, y, targets: TeacherTargets | None, step: int
     ) -> tuple[torch.Tensor, dict[str, float], torch.Tensor]:
         result = self.solver(y, self.student, preconditioner=preconditioner, stepsize=self.stepsize)
         if result.status != "completed":
-            raise InputError(f"stepsize or learning_rate: the student {result.message}")
+            raise InputError(f"stepsize or learning_rate: at training step {step + 1} the student {result.message}")
         weights, k = self.weights, self.solver.iterations
         terms: dict[str, torch.Tensor] = {}
         if weights.supervised:
@@ -215,18 +219,26 @@ def _train_step(
     x = images[index]
     y = measure(objective.student, x, seed=seed, indices=index)
     batch_targets = targets and TeacherTargets(targets.x[index], targets.gradient[index])
-    loss, terms, x_hat = objective(state.preconditioner, x, y, batch_targets)
-    state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    limit = budget.clip or float("inf")
-    norm = torch.nn.utils.clip_grad_norm_(state.preconditioner.parameters(), limit)
-    if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
-        raise InputError(f"training: loss or gradient is not finite at step {step + 1}; lower the learning rate or set clip")
+    loss, terms, x_hat = objective(state.preconditioner, x, y, batch_targets, step)
     rate = state.optimizer.param_groups[0]["lr"]
-    state.optimizer.step()
+    norm = _update(state, budget, loss, step)
     _schedule(state, budget, loss.item(), step)
     psnr = metrics.psnr(x_hat, x).mean().item()
-    return {"loss": loss.item(), **terms, "psnr": psnr, "learning_rate": rate, "gradient_norm": norm.item()}
+    return {"loss": loss.item(), **terms, "psnr": psnr, "learning_rate": rate, "gradient_norm": norm}
+
+
+def _update(state: _State, budget: Budget, loss: torch.Tensor, step: int) -> float:
+    """One optimiser step on P; returns the gradient norm before clipping. What is not finite is refused."""
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    parameters = list(state.preconditioner.parameters())
+    norm = torch.nn.utils.clip_grad_norm_(parameters, budget.clip or float("inf"))
+    if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
+        raise InputError(f"training: loss or gradient is not finite at step {step + 1}; lower the learning rate or set clip")
+    state.optimizer.step()
+    if not all(bool(torch.isfinite(p).all()) for p in parameters):
+        raise InputError(f"training: P is not finite after step {step + 1}; lower the learning rate")
+    return norm.item()
 
 
 def _prepare(preconditioner: Preconditioner, budget: Budget) -> _State:
@@ -259,7 +271,7 @@ def _check(student, teacher, images, weights: LossWeights) -> None:
     wanted = [name for name in ("imitation", "gradient", "convergence") if getattr(weights, name) > 0]
     require(not wanted or teacher is not None, "teacher", None, f"a physics object: the losses {', '.join(wanted)} need it")
     for name, physics in (("student", student), ("teacher", teacher)):
-        size = tuple(getattr(physics, "img_size", None) or images.shape[1:])
+        size = declared_size(physics) or tuple(images.shape[1:])
         require(size == tuple(images.shape[1:]), f"{name}.img_size", size, f"that of the images, {tuple(images.shape[1:])}")
 
 

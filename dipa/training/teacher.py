@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from deepinv.physics import LinearPhysics
+from torch import nn
 from tqdm import tqdm
 
 from .. import files, seeding
@@ -31,18 +32,31 @@ def cache_directory() -> Path:
 
 
 def teacher_key(solver: FISTA, physics: LinearPhysics, images: torch.Tensor, stepsize: float, seed: int) -> str:
-    """Hash of what shapes the targets: images, operator, denoiser weights, solver, stepsize, noise seed."""
+    """Hash of what shapes the targets: images, operator, denoiser weights, solver, stepsize, noise seed.
+
+    A denoiser that is not a network enters by its name alone: see :func:`cacheable`.
+    """
     parts: dict[str, Any] = {"solver": solver.describe(), "stepsize": stepsize, "seed": seed, "torch": torch.__version__}
     parts["images"] = files.sha256_tensors({"images": images})
     probe = torch.randn((1, *images.shape[1:]), generator=seeding.generator(0, "probe")).to(images)
     parts["physics"] = files.sha256_tensors({"A": physics.A(probe), "A_adjoint": physics.A_adjoint(physics.A(probe))})
     noise = getattr(physics, "noise_model", None)
-    levels = {name: value for name, value in noise.state_dict().items() if "random_state" not in name} if noise is not None else {}
+    levels = noise.state_dict() if isinstance(noise, nn.Module) else {}
+    levels = {name: level for name, level in levels.items() if "random_state" not in name}
     parts["noise"] = [type(noise).__qualname__, files.sha256_tensors(levels)]
-    denoiser = solver.prior.denoiser
-    weights = denoiser.state_dict() if isinstance(denoiser, torch.nn.Module) else {}
-    parts["denoiser"] = [type(denoiser).__qualname__, files.sha256_tensors(weights)]
+    denoiser = getattr(solver.prior, "denoiser", solver.prior)
+    name = getattr(denoiser, "__qualname__", type(denoiser).__qualname__)
+    parts["denoiser"] = [name, files.sha256_tensors(_weights(denoiser))]
     return files.sha256_json(parts)
+
+
+def cacheable(solver: FISTA) -> bool:
+    """Whether :func:`teacher_key` tells the prior from any other: it describes itself and its denoiser has weights."""
+    return callable(getattr(solver.prior, "describe", None)) and bool(_weights(getattr(solver.prior, "denoiser", None)))
+
+
+def _weights(denoiser: object) -> dict[str, torch.Tensor]:
+    return denoiser.state_dict() if isinstance(denoiser, nn.Module) else {}
 
 
 @torch.no_grad()
@@ -54,11 +68,16 @@ def teacher_targets(
     stepsize: float,
     seed: int = 0,
     batch_size: int = 64,
-    cache: Path | None = None,
+    cache: str | Path | None = None,
     progress: bool = True,
 ) -> TeacherTargets:
-    """Run the teacher on every image, or read what an earlier run with the same key left in ``cache`` (None: no cache)."""
-    path = cache and cache / f"teacher-{teacher_key(solver, physics, images, stepsize, seed)[:32]}.safetensors"
+    """Run the teacher on every image, or read what an earlier run with the same key left in the folder ``cache``.
+
+    None is no cache; nor is a file read or written for a prior that is not :func:`cacheable`.
+    """
+    path = None
+    if cache and cacheable(solver):
+        path = Path(cache) / f"teacher-{teacher_key(solver, physics, images, stepsize, seed)[:32]}.safetensors"
     if path and path.is_file():
         tensors, _ = files.read_tensors(path)
         return TeacherTargets(tensors["x"], tensors["gradient"])

@@ -1,0 +1,249 @@
+"""Configurations, presets, run folders and tables."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from dipa import experiments
+from dipa.checks import InputError
+from dipa.experiments import results, tables
+from dipa.experiments.config import Config, build
+
+TINY = [
+    "task.size=16",
+    "data.train_count=12",
+    "data.ridge_count=24",
+    "data.test_count=3",
+    "solver.iterations=2",
+    "training.steps=3",
+    "training.batch_size=4",
+    "training.checkpoint_every=1",
+]
+
+
+def tiny(preset="l-dipa-distilled", *more, seed=0):
+    """A configuration that runs in about a second."""
+    return experiments.resolve(preset, "smoke", seed=seed, overrides=[*TINY, *more])
+
+
+@pytest.mark.parametrize("name", experiments.names())
+@pytest.mark.parametrize("profile", experiments.profiles())
+def test_every_preset_resolves_and_survives_a_round_trip(name, profile):
+    config = experiments.resolve(name, profile)
+    assert build(Config, dataclasses.asdict(config)) == config
+    assert config.run_name.startswith(f"{name}-{profile}-s0-")
+
+
+def test_layers_apply_in_order():
+    config = experiments.resolve("idea", "small", overrides=["training.steps=7", "training.learning_rate=1e-4"])
+    assert config.data.name == "embedded"  # the preset's own profile over the profile
+    assert (config.training.steps, config.training.learning_rate) == (7, 1e-4)  # overrides over everything
+    assert experiments.resolve("idea", "small").training.steps != 7
+
+
+def test_every_value_changes_the_digest():
+    config = tiny()
+    changed = [tiny("l-dipa-distilled", "solver.stepsize=0.41"), tiny("l-dipa-distilled", "losses.gradient=2"), tiny(seed=1)]
+    assert len({c.digest for c in (config, *changed)}) == 4
+    assert tiny().digest == config.digest
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["training.stps=3"], ("training.stps", "did you mean steps")),
+        (["training.steps=1.5"], ("training.steps", "1.5", "int")),
+        (["training.steps=0"], ("budget.steps", "0")),
+        (["task.ratio=1.5"], ("task.ratio", "1.5")),
+        (["task.ordering=cake"], ("task.ordering", "cake_cutting")),
+        (["solver=3"], ("solver", "mapping")),
+        (["losses.supervised=-1"], ("losses.supervised", "-1")),
+        (["data.name=mnits"], ("data.name", "mnist")),
+        (["nonsense"], ("nonsense", "section.key=value")),
+        (["solver.momentum=true"], ("solver.momentum", "True", "str")),
+    ],
+)
+def test_bad_overrides_are_refused_by_name(overrides, words):
+    with pytest.raises(InputError) as error:
+        tiny("l-dipa-supervised", *overrides)
+    assert all(word in str(error.value) for word in words)
+
+
+def test_unknown_preset_and_profile_name_the_nearest():
+    with pytest.raises(InputError, match="did you mean baseline"):
+        experiments.resolve("basline")
+    with pytest.raises(InputError, match="smoke, small, paper"):
+        experiments.resolve("baseline", "huge")
+
+
+def test_config_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        tiny().seed = 3
+
+
+def test_a_run_folder_is_whole_and_says_what_made_it(tmp_path):
+    run = experiments.run(tiny(), tmp_path, progress=False)
+    assert sorted(path.name for path in run.path.iterdir()) == [
+        "config.yaml",
+        "examples.npz",
+        "history.jsonl",
+        "manifest.json",
+        "metrics.json",
+        "preconditioner.safetensors",
+    ]
+    assert run.config == tiny()
+    assert run.path.name == tiny().run_name
+    assert [record["step"] for record in run.history] == [1, 2, 3]
+    assert {"commit", "dirty", "versions", "device", "threads", "seconds", "peak_memory_mib", "sha256"} <= set(run.manifest)
+    assert set(run.manifest["sha256"]) == {"train", "test", "masks", "denoiser"}
+    assert [path.name for path in tmp_path.iterdir()] == [run.path.name]  # no leftovers
+
+
+def test_metrics_agree_with_the_stored_examples(tmp_path):
+    """All three test images are stored, so PSNR can be recomputed from the folder with plain numpy."""
+    run = experiments.run(tiny("l-dipa-supervised"), tmp_path, progress=False)
+    truth = run.examples["truth"]
+    for role in ("baseline", "student", "teacher"):
+        mse = ((run.examples[role] - truth) ** 2).mean(axis=(1, 2, 3))
+        assert run.metrics[role]["psnr"] == pytest.approx((-10 * np.log10(mse)).mean(), abs=1e-3)
+        assert run.metrics[role]["psnr_batch_mse"] == pytest.approx(-10 * np.log10(mse.mean()), abs=1e-3)
+        assert run.metrics[role]["curve"]["psnr"][-1] == pytest.approx(run.metrics[role]["psnr"], abs=1e-3)
+        assert len(run.metrics[role]["curve"]["psnr"]) == run.config.solver.iterations + 1
+
+
+def test_a_finished_folder_is_read_not_touched(tmp_path):
+    first = experiments.run(tiny("ridge"), tmp_path, progress=False)
+    before = {path: path.stat().st_mtime_ns for path in first.path.iterdir()}
+    again = experiments.run(tiny("ridge"), tmp_path, progress=False)
+    assert again.path == first.path
+    assert {path: path.stat().st_mtime_ns for path in first.path.iterdir()} == before
+    assert again.history == []
+
+
+def test_an_interrupted_run_ends_in_the_same_tensors(tmp_path):
+    whole = experiments.run(tiny(), tmp_path / "whole", progress=False)
+
+    def stop(record):
+        if record["step"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        experiments.run(tiny(), tmp_path / "resumed", progress=False, report=stop)
+    assert experiments.find_runs(tmp_path / "resumed") == []
+    resumed = experiments.run(tiny(), tmp_path / "resumed", progress=False)
+    assert torch.equal(resumed.preconditioner().matrix, whole.preconditioner().matrix)
+    assert resumed.history == whole.history
+    assert resumed.metrics == whole.metrics
+
+
+def test_seed_changes_the_order_of_images_only(tmp_path):
+    one, two = (experiments.run(tiny(seed=seed), tmp_path, progress=False) for seed in (0, 1))
+    assert one.manifest["sha256"] == two.manifest["sha256"]
+    assert one.metrics["baseline"] == two.metrics["baseline"]
+    assert not torch.equal(one.preconditioner().matrix, two.preconditioner().matrix)
+
+
+def test_without_a_preconditioner_the_student_is_the_baseline(tmp_path):
+    run = experiments.run(tiny("baseline"), tmp_path, progress=False)
+    assert run.metrics["student"] == run.metrics["baseline"]
+    assert not (run.path / "preconditioner.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", results.REQUIRED)
+def test_an_incomplete_folder_is_refused_by_name(tmp_path, name):
+    run = experiments.run(tiny("baseline"), tmp_path, progress=False)
+    broken = shutil.copytree(run.path, tmp_path / "broken")
+    (broken / name).unlink()
+    with pytest.raises(InputError, match=name):
+        experiments.Run(broken)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    run = experiments.run(tiny("baseline"), tmp_path, progress=False)
+    (run.path / "metrics.json").write_text('{"student": ')
+    with pytest.raises(InputError, match="metrics.json"):
+        _ = experiments.Run(run.path).metrics
+
+
+def test_a_failed_write_leaves_no_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(results.files, "write_json", lambda *a: (_ for _ in ()).throw(OSError("no space left on device")))
+    with pytest.raises(OSError, match="no space"):
+        experiments.run(tiny("baseline"), tmp_path, progress=False)
+    assert experiments.find_runs(tmp_path) == []
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+class FakeRun:
+    """A run with given numbers, to check a table's arithmetic by hand."""
+
+    def __init__(self, preset, seed, student, baseline=20.0):
+        self.config = experiments.resolve(preset, "smoke", seed=seed)
+        self.path = type("P", (), {"name": self.config.run_name})
+        self.metrics = {
+            role: {"psnr": value, "psnr_batch_mse": value - 1} for role, value in (("student", student), ("baseline", baseline))
+        }
+
+
+def test_paper_beside_ours_by_hand():
+    runs = [FakeRun("l-dipa-supervised", seed, psnr) for seed, psnr in ((0, 31.0), (1, 32.0), (2, 33.0))]
+    table = tables.paper_beside_ours(runs, ["l-dipa-supervised", "l-dipa-imitation"], 22.88, "DIPA Table 2")
+    trained, missing = table.splitlines()[2:]
+    cells = [cell.strip() for cell in trained.strip("|").split("|")]
+    assert cells[1:7] == ["32.74", "31.00 ± 1.00 (3)", "-1.74", "9.86", "12.00 ± 1.00 (3)", "+2.14"]
+    assert [cell.strip() for cell in missing.strip("|").split("|")][1:] == [""] * 7  # nothing run, nothing printed by the paper
+
+
+def test_published_values_have_a_preset_and_a_source():
+    for row in tables.paper_values():
+        assert row["preset"] in experiments.names()
+        assert row["source"].startswith(("D2GP", "DIPA"))
+        assert isinstance(row["value"], float)
+
+
+def test_describe_has_the_promised_fields():
+    for name in experiments.names():
+        row = experiments.describe(name)
+        assert {"name", "paper", "table", "task", "method", "prior", "loss"} <= set(row)
+        json.dumps(row)
+
+
+# --- the training notebook's parameters -------------------------------------------------------------------------------
+
+
+def test_notebook_parameters_are_those_set_after_the_imports():
+    known = {"display", "plots"}
+    assert experiments.notebook.parameters({"display": 1, "plots": 2, "method": "ridge", "_hidden": 3}, known) == {
+        "method": "ridge"
+    }
+
+
+def test_a_misspelt_notebook_parameter_is_refused_with_the_valid_names():
+    with pytest.raises(InputError, match="did you mean method") as error:
+        experiments.notebook.parameters({"methd": "ridge"}, set())
+    assert all(name in str(error.value) for name in ("method", "loss", "regulariser", "profile", "seed", "settings", "out"))
+
+
+@pytest.mark.parametrize("bad", [{"method": "ldipa"}, {"loss": "kd"}, {"profile": "tiny"}, {"settings": 3}])
+def test_bad_notebook_values_are_refused(bad, tmp_path):
+    with pytest.raises(InputError):
+        experiments.notebook.train(**{"out": str(tmp_path), "progress": False} | bad)
+
+
+def test_the_notebook_reaches_every_variant(tmp_path):
+    for loss, preset in experiments.notebook.LOSSES.items():
+        for regulariser in (False, True):
+            name = preset + ("-r" if regulariser else "")
+            assert name in experiments.names()
+            losses = experiments.resolve(name).losses
+            assert (losses.convergence > 0) is regulariser
+            assert (losses.supervised > 0) is ("supervised" in loss)
+            assert (losses.imitation > 0) is ("imitation" in loss)
+            assert (losses.gradient > 0) is ("gradient" in loss)
+    run = experiments.notebook.train(method="ridge", settings=" ".join(TINY), out=str(tmp_path), progress=False)
+    assert run.config.method == "ridge"

@@ -1,0 +1,461 @@
+import itertools
+import math
+
+import deepinv
+import pytest
+import torch
+from batteries import (
+    OPERATORS,
+    SINGLE_PIXEL,
+    Bare,
+    Counting,
+    downsampling,
+    identity_denoiser,
+    images,
+    inpainting,
+    matrix_physics,
+    refuses,
+    relative,
+    rng,
+    size_of,
+    solver,
+    tiny_denoiser,
+)
+
+import dipa
+from dipa import metrics
+from dipa.operators import single_pixel
+from dipa.solvers import MOMENTA, STARTS, data_gradient, lipschitz, loop
+from dipa.solvers.momentum import chambolle_dossal
+from dipa.solvers.momentum import deepinv as deepinv_momentum
+
+SHAPE = (1, 8, 8)
+
+
+def student(channels: int = 1):
+    return single_pixel((channels, 8, 8), ratio=0.3)
+
+
+def betas(name: str, count: int) -> list[float]:
+    return list(itertools.islice(MOMENTA[name](), count))
+
+
+def well_conditioned(dtype=torch.float64):
+    """A 6 x 4 matrix with singular values 1, 2, 3, 4 as an operator on 2 x 2 images."""
+    u, v = (torch.linalg.qr(torch.randn(n, 4, generator=rng(n), dtype=torch.float64))[0] for n in (6, 4))
+    return (u * torch.arange(1.0, 5.0) @ v.T).to(dtype)
+
+
+# --- momentum --------------------------------------------------------------------------------------------------------
+
+
+def test_momentum_none():
+    assert betas("none", 5) == [0.0] * 5
+
+
+def test_momentum_nesterov():
+    """(t_{k-1} - 1) / t_k with t = 1, 1.618034, 2.193527, 2.749791: the positive roots of t^2 - t = t_previous^2."""
+    assert betas("nesterov", 3) == pytest.approx([0, 0.618034 / 2.193527, 1.193527 / 2.749791], abs=1e-6)
+    t = 1.0
+    for beta in betas("nesterov", 50):
+        t_next = (t - 1) / beta if beta else (1 + math.sqrt(5)) / 2
+        assert t_next**2 - t_next == pytest.approx(t**2)
+        t = t_next
+    assert betas("nesterov", 1000)[-1] == pytest.approx(1 - 3 / 1000, abs=1e-4)
+
+
+def test_momentum_chambolle_dossal():
+    assert betas("chambolle_dossal", 4) == pytest.approx([0, 1 / 5, 2 / 6, 3 / 7])
+    assert list(itertools.islice(chambolle_dossal(a=2.5), 3)) == pytest.approx([0, 1 / 4.5, 2 / 5.5])
+
+
+def test_momentum_deepinv():
+    assert betas("deepinv", 4) == pytest.approx([2 / 3, 3 / 4, 4 / 5, 5 / 6])
+    assert list(itertools.islice(deepinv_momentum(a=4), 2)) == pytest.approx([3 / 4, 4 / 5])
+
+
+@pytest.mark.parametrize("name", MOMENTA)
+def test_momentum_stays_in_zero_one(name):
+    assert all(0 <= beta < 1 for beta in betas(name, 300))
+
+
+# --- the iteration ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [*SINGLE_PIXEL.values(), downsampling], ids=[*SINGLE_PIXEL, "downsampling"])
+def test_equals_deepinv_fista_iterate_by_iterate(make):
+    physics, denoiser, sigma = make(), tiny_denoiser(), 2 / 255
+    y = physics.A(images(2, *size_of(physics)))
+    y = y + 0.05 * torch.randn(y.shape, generator=rng(1)) * getattr(physics, "mask", 1.0)
+    ours = dipa.FISTA(prior=dipa.PnP(denoiser, sigma), iterations=6, momentum="deepinv", start="adjoint")
+    prior = deepinv.optim.PnP(denoiser=lambda x, sigma: denoiser(x.reshape(-1, 1, *x.shape[-2:]), sigma).reshape(x.shape))
+    iterates = ours(y, physics, stepsize=0.4, iterates=True).iterates
+    for k in range(1, 7):
+        theirs = deepinv.optim.FISTA(
+            data_fidelity=deepinv.optim.L2(), prior=prior, stepsize=0.4, sigma_denoiser=sigma, max_iter=k, early_stop=False
+        )
+        assert relative(iterates[k], theirs(y, physics)) < 1e-5, k
+    assert relative(iterates[6], iterates[0]) > 1e-3, "the iteration moves"
+
+
+@pytest.mark.parametrize("momentum", MOMENTA)
+def test_the_printed_algorithm(momentum):
+    """x^k = D(z^k - a P(H^T(H z^k - y))), z^{k+1} = x^k + beta_k (x^k - x^{k-1}), written out with matrices."""
+    matrix, denoiser = well_conditioned(), tiny_denoiser().double()
+    physics, x_true = matrix_physics(matrix, (1, 2, 2)), images(2, 1, 2, 2, dtype=torch.float64)
+    P = 0.1 * torch.randn(4, 4, generator=rng(3), dtype=torch.float64) + torch.eye(4, dtype=torch.float64)
+    y, sequence = physics.A(x_true), betas(momentum, 5)
+    x = z = torch.zeros(2, 1, 2, 2, dtype=torch.float64)
+    expected = [x]
+    for beta in sequence:
+        gradient = (matrix.T @ (matrix @ z.reshape(2, 4, 1) - y.reshape(2, 6, 1))).reshape(2, 4)
+        previous, x = x, denoiser(z - 0.03 * (gradient @ P.T).reshape(z.shape))
+        z = x + beta * (x - previous)
+        expected.append(x)
+    result = solver(5, denoiser, momentum=momentum, start="zero")(
+        y, physics, preconditioner=lambda g, _z, _k: (g.flatten(1) @ P.T).reshape(g.shape), stepsize=0.03, iterates=True
+    )
+    assert relative(result.iterates, torch.stack(expected)) < 1e-12
+
+
+def test_without_momentum_it_is_ista():
+    physics, denoiser = student(), tiny_denoiser()
+    y = physics.A(images(2, *SHAPE))
+    x = physics.A_adjoint(y)
+    for _ in range(5):
+        x = denoiser(x - 0.7 * physics.A_adjoint(physics.A(x) - y))
+    assert relative(solver(5, denoiser, momentum="none")(y, physics, stepsize=0.7).x, x) < 1e-5
+
+
+@pytest.mark.parametrize("momentum", MOMENTA)
+def test_the_preconditioner_gets_gradient_iterate_and_k(momentum):
+    physics = student()
+    y = physics.A(images(2, *SHAPE))
+    seen = []
+
+    def spy(gradient, iterate, k):
+        seen.append((gradient, iterate, k))
+        return gradient
+
+    iterates = solver(5, momentum=momentum)(y, physics, preconditioner=spy, stepsize=0.4, iterates=True).iterates
+    assert [k for _, _, k in seen] == [1, 2, 3, 4, 5]
+    z = iterates[0]
+    for (gradient, iterate, k), beta in zip(seen, betas(momentum, 5), strict=True):
+        assert relative(iterate, z) < 1e-6
+        assert relative(gradient, data_gradient(physics, y, z)) < 1e-4 or gradient.norm() < 1e-4
+        z = iterates[k] + beta * (iterates[k] - iterates[k - 1])
+
+
+def test_data_gradient_is_that_of_half_the_squared_residual():
+    matrix = well_conditioned()
+    physics = matrix_physics(matrix, (1, 2, 2))
+    y = torch.randn(1, 6, generator=rng(0), dtype=torch.float64)
+    z = torch.randn(1, 1, 2, 2, generator=rng(1), dtype=torch.float64, requires_grad=True)
+    (0.5 * (z.flatten(1) @ matrix.T - y).square().sum()).backward()
+    assert relative(data_gradient(physics, y, z.detach()), z.grad) < 1e-12
+
+
+# --- convergence on a quadratic --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", ["zero", "adjoint"])
+@pytest.mark.parametrize("momentum", MOMENTA)
+def test_converges_to_the_least_squares_solution(momentum, start):
+    matrix = well_conditioned()
+    physics = matrix_physics(matrix, (1, 2, 2))
+    y = torch.randn(3, 6, generator=rng(0), dtype=torch.float64)
+    best = torch.linalg.lstsq(matrix, y.T).solution.T
+    iterates = solver(3000, identity_denoiser, momentum=momentum, start=start)(
+        y, physics, stepsize=1 / 16, iterates=True
+    ).iterates
+    assert relative(iterates[-1].flatten(1), best) < (1e-8 if momentum == "none" else 1e-3)
+    cost = ((iterates.flatten(2) @ matrix.T - y) ** 2).sum((1, 2))
+    if momentum == "none":
+        assert (cost.diff() <= 1e-12 * cost[0]).all(), "the objective never rises at stepsize 1/L"
+    else:
+        floor = ((best @ matrix.T - y) ** 2).sum()
+        assert cost[20] - floor < 0.1 * (cost[0] - floor)
+
+
+def test_nesterov_keeps_its_bound():
+    """Beck and Teboulle, Theorem 4.4: F(x^k) - F* <= 2 L |x^0 - x*|^2 / (k + 1)^2, here on an ill-conditioned quadratic."""
+    matrix = torch.diag(torch.logspace(-3, 0, 16, dtype=torch.float64))
+    physics, y = matrix_physics(matrix, (1, 4, 4)), torch.ones(1, 16, dtype=torch.float64)
+    iterates = solver(200, identity_denoiser, momentum="nesterov", start="zero")(y, physics, stepsize=1.0, iterates=True).iterates
+    cost = 0.5 * ((iterates.flatten(2) @ matrix.T - y) ** 2).sum((1, 2))
+    distance = (1 / torch.diagonal(matrix)).square().sum()
+    k = torch.arange(1, 201, dtype=torch.float64)
+    assert (cost[1:] <= 2 * distance / (k + 1) ** 2).all()
+
+
+def test_stepsize_rule_one_over_l():
+    matrix = well_conditioned(torch.float32)
+    physics = matrix_physics(matrix, (1, 2, 2))
+    assert lipschitz(physics, (1, 2, 2)) == pytest.approx(16, rel=1e-4)
+    assert solver().stepsize("1/L", physics, (1, 2, 2)) == pytest.approx(1 / 16, rel=1e-4)
+    assert solver().stepsize("1/L", student(), SHAPE) == 1.0
+    assert solver().stepsize(0.4, student(), SHAPE) == 0.4
+    y = physics.A(images(2, 1, 2, 2))
+    assert relative(solver(3)(y, physics).x, solver(3)(y, physics, stepsize=1 / 16).x) < 1e-4
+
+
+# --- starts ----------------------------------------------------------------------------------------------------------
+
+
+def started(start: str, y, physics) -> torch.Tensor:
+    return solver(1, start=start)(y, physics, stepsize=0.4, iterates=True).iterates[0]
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("name", OPERATORS)
+def test_starts_have_the_image_shape(name, start):
+    physics = OPERATORS[name]()
+    x = images(2, *size_of(physics))
+    y = physics.A(x)
+    x0 = started(start, y, physics)
+    assert x0.shape == x.shape
+    if start == "zero":
+        assert x0.abs().max() == 0
+    if start == "adjoint":
+        assert torch.equal(x0, physics.A_adjoint(y))
+    if start == "pseudo_inverse":
+        assert relative(physics.A(x0), y) < 1e-2, "it explains the measurements"
+
+
+def test_pseudo_inverse_start_is_the_minimum_norm_solution():
+    physics = inpainting()
+    y = physics.A(images(2, *SHAPE))
+    assert torch.equal(started("pseudo_inverse", y, physics), y)
+    camera = student()
+    y = camera.A(images(2, *SHAPE))
+    assert relative(started("pseudo_inverse", y, camera), camera.A_adjoint(y)) < 1e-6
+
+
+@pytest.mark.parametrize("make", [downsampling, student, inpainting])
+def test_interpolated_start_keeps_constants_where_the_operator_sees_them(make):
+    physics = make()
+    constant = torch.full((2, *size_of(physics)), 0.7)
+    x0 = started("interpolated", physics.A(constant), physics)
+    seen = physics.A_adjoint(physics.A(constant)) > 1e-3
+    assert seen.any() and torch.allclose(x0[seen], constant[seen], atol=1e-4)
+    if make is downsampling:
+        assert seen.all()
+
+
+def test_interpolated_start_by_hand():
+    """Pixels measured with gains 2, 1, 0.1 and 0.05 weigh 4, 1, 0.01 and 0.0025; below 0.004 the adjoint stays."""
+    physics = matrix_physics(torch.diag(torch.tensor([2.0, 1.0, 0.1, 0.05])), (1, 2, 2))
+    y = physics.A(torch.tensor([1.0, 2.0, 3.0, 4.0]).reshape(1, 1, 2, 2))
+    assert started("interpolated", y, physics).flatten().tolist() == pytest.approx([1, 2, 3, 4 * 0.0025])
+
+
+def test_interpolated_start_beats_the_adjoint_for_super_resolution():
+    physics = downsampling()
+    ramp = torch.linspace(0.2, 0.8, 16).expand(1, 1, 16, 16)
+    values = [metrics.psnr(started(start, physics.A(ramp), physics), ramp).item() for start in ("adjoint", "interpolated")]
+    assert values[1] > values[0] + 5
+
+
+# --- divergence ------------------------------------------------------------------------------------------------------
+
+
+def test_divergence_is_a_status_with_the_last_bounded_iterate():
+    """From zero with D = I, x^1 = a H^T y; at a = 1e5 the next iterate is about 1e10, past the bound of 1e6."""
+    physics, x_true = student(), images(2, *SHAPE)
+    y = physics.A(x_true)
+    solve = solver(9, identity_denoiser, start="zero", momentum="none")
+    result = solve(y, physics, stepsize=1e5, history=True, iterates=True, x_true=x_true)
+    assert result.status == "diverged" and result.iterations == 1
+    assert "iteration 2" in result.message and "smaller stepsize" in result.message
+    assert relative(result.x, 1e5 * physics.A_adjoint(y)) < 1e-6
+    assert [record["k"] for record in result.history] == [0, 1] and len(result.iterates) == 2
+    assert solve(y, physics, stepsize=0.5).status == "completed"
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), -float("inf"), 2e6])
+@pytest.mark.parametrize("call", [1, 3])
+def test_divergence_of_one_pixel(poison, call):
+    calls = []
+
+    def denoiser(x, sigma):
+        calls.append(1)
+        x = x.clone()
+        if len(calls) == call:
+            x[1, 0, 2, 3] = poison
+        return x
+
+    physics = student()
+    y = physics.A(images(2, *SHAPE))
+    result = solver(5, denoiser)(y, physics, stepsize=0.4, iterates=True)
+    assert (result.status, result.iterations, len(calls)) == ("diverged", call - 1, call)
+    assert torch.isfinite(result.x).all() and torch.equal(result.x, result.iterates[-1]) and len(result.iterates) == call
+
+
+def test_completed_says_so():
+    physics = student()
+    result = solver(3)(physics.A(images(2, *SHAPE)), physics, stepsize=0.4)
+    assert (result.status, result.iterations, result.history, result.iterates) == ("completed", 3, [], None)
+    assert "3 iterations" in result.message
+
+
+def test_the_loop_stands_alone():
+    """x^k = z^k / 2 + 1 converges to 2; the loop knows nothing of imaging."""
+    halve = loop.run(
+        lambda z, k: z / 2 + 1, torch.zeros(1), itertools.repeat(0.0), 30, observe=lambda k, x, _: {"k": k, "x": x.item()}
+    )
+    assert halve.x.item() == pytest.approx(2) and len(halve.history) == 31
+    assert halve.history[3] == {"k": 3, "x": 1.75}
+    stopped = loop.run(lambda z, k: z - 3, torch.zeros(1), itertools.repeat(0.0), 30, bound=10)
+    assert (stopped.status, stopped.iterations, stopped.x.item()) == ("diverged", 3, -9)
+
+
+# --- history ---------------------------------------------------------------------------------------------------------
+
+
+def test_history_is_true():
+    physics, x_true = downsampling(), images(3, 1, 16, 16)
+    y = physics.A(x_true)
+    result = solver(4)(y, physics, stepsize=0.4, x_true=x_true, history=True, iterates=True)
+    assert [record["k"] for record in result.history] == [0, 1, 2, 3, 4]
+    assert result.iterates.shape == (5, 3, 1, 16, 16) and torch.equal(result.iterates[-1], result.x)
+    for k, (record, x) in enumerate(zip(result.history, result.iterates, strict=True)):
+        residuals = [(physics.A(x)[i] - y[i]).norm().item() / y[i].norm().item() for i in range(3)]
+        gradients = [data_gradient(physics, y, x)[i].norm().item() for i in range(3)]
+        assert record["residual"] == pytest.approx(sum(residuals) / 3, rel=1e-4)
+        assert record["gradient_norm"] == pytest.approx(sum(gradients) / 3, rel=1e-4)
+        assert record["psnr"] == pytest.approx(metrics.psnr(x, x_true).mean().item(), abs=1e-4)
+        assert record["change"] == pytest.approx(relative(result.iterates[max(k - 1, 0)], x), rel=1e-4, abs=1e-9)
+    seconds = [record["seconds"] for record in result.history]
+    assert seconds == sorted(seconds) and seconds[0] >= 0
+
+
+def test_looking_changes_nothing():
+    physics, x_true = student(), images(2, *SHAPE)
+    y = physics.A(x_true)
+    plain = solver(4)(y, physics, stepsize=0.4)
+    looked = solver(4)(y, physics, stepsize=0.4, x_true=x_true, history=True, iterates=True)
+    assert torch.equal(plain.x, looked.x)
+    assert "psnr" not in solver(4)(y, physics, stepsize=0.4, history=True).history[0]
+
+
+def test_one_denoiser_call_per_iteration():
+    denoiser, physics = Counting(identity_denoiser), student()
+    solver(7, denoiser)(physics.A(images(2, *SHAPE)), physics, stepsize=0.4, history=True)
+    assert denoiser.calls == 7
+
+
+# --- batches, channels, precision ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["cake_cutting", "three channels", "downsampling", "inpainting"])
+def test_a_batch_is_its_images_one_by_one(name):
+    physics = OPERATORS[name]()
+    y = physics.A(images(3, *size_of(physics)))
+    together = solver(5)(y, physics, stepsize=0.4).x
+    alone = torch.cat([solver(5)(y[i : i + 1], physics, stepsize=0.4).x for i in range(3)])
+    assert relative(together, alone) < 1e-5
+
+
+@pytest.mark.parametrize("channels", [2, 3])
+def test_channels_are_solved_alone(channels):
+    x = images(2, channels, 8, 8)
+    many, one = student(channels), student()
+    together = solver(5)(many.A(x), many, stepsize=0.4).x
+    for c in range(channels):
+        assert relative(together[:, [c]], solver(5)(one.A(x[:, [c]]), one, stepsize=0.4).x) < 1e-5
+
+
+def test_bf16_is_close_to_float32_and_keeps_the_dtype():
+    physics = student()
+    y = physics.A(images(2, *SHAPE))
+    full, half = (
+        dipa.FISTA(prior=dipa.PnP(tiny_denoiser(), precision=precision), iterations=10)(y, physics, stepsize=0.4)
+        for precision in ("float32", "bf16")
+    )
+    assert half.x.dtype == torch.float32 and half.status == "completed"
+    assert 0 < relative(half.x, full.x) < 2e-2
+
+
+def test_float64_throughout():
+    physics = student().double()
+    y = physics.A(images(2, *SHAPE, dtype=torch.float64))
+    assert solver(3, tiny_denoiser().double())(y, physics, stepsize=0.4).x.dtype == torch.float64
+
+
+def test_solving_is_repeatable_bitwise():
+    physics = student()
+    y = physics.A(images(2, *SHAPE))
+    assert torch.equal(solver(5)(y, physics, stepsize=0.4).x, solver(5)(y, physics, stepsize=0.4).x)
+
+
+# --- doors -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"iterations": 0}, ("iterations", "0")),
+        ({"iterations": 2.5}, ("iterations", "2.5")),
+        ({"iterations": True}, ("iterations", "True")),
+        ({"momentum": "nesterof"}, ("momentum", "did you mean nesterov", *MOMENTA)),
+        ({"start": "adjont"}, ("start", "did you mean adjoint", *STARTS)),
+        ({"prior": identity_denoiser}, ("prior", "function", "PnP")),
+    ],
+)
+def test_construction_refuses(change, words):
+    refuses(lambda: dipa.FISTA(**({"prior": dipa.PnP(identity_denoiser)} | change)), *words)
+
+
+@pytest.mark.parametrize("bad", [0, -0.1, float("nan"), float("inf"), "1/l", None, True])
+def test_stepsize_refuses(bad):
+    physics = student()
+    refuses(lambda: solver()(physics.A(images(1, *SHAPE)), physics, stepsize=bad), "stepsize", repr(bad))
+
+
+def test_measurements_refuse():
+    physics, y = student(), student().A(images(2, *SHAPE))
+    refuses(lambda: solver()([1.0], physics), "y", "list")
+    refuses(lambda: solver()(y * float("nan"), physics), "y", "finite")
+    refuses(lambda: solver()(images(2, 1, 16, 16), physics), "y", "(2, 1, 16, 16)", "SinglePixel")
+    refuses(lambda: solver()(y, physics, x_true=images(2, 1, 16, 16)), "x_true.shape", "(2, 1, 16, 16)", "(B, 1, 8, 8)")
+
+
+def test_measurements_of_other_images_are_refused():
+    physics, y = student(), student().A(images(2, *SHAPE))
+    refuses(lambda: solver()(student(3).A(images(2, 3, 8, 8)), physics), "y.shape", "(2, 3, 8, 8)", "(1, 8, 8)")
+    for flat in (y[0, 0], y[0]):
+        refuses(lambda flat=flat: solver()(flat, physics), "y.shape", str(tuple(flat.shape)), "(1, 1, 8, 8)", "SinglePixel")
+    blur = downsampling(16)
+    refuses(lambda: solver()(images(2, 3, 8, 8), blur), "y", "(2, 3, 8, 8)", "Downsampling")
+    refuses(lambda: solver()(images(2, 1, 8, 4), inpainting()), "y", "(2, 1, 8, 4)", "Inpainting")
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_float64_stepsize_rule(name):
+    """1/L in the numbers of the measurements, whether the operator holds tensors or not."""
+    physics = OPERATORS[name]().double()
+    x = images(1, *size_of(physics), dtype=torch.float64)
+    assert solver(2, identity_denoiser)(physics.A(x), physics).x.dtype == torch.float64
+    matrix = matrix_physics(well_conditioned(), (1, 2, 2))
+    y = matrix.A(images(1, 1, 2, 2, dtype=torch.float64))
+    assert relative(solver(2, identity_denoiser)(y, matrix).x, solver(2, identity_denoiser)(y, matrix, stepsize=1 / 16).x) < 1e-4
+
+
+def test_a_prior_is_a_step():
+    physics, prior = student(), Bare()
+    y = physics.A(images(2, *SHAPE))
+    assert torch.equal(dipa.FISTA(prior, 3)(y, physics).x, solver(3, identity_denoiser)(y, physics).x)
+    assert dipa.FISTA(prior, 3).describe()["prior"] == {"kind": "Bare"}
+
+
+def test_description_is_plain_and_tells_solvers_apart():
+    base = solver(5)
+    assert base.describe()["iterations"] == 5 and base.describe() == solver(5).describe()
+    for other in (
+        solver(6),
+        solver(5, momentum="none"),
+        solver(5, start="zero"),
+        dipa.FISTA(prior=dipa.PnP(tiny_denoiser(), sigma=0.1), iterations=5),
+        dipa.FISTA(prior=dipa.PnP(tiny_denoiser(), precision="bf16"), iterations=5),
+    ):
+        assert other.describe() != base.describe()
