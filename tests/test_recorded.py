@@ -54,8 +54,8 @@ def test_stored_images_follow_from_the_stored_preconditioner(run, user_data, mon
     monkeypatch.setitem(os.environ, "DIPA_DATA", str(user_data))
     prior = PnP(denoisers.load(setting.denoiser))
     solver = solvers.FISTA(prior, setting.iterations, setting.momentum, setting.start)
-    truth = torch.from_numpy(run.examples["truth"])
+    truth = torch.from_numpy(run.examples["truth"][:4])
     with torch.no_grad():
         x = solver(physics.A(truth), physics, preconditioner=matrix, stepsize=setting.stepsize).x
     stored = torch.from_numpy(run.examples["student" if matrix is not None else "baseline"])
-    assert torch.allclose(x, stored, atol=2e-3)
+    assert torch.allclose(x, stored[:4], atol=2e-3)
