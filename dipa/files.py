@@ -28,6 +28,7 @@ def write_atomic(path: str | Path, write: Callable[[Path], None]) -> Path:
         write(partial)
         with open(partial, "rb+") as handle:
             os.fsync(handle.fileno())
+        partial.chmod(0o644)  # safetensors writes 0600
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
