@@ -9,6 +9,7 @@ import platform
 import resource
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -116,9 +117,8 @@ def find_runs(root: str | Path) -> list[Run]:
 
 
 def provenance() -> dict[str, Any]:
-    """Where and with what this process computes: commit, versions, device, threads."""
+    """With what this process computes: the commit of the code it has loaded, versions, device, threads. Ask early."""
     return {
-        "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "versions": {
@@ -130,8 +130,17 @@ def provenance() -> dict[str, Any]:
         "device": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def peak_memory_mib() -> int:
+    """The most memory this process has held so far, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform != "darwin" else 1 << 20)
 
 
 def _git(*arguments: str) -> str | None:

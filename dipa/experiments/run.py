@@ -23,7 +23,7 @@ from ..solvers import FISTA, Result
 from ..training import Fit, distill
 from ..training.teacher import cache_directory
 from .config import Config
-from .results import Run, provenance, write_run
+from .results import Run, now, peak_memory_mib, provenance, write_run
 
 EXAMPLES = 8
 TEST_BATCH = 64
@@ -75,13 +75,15 @@ def run(
     folder = root / config.run_name
     if (folder / "manifest.json").is_file():
         return Run(folder)
-    began = time.monotonic()
+    began, made = time.monotonic(), provenance()
     work = root / f".{config.run_name}.working"
     work.mkdir(parents=True, exist_ok=True)
     problem = Problem.build(config)
     fit = make_preconditioner(problem, work / "checkpoint.pt", progress=progress, report=report)
     evaluation, examples = evaluate(problem, fit.preconditioner if fit else None, progress=progress)
-    manifest = provenance() | {
+    manifest = made | {
+        "finished": now(),
+        "peak_memory_mib": peak_memory_mib(),
         "seconds": round(time.monotonic() - began, 2),
         "training_seconds": fit.record["training_seconds"] if fit else 0.0,
         "sha256": _hashes(problem),
