@@ -35,7 +35,7 @@ def test_packaged_denoiser_has_the_papers_architecture():
 
 def test_packaged_denoiser_denoises_photographs_it_has_not_seen():
     clean = data.load("embedded", "test", size=64, count=16).images
-    assert psnr_gain(denoisers.load(), clean) > GAIN_OF_DEEPINV - 0.3
+    assert psnr_gain(denoisers.load(), clean) > GAIN_OF_DEEPINV - 0.4
 
 
 def test_packaged_weights_carry_their_training_record():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -21,7 +22,20 @@ class ImageSet:
     images: torch.Tensor
     name: str
     split: str
-    sha256: str
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the images."""
+        return files.sha256_tensors({"images": self.images})
+
+    def take(self, count: int) -> torch.Tensor:
+        """``count`` of the images: the first of digits, whose order is random; evenly spread ones of ordered patches."""
+        require_int("count", count, 1)
+        if count > len(self.images):
+            have = f"at most the {len(self.images)} images of {self.name} {self.split}"
+            raise InputError(f"count: got {count}; allowed: {have} at size {self.images.shape[-1]}")
+        spread = torch.linspace(0, len(self.images) - 1, count).long()
+        return self.images[spread] if self.name == "embedded" else self.images[:count]
 
 
 def load(name: str, split: str, *, size: int = 32, count: int | None = None, resize: str = "bilinear") -> ImageSet:
@@ -39,11 +53,8 @@ def load(name: str, split: str, *, size: int = 32, count: int | None = None, res
     if count is not None:
         require_int("count", count, 1)
     images = embedded.patches(split, size) if name == "embedded" else mnist.digits(split, size, resize, count)
-    if count is not None and count > len(images):
-        raise InputError(f"count: got {count}; allowed: at most the {len(images)} images of {name} {split} at size {size}")
-    if count is not None and name == "embedded":
-        images = images[torch.linspace(0, len(images) - 1, count).long()]
-    return ImageSet(images.contiguous(), name, split, files.sha256_tensors({"images": images}))
+    whole = ImageSet(images, name, split)
+    return whole if count is None else ImageSet(whole.take(count).contiguous(), name, split)
 
 
 __all__ = ["DATASETS", "SPLITS", "ImageSet", "embedded", "load", "mnist"]

@@ -25,12 +25,19 @@ def photograph(name: str) -> torch.Tensor:
 def patches(split: str, size: int = 32, stride: int | None = None) -> torch.Tensor:
     """All patches (N, 1, size, size) in [0, 1] of a split's photographs, in a fixed order.
 
-    Train patches overlap by half, test patches not at all (``stride`` overrides). Patches flatter than a standard
-    deviation of 0.05 are left out: their PSNR says nothing. No photograph is in both splits.
+    Train patches overlap by half and come in all eight orientations; test patches do not overlap (``stride``
+    overrides) and stay upright. Patches flatter than a standard deviation of 0.05 are left out: their PSNR says
+    nothing. No photograph is in both splits.
     """
     require_choice("split", split, PHOTOGRAPHS)
     require_int("size", size, 8, 128)
     stride = stride or (size // 2 if split == "train" else size)
     grids = [photograph(name).unfold(0, size, stride).unfold(1, size, stride) for name in PHOTOGRAPHS[split]]
     cut = torch.cat([grid.reshape(-1, 1, size, size) for grid in grids])
-    return cut[cut.flatten(1).std(dim=1) >= MIN_CONTRAST].contiguous()
+    cut = cut[cut.flatten(1).std(dim=1) >= MIN_CONTRAST].contiguous()
+    return orientations(cut) if split == "train" else cut
+
+
+def orientations(images: torch.Tensor) -> torch.Tensor:
+    """Images (N, C, H, H) turned by quarters and mirrored: (8 N, C, H, H)."""
+    return torch.cat([torch.rot90(way, turns, (2, 3)) for way in (images, images.mT) for turns in range(4)]).contiguous()

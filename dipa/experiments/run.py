@@ -115,7 +115,7 @@ def make_preconditioner(
         return None
     start, alpha = config.preconditioner, config.solver.stepsize
     if start.start == "ridge" or config.method == "ridge":
-        images = problem.train.images[: config.data.ridge_count]
+        images = problem.train.take(config.data.ridge_count)
         matrix = LinearPreconditioner.ridge(
             problem.student, images, stepsize=alpha, regularization=start.regularization, form=start.form
         )
@@ -128,7 +128,7 @@ def make_preconditioner(
         matrix,
         problem.student,
         problem.teacher,
-        problem.train.images[: config.data.train_count],
+        problem.train.take(config.data.train_count),
         losses=config.losses,
         budget=config.training,
         stepsize=alpha,
