@@ -329,3 +329,13 @@ def test_missing_truncated_and_foreign_files_are_refused_by_name(tmp_path):
     refuses(lambda: dipa.load(tmp_path / "other.safetensors"), "other.safetensors", "denoiser")
     dipa.files.write_tensors(tmp_path / "empty.safetensors", {"a": torch.rand(2)}, {"kind": "linear"})
     refuses(lambda: dipa.load(tmp_path / "empty.safetensors"), "empty.safetensors")
+
+
+def test_null_weight_scales_only_what_leaves_the_range():
+    physics, x = single_pixel((1, 8, 8), ratio=0.3), torch.rand(40, 1, 8, 8, generator=torch.Generator().manual_seed(3))
+    whole, half, none = (LinearPreconditioner.ridge(physics, x, stepsize=0.4, null_weight=w).dense() for w in (1.0, 0.5, 0.0))
+    projector = physics.A_adjoint_A(torch.eye(64).reshape(64, 1, 8, 8)).reshape(64, 64)
+    assert torch.allclose(projector @ half, projector @ whole, atol=1e-5)
+    assert torch.allclose(half - projector @ half, 0.5 * (whole - projector @ whole), atol=1e-5)
+    assert torch.allclose(none, projector @ none, atol=1e-5)
+    refuses(lambda: LinearPreconditioner.ridge(physics, x, stepsize=0.4, null_weight=1.5), "null_weight", "1.5")

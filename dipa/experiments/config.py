@@ -80,16 +80,18 @@ class Solver:
 
 @dataclass(frozen=True)
 class Preconditioner:
-    """The method's start: ``identity`` or ``ridge`` (closed form, with its regularisation), low-rank or dense."""
+    """The method's start: ``identity`` or ``ridge`` (closed form, its regularisation and null weight), low-rank or dense."""
 
     form: str = "low_rank"
     start: str = "ridge"
     regularization: float = 1e-3
+    null_weight: float = 0.75
 
     def __post_init__(self):
         require_choice("preconditioner.form", self.form, FORMS)
         require_choice("preconditioner.start", self.start, ("identity", "ridge"))
         require_number("preconditioner.regularization", self.regularization, 0, open_low=True)
+        require_number("preconditioner.null_weight", self.null_weight, 0, 1)
 
 
 @dataclass(frozen=True)

@@ -115,10 +115,9 @@ def make_preconditioner(
         return None
     start, alpha = config.preconditioner, config.solver.stepsize
     if start.start == "ridge" or config.method == "ridge":
+        options = {"regularization": start.regularization, "null_weight": start.null_weight, "form": start.form}
         images = problem.train.take(config.data.ridge_count)
-        matrix = LinearPreconditioner.ridge(
-            problem.student, images, stepsize=alpha, regularization=start.regularization, form=start.form
-        )
+        matrix = LinearPreconditioner.ridge(problem.student, images, stepsize=alpha, **options)
     else:
         matrix = LinearPreconditioner.identity(problem.student, form=start.form)
     if config.method == "ridge":

@@ -63,6 +63,7 @@ class LinearPreconditioner(Preconditioner):
         *,
         stepsize: float,
         regularization: float = 1e-3,
+        null_weight: float = 1.0,
         form: str = "low_rank",
     ) -> LinearPreconditioner:
         r"""The closed-form linear predictor as a preconditioner, fitted on clean images of shape (N, C, H, W).
@@ -71,11 +72,15 @@ class LinearPreconditioner(Preconditioner):
             B = \arg\min_B \sum_i \|x_i-\alpha B\,V H^\top Hx_i\|_2^2+\lambda N\|\alpha B\|_F^2
 
         so that one step of size :math:`\alpha` from zero lands on the ridge estimate of x from y. ``regularization``
-        is :math:`\lambda` (> 0), in units of squared intensity. Raises :class:`InputError` for other values.
+        is :math:`\lambda` (> 0), in units of squared intensity. ``null_weight`` in [0, 1] then scales what P adds
+        outside :math:`\mathrm{range}(H^\top)`: repeated for K iterations with momentum, the full guess overshoots on
+        hard images (at 1, P is the ridge solution; at 0, no direction leaves the range). Raises :class:`InputError`
+        for other values.
         """
         require_images("images", images)
         require_number("stepsize", stepsize, 0, open_low=True)
         require_number("regularization", regularization, 0, open_low=True)
+        require_number("null_weight", null_weight, 0, 1)
         start = cls.identity(physics, tuple(images.shape[1:]), form=form)
         covariance = torch.zeros(start.basis.dim, start.basis.dim, dtype=torch.float64, device=images.device)
         cross = torch.zeros(start.matrix.shape, dtype=torch.float64, device=images.device)
@@ -84,8 +89,9 @@ class LinearPreconditioner(Preconditioner):
             covariance += seen.T @ seen
             cross += batch.flatten(1).double().T @ seen
         covariance.diagonal().add_(regularization * len(images))
-        predictor = torch.linalg.solve(covariance, cross.T).T
-        return cls((predictor / stepsize).to(images.dtype), start.basis)
+        columns = (torch.linalg.solve(covariance, cross.T) / stepsize).to(images.dtype).reshape(-1, *images.shape[1:])
+        seen = range_basis(physics, tuple(images.shape[1:])).project(columns)
+        return cls((seen + null_weight * (columns - seen)).flatten(1).T, start.basis)
 
     def dense(self) -> torch.Tensor:
         """P as an (n, n) matrix acting on flattened images; zero outside the subspace for the low-rank form."""
