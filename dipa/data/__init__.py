@@ -29,13 +29,12 @@ class ImageSet:
         return files.sha256_tensors({"images": self.images})
 
     def take(self, count: int) -> torch.Tensor:
-        """``count`` of the images: the first of digits, whose order is random; evenly spread ones of ordered patches."""
+        """The first ``count`` images; more than there are is refused."""
         require_int("count", count, 1)
         if count > len(self.images):
             have = f"at most the {len(self.images)} images of {self.name} {self.split}"
             raise InputError(f"count: got {count}; allowed: {have} at size {self.images.shape[-1]}")
-        spread = torch.linspace(0, len(self.images) - 1, count).long()
-        return self.images[spread] if self.name == "embedded" else self.images[:count]
+        return self.images[:count]
 
 
 def load(name: str, split: str, *, size: int = 32, count: int | None = None, resize: str = "bilinear") -> ImageSet:
@@ -45,7 +44,7 @@ def load(name: str, split: str, *, size: int = 32, count: int | None = None, res
         name: ``embedded`` (photographs inside scikit-image, offline) or ``mnist`` (see :mod:`dipa.data.mnist`).
         split: ``train`` or ``test``; no photograph or digit is in both.
         size: side in pixels.
-        count: how many; more than there are is refused. Embedded patches are taken evenly over the photographs.
+        count: how many; more than there are is refused.
         resize: how digits get from 28 x 28 to ``size`` (MNIST only).
     """
     require_choice("dataset", name, DATASETS)
