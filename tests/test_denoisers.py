@@ -7,7 +7,7 @@ from batteries import images, refuses, rng
 from dipa import data, denoisers, files
 
 SIGMA = 2 / 255
-GAIN_OF_DEEPINV = 3.21  # dB, measured with deepinv's weights on the same patches and noise
+GAIN_OF_DEEPINV = 3.30  # dB, measured with deepinv's weights on the same patches and noise (Set12: see book/results/denoiser)
 
 
 def psnr_gain(denoiser, clean: torch.Tensor) -> float:
@@ -34,8 +34,8 @@ def test_packaged_denoiser_has_the_papers_architecture():
 
 
 def test_packaged_denoiser_denoises_photographs_it_has_not_seen():
-    clean = data.load("embedded", "test", size=64, count=16).images
-    assert psnr_gain(denoisers.load(), clean) > GAIN_OF_DEEPINV - 0.4
+    clean = data.load("embedded", "test", size=64).images
+    assert psnr_gain(denoisers.load(), clean) > GAIN_OF_DEEPINV - 0.5
 
 
 def test_packaged_weights_carry_their_training_record():
