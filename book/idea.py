@@ -37,11 +37,11 @@ from IPython.display import HTML, Markdown, display
 from dipa import experiments, plots
 
 # %% tags=["parameters"]
-profile = "small"  # smoke: seconds; small: a minute or two of training where no finished run is found
+profile = "small"  # or smoke: seconds of training
 seed = 0  # order of the training images
 
 # %% [markdown]
-# One line trains the student, or reads the finished run where there is one:
+# One line trains the student, in a minute or two on two cores, or reads the finished run where there is one:
 
 # %% tags=["remove-stderr"]
 run = experiments.run(experiments.resolve("idea", profile, seed=seed))
@@ -53,7 +53,7 @@ run = experiments.run(experiments.resolve("idea", profile, seed=seed))
 # baseline is the student's algorithm without $P$.
 
 # %% tags=["hide-input"]
-plots.reconstructions(run.examples, index=3)
+plots.reconstructions(run.examples, index=0)
 plots.plt.show()
 
 # %% [markdown]
@@ -91,7 +91,7 @@ display(Markdown(tables.markdown(head, rows)))
 display(
     Markdown(
         f"Means over {run.manifest['counts']['test']} test patches. The student gains **{tables.gain(run):.2f} dB** over the "
-        f"baseline. It was trained for {run.manifest['training_seconds']:.0f} s, the teacher's run included, on "
+        f"baseline. It was trained for {run.manifest['training_seconds']:.0f} s, after the teacher's run, on "
         f"{run.config.data.train_count} patches; the run folder is `{run.path.name}`."
     )
 )

@@ -156,7 +156,8 @@ display(Markdown(f"Measured on {_made['device']}, {_made['threads']} threads, co
 # %% [markdown]
 # ## Where the numbers come from
 #
-# One line per run folder.
+# One line per run folder; the last part of its name is the hash of its configuration, by which the first table names it. The
+# two cores were shared with other work during some runs, so seconds are upper bounds.
 
 # %% tags=["hide-input"]
 display(Markdown(tables.provenance(runs)))

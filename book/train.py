@@ -19,7 +19,8 @@
 # This notebook runs one variant and is its report. [papermill](https://papermill.readthedocs.io) runs it in batch:
 #
 # ```bash
-# papermill book/train.ipynb report.ipynb -p method l-dipa -p loss supervised -p profile small -p seed 1
+# papermill book/train.ipynb report.ipynb \
+#   -p method l-dipa -p loss supervised -p profile small -p seed 1
 # ```
 #
 # The method: the preconditioner $P$ of plug-and-play FISTA is trained on
@@ -44,12 +45,12 @@ _known = set(globals())
 
 # %% tags=["parameters"]
 method = "l-dipa"  # baseline, ridge (closed form) or l-dipa (trained)
-loss = "imitation+gradient"  # for l-dipa: supervised, imitation or imitation+gradient
-regulariser = False  # for l-dipa: add the convergence regulariser R
-profile = "smoke"  # smoke (seconds, offline), small (minutes; MNIST and the papers' denoiser) or paper
+loss = "imitation+gradient"  # or supervised, imitation (l-dipa)
+regulariser = False  # add the convergence regulariser R (l-dipa)
+profile = "smoke"  # smoke (seconds, offline), small (minutes) or paper
 seed = 0  # order of the training images, measurement noise
-settings = ""  # overrides, such as "training.steps=10 solver.momentum=deepinv"
-out = ""  # folder that holds run folders; empty: DIPA_RUNS, else ./runs
+settings = ""  # overrides, such as "training.steps=10"
+out = ""  # folder of run folders; empty: DIPA_RUNS, else runs
 
 # %%
 _parameters = experiments.notebook.parameters(globals(), _known)

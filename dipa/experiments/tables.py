@@ -67,10 +67,10 @@ def paper_beside_ours(runs: Iterable[Run], presets: Sequence[str], baseline: flo
                 _number(paper_gain),
                 mean_sd(gains) if mine else "",
                 _difference(gains, paper_gain),
-                ", ".join(f"`{run.path.name}`" for run in mine[:1]),
+                ", ".join(f"`{run.config.digest}`" for run in mine),
             )
         )
-    head = ("variant", "paper PSNR", "our PSNR", "difference", "paper gain", "our gain", "difference", "run (first seed)")
+    head = ("variant", "paper PSNR", "our PSNR", "difference", "paper gain", "our gain", "difference", "runs")
     return markdown(head, rows)
 
 
