@@ -69,5 +69,6 @@ print(denoisers.fingerprint(denoisers.load())[:16] == comparison["sha256"]["dncn
 #
 # - One noise level, grey images, natural photographs. It is a stand-in that works offline; the recorded runs of this book use
 #   the papers' denoiser.
-# - Denoising PSNR says little about use as a prior. A network trained without contrast-stretched patches (`stretched` above)
-#   was as good on Set12 and clearly worse on digits: it had never seen a saturated background.
+# - Denoising PSNR says little about use as a prior. In a trial that is not recorded, a network trained without
+#   contrast-stretched patches (`stretched` above) was as good on Set12 and clearly worse on digits: it had never seen a
+#   saturated background.

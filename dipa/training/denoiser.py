@@ -7,9 +7,8 @@ One command makes ``dipa/weights/dncnn_bsds500_sigma2.safetensors`` with its tra
 Recipe: residual mean squared error in units of the noise, Adam with a one-cycle rate, multi-scale patches with
 flips, transposition and intensity inversion (Zhang et al., "Beyond a Gaussian denoiser", IEEE TIP 26(7), 2017, and
 the multi-scale patches of its public code). Half the patches are stretched in contrast until part of them is black:
-photographs have few saturated areas, and a network that has never seen any is a weak prior for digits (it lost about
-three decibels as a plug-and-play prior, at the same denoising quality). The last layer starts at zero, so training
-starts at the identity.
+photographs have few saturated areas, and in a trial a network that had never seen any was a weak prior for digits, at
+the same denoising quality. The last layer starts at zero, so training starts at the identity.
 A killed run continues from its checkpoint and ends in the same tensors as an uninterrupted one.
 """
 
