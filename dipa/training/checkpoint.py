@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,19 @@ import torch
 
 from .. import files
 from ..checks import InputError
+
+# what torch's unpickler raises on bytes that are damaged, foreign or hold code
+UNREADABLE = (
+    pickle.UnpicklingError,
+    struct.error,
+    RuntimeError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OSError,
+)
 
 
 def save_checkpoint(path: Path, key: str, state: dict[str, Any]) -> None:
@@ -34,6 +49,6 @@ def read_checkpoint(path: Path, owner: str) -> dict[str, Any]:
     try:
         state = dict(torch.load(path, weights_only=True))
         state[owner]
-    except Exception as error:  # torch's unpickler raises anything on bytes that are not its own
+    except UNREADABLE as error:
         raise InputError(f"{path}: damaged or foreign checkpoint ({type(error).__name__}); remove it to start again") from error
     return state
