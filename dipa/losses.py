@@ -1,4 +1,4 @@
-r"""The losses of the two papers and the row-space penalty: pure functions, one number per image (B,).
+r"""The losses of the papers, the data fidelity and the row-space penalty: pure functions, one number per image (B,).
 
 Norms are sums over pixels, as the papers print them; the training loop averages over the batch.
 """
@@ -38,6 +38,16 @@ def supervised(x_student: torch.Tensor, x_true: torch.Tensor) -> torch.Tensor:
     return _squared(x_student - x_true)
 
 
+def data_fidelity(measured: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    r"""The objective itself at the final iterate: :math:`g(\hat x)=\frac12\|H\hat x-y\|_2^2`, y the noisy measurements.
+
+    Takes ``measured`` :math:`=H\hat x` and y, in whatever shape the operator gives them; needs no true image and no
+    teacher, and says nothing about the null space of H. Source: Ehrhardt, Fahy and Golbabaee 2024 train their
+    preconditioners on the objective they minimise; g as in D2GP Eq. (1).
+    """
+    return 0.5 * _squared(measured - y)
+
+
 def convergence(student_update: torch.Tensor, teacher_update: torch.Tensor) -> torch.Tensor:
     r"""Convergence regulariser :math:`R=\|(P H_s^\top H_s-H_t^\top H_t)x\|_2^2` on the true image x.
 
@@ -58,9 +68,10 @@ def row_space(direction: torch.Tensor, project: Callable[[torch.Tensor], torch.T
 
 @dataclass(frozen=True)
 class LossWeights:
-    r"""Weights :math:`\lambda_S,\lambda_I,\lambda_G` of D2GP Eq. (3), that of R (DIPA Eq. 13) and of the penalty.
+    r"""Weights :math:`\lambda_S,\lambda_I,\lambda_G` of D2GP Eq. (3), of R (DIPA Eq. 13), the penalty and the data fidelity.
 
-    A zero weight leaves its term out (it is then not computed). At least one of the first three must be positive.
+    A zero weight leaves its term out (it is then not computed). At least one of the first three or of
+    ``data_fidelity`` must be positive.
     """
 
     supervised: float = 0.0
@@ -68,11 +79,13 @@ class LossWeights:
     gradient: float = 0.0
     convergence: float = 0.0
     row_space: float = 0.0
+    data_fidelity: float = 0.0
 
     def __post_init__(self):
         for field in fields(self):
             require_number(f"losses.{field.name}", getattr(self, field.name), 0)
-        require(self.supervised + self.imitation + self.gradient > 0, "losses", self, "supervised, imitation or gradient above 0")
+        given = self.supervised + self.imitation + self.gradient + self.data_fidelity
+        require(given > 0, "losses", self, "at least one of supervised, imitation, gradient, data_fidelity above 0")
 
     @property
     def needs_teacher(self) -> bool:

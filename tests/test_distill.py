@@ -23,10 +23,11 @@ from batteries import (
 
 import dipa
 from dipa import Budget, LinearPreconditioner, LossWeights, losses
-from dipa.operators import single_pixel
+from dipa.operators import mri_pair, single_pixel
 from dipa.operators.measure import measure
 from dipa.preconditioners import Preconditioner, Traits
 from dipa.preconditioners.linear import FORMS
+from dipa.priors import RED
 from dipa.solvers import data_gradient
 from dipa.training import load_checkpoint, save_checkpoint, teacher_targets
 
@@ -38,6 +39,7 @@ ONE_TERM = {
     "gradient": LossWeights(gradient=1.0),
     "convergence": LossWeights(supervised=1e-9, convergence=1.0),
     "row_space": LossWeights(supervised=1e-9, row_space=1.0),
+    "data_fidelity": LossWeights(data_fidelity=1.0),
 }
 SCHEDULES = ("plateau", "cosine", "constant")
 
@@ -208,6 +210,96 @@ class LearnedStep(Preconditioner):
         return self.steps[k - 1] * gradient
 
 
+def test_the_data_fidelity_is_that_of_the_noisy_measurements_at_the_last_iterate():
+    """Its first record and its gradient in P, by the solver run outside of training and by finite differences."""
+    student, x = single_pixel(SHAPE, ratio=0.3, noise_sigma=0.05).double(), smooth_images(6, dtype=torch.float64)
+    y, solve = measure(student, x, seed=3), solver(2, tiny_denoiser().double())
+    assert relative(y, student.A(x)) > 0.01
+    P = LinearPreconditioner.identity(student).double()
+    P.matrix.data += 0.05 * torch.randn(P.matrix.shape, generator=rng(0), dtype=torch.float64)
+    start = P.matrix.detach().clone()
+
+    def loss(matrix):
+        x_hat = solve(y, student, preconditioner=LinearPreconditioner(matrix, P.basis), stepsize=0.4).x
+        return (0.5 * (student.A(x_hat) - y).square().sum() / 6).item()
+
+    budget = Budget(steps=1, batch_size=6, clip=0)
+    fit = dipa.distill(solve, P, student, None, x, losses=LossWeights(data_fidelity=1.0), budget=budget, seed=3, progress=False)
+    assert fit.history[0]["data_fidelity"] == fit.history[0]["loss"] == pytest.approx(loss(start), rel=1e-9)
+    along = torch.randn(start.shape, generator=rng(1), dtype=torch.float64)
+    assert torch.sum(P.matrix.grad * along).item() == pytest.approx(finite_difference(loss, start, along), rel=1e-5)
+
+
+class PartlyFrozen(Preconditioner):
+    """d = s_k a * gradient + b * iterate: a trainable scalar, a trainable image, a frozen one, a number per iteration."""
+
+    traits = Traits(linear=False, iteration_dependent=True)
+
+    def __init__(self, iterations: int, img_size):
+        super().__init__()
+        self.scale, self.image = torch.nn.Parameter(torch.tensor(1.0)), torch.nn.Parameter(torch.ones(img_size))
+        self.frozen = torch.nn.Parameter(torch.full(img_size, 0.01), requires_grad=False)
+        self.steps = LearnedStep(iterations)
+
+    def forward(self, gradient, iterate, k):
+        return self.steps(self.scale * self.image * gradient, iterate, k) + self.frozen * iterate
+
+
+MRI_SIZES = {"complex": (2, 9, 12), "real": (1, 9, 12)}
+
+
+@pytest.mark.parametrize("size", MRI_SIZES.values(), ids=MRI_SIZES)
+@pytest.mark.parametrize("prior", [dipa.PnP, RED])
+def test_mri_any_prior_and_a_preconditioner_of_many_parts(size, prior, tmp_path):
+    """Measurements have another shape than real images; parameters frozen, trainable and indexed by the iteration."""
+    student, teacher = mri_pair(size, acceleration=4, teacher_acceleration=2, noise_sigma=0.01)
+    x = smooth_images(6, 12)[..., :9, :].repeat(1, size[0], 1, 1)
+    assert student.A(x).shape == (6, 2, 9, 12)
+    solve = dipa.FISTA(prior(tiny_denoiser()), iterations=3, start="zero")
+    settings = {"student": student, "teacher": teacher, "solve": solve, "images": x, "learning_rate": 0.01}
+    settings |= {"batch_size": 6, "checkpoint_every": 2}
+
+    def fit(**kwargs):
+        return train(EVERY_TERM, start=PartlyFrozen(3, size), **settings, **kwargs)
+
+    whole = fit()
+    P = whole.preconditioner
+    assert P.scale != 1 and (P.image != 1).all() and (P.steps.steps != 1).all() and (P.frozen == 0.01).all()
+    assert whole.history[-1]["loss"] < whole.history[0]["loss"]
+    with pytest.raises(Killed):
+        fit(checkpoint=tmp_path / "run.checkpoint", report=kill_at(5))
+    resumed = fit(checkpoint=tmp_path / "run.checkpoint")
+    assert resumed.history == whole.history
+    assert all(torch.equal(a, b) for a, b in zip(P.parameters(), resumed.preconditioner.parameters(), strict=True))
+
+
+def test_a_frozen_preconditioner_and_a_loss_that_ignores_it_are_refused():
+    P = LearnedStep(3)
+    P.steps.requires_grad_(False)
+    refuses(lambda: train(start=P, teacher=single_pixel(SHAPE, ratio=0.7)), "preconditioner", "LearnedStep", "trainable")
+
+    class Deaf(LearnedStep):
+        def forward(self, gradient, iterate, k):
+            return gradient
+
+    refuses(lambda: train(start=Deaf(3)), "training", "does not depend on the trainable parameters of P")
+
+
+@pytest.mark.parametrize("prior", [dipa.PnP, RED])
+def test_recomputed_iterations_give_the_same_run_and_keep_less(prior):
+    """Bitwise the same run, and of the numbers autograd keeps for the backward pass fewer than a third."""
+    runs, kept = [], []
+    for recomputed in (False, True):
+        sizes = []
+        solve = dipa.FISTA(prior(tiny_denoiser()), iterations=8)
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t):
+            runs.append(train(solve=solve, checkpoint_iterations=recomputed, steps=3))
+        kept.append(sum(sizes))
+    assert runs[0].history == runs[1].history and runs[0].record["solver"] == runs[1].record["solver"]
+    assert torch.equal(runs[0].preconditioner.matrix, runs[1].preconditioner.matrix)
+    assert 0 < kept[1] < kept[0] / 3
+
+
 @pytest.mark.parametrize("make", [downsampling, inpainting])
 def test_any_operator_and_any_preconditioner(make):
     student, teacher = make(16), make(16)
@@ -361,7 +453,7 @@ def test_a_student_that_diverges_later_is_told_with_its_step_and_keeps_the_check
     settings = {"solve": solver(6, start="zero"), "learning_rate": 1e3, "checkpoint_every": 1}
     refuses(lambda: train(checkpoint=path, **settings), "at training step 2", "diverged at iteration")
     saved = torch.load(path, weights_only=True)
-    assert len(saved["history"]) == 1 and torch.isfinite(saved["preconditioner"]["matrix"]).all()
+    assert len(saved["history"]) == 1 and torch.isfinite(saved["module"]["matrix"]).all()
 
 
 def test_a_step_that_breaks_p_is_not_saved(tmp_path):

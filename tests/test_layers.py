@@ -20,11 +20,14 @@ ORDER = [
     "operators",
     "denoisers",
     "priors",
+    "networks",
     "preconditioners",
     "losses",
     "solvers",
+    "endtoend",
     "training",
     "analysis",
+    "interop",
     "plots",
     "experiments",
     "cli",
@@ -32,13 +35,16 @@ ORDER = [
 # beyond the order: layers that must not know each other
 FORBIDDEN = {
     "solvers": {"operators", "data", "denoisers", "preconditioners", "losses"},
+    "networks": {"operators", "data", "denoisers", "priors"},
     "preconditioners": {"data", "denoisers", "priors"},
     "losses": {"operators", "data", "denoisers", "priors", "preconditioners", "linalg"},
     "priors": {"operators", "data", "denoisers"},
     "operators": {"data"},
     "denoisers": {"operators", "data"},
+    "endtoend": {"data", "denoisers", "priors", "preconditioners"},
     "training": {"data"},
     "analysis": {"data", "training"},
+    "interop": {"data", "training", "analysis"},
     "plots": {"operators", "data", "denoisers", "priors", "preconditioners", "losses", "solvers", "training"},
 }
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")

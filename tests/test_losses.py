@@ -6,8 +6,9 @@ from batteries import refuses, rng
 
 from dipa import LossWeights, losses
 
-PAIR = [losses.gradient_cosine, losses.imitation, losses.supervised, losses.convergence]
-SQUARED = PAIR[1:]
+SQUARED = [losses.imitation, losses.supervised, losses.convergence]
+PAIR = [losses.gradient_cosine, *SQUARED, losses.data_fidelity]
+DATA_TERMS = "supervised, imitation, gradient, data_fidelity"
 
 
 def pair(seed: int, dtype=torch.float64):
@@ -24,6 +25,23 @@ def test_squared_losses_are_sums_over_pixels(loss):
     a = torch.tensor([1.0, 2.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.0]).reshape(2, 1, 2, 2)
     b = torch.tensor([0.0, 2.0, 1.0, 4.0, 0.0, -3.0, 0.0, 0.5]).reshape(2, 1, 2, 2)
     assert loss(a, b).tolist() == [5.0, 9.25]
+
+
+def test_data_fidelity_by_hand():
+    """Half the sum over all measurements, whatever their shape: (9 + 16) / 2 and (1 + 4 + 4) / 2."""
+    measured = torch.tensor([[3.0, 4.0, 0.0], [1.0, 0.0, 2.0]])
+    y = torch.tensor([[0.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
+    assert losses.data_fidelity(measured, y).tolist() == [12.5, 4.5]
+    assert losses.data_fidelity(measured.reshape(2, 1, 1, 3), y.reshape(2, 1, 1, 3)).tolist() == [12.5, 4.5]
+
+
+def test_gradient_of_the_data_fidelity_is_the_data_gradient():
+    r""":math:`\nabla_x\,\frac12\|Hx-y\|^2=H^\top(Hx-y)`, by a dense matrix."""
+    H = torch.randn(7, 16, generator=rng(0), dtype=torch.float64)
+    x, y = (torch.randn(shape, generator=rng(1), dtype=torch.float64) for shape in ((2, 16), (2, 7)))
+    x.requires_grad_()
+    losses.data_fidelity(x @ H.T, y).sum().backward()
+    assert torch.allclose(x.grad, (x @ H.T - y) @ H)
 
 
 def test_gradient_cosine_by_hand():
@@ -81,8 +99,8 @@ def test_weights_refuse(name, bad):
 
 
 def test_weights_need_a_data_term():
-    refuses(LossWeights, "losses", "supervised, imitation or gradient")
-    refuses(lambda: LossWeights(convergence=1.0, row_space=1.0), "losses", "supervised, imitation or gradient")
+    refuses(LossWeights, "losses", DATA_TERMS)
+    refuses(lambda: LossWeights(convergence=1.0, row_space=1.0), "losses", DATA_TERMS)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +108,7 @@ def test_weights_need_a_data_term():
     [
         ({"supervised": 1}, False, {"supervised": 1}),
         ({"supervised": 1, "convergence": 0.1, "row_space": 2}, False, {"supervised": 1, "convergence": 0.1, "row_space": 2}),
+        ({"data_fidelity": 2}, False, {"data_fidelity": 2}),
         ({"imitation": 0.5}, True, {"imitation": 0.5}),
         ({"gradient": 1, "supervised": 1}, True, {"supervised": 1, "gradient": 1}),
     ],

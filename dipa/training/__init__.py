@@ -1,8 +1,21 @@
-"""Training: the teacher's targets, the distillation loop and its checkpoints."""
+"""Training: the teacher's targets, distillation, end-to-end networks, the loop they share and its checkpoints."""
 
 from ..losses import LossWeights
 from .checkpoint import load_checkpoint, save_checkpoint
-from .distill import Budget, Fit, distill
+from .distill import Fit, distill
+from .loop import Budget
+from .network import NetworkFit, train_network
 from .teacher import TeacherTargets, teacher_targets
 
-__all__ = ["Budget", "Fit", "LossWeights", "TeacherTargets", "distill", "load_checkpoint", "save_checkpoint", "teacher_targets"]
+__all__ = [
+    "Budget",
+    "Fit",
+    "LossWeights",
+    "NetworkFit",
+    "TeacherTargets",
+    "distill",
+    "load_checkpoint",
+    "save_checkpoint",
+    "teacher_targets",
+    "train_network",
+]

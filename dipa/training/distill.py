@@ -2,70 +2,25 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from deepinv.physics import LinearPhysics
-from tqdm import tqdm
+from torch.utils.checkpoint import checkpoint as recompute
 
-from .. import files, losses, metrics, seeding
-from ..checks import InputError, require, require_choice, require_images, require_int, require_number
+from .. import files, losses, metrics
+from ..checks import InputError, require, require_images
 from ..declared import declared_size
 from ..losses import LossWeights
 from ..operators import range_basis
 from ..operators.measure import measure
 from ..preconditioners import Preconditioner
 from ..solvers import FISTA, data_gradient
-from .checkpoint import load_checkpoint, save_checkpoint
+from .loop import Budget, Record, Training
 from .teacher import TeacherTargets, teacher_key, teacher_targets
-
-
-@dataclass(frozen=True)
-class Budget:
-    r"""How long and how to optimise.
-
-    Args:
-        steps: optimiser steps; each draws ``batch_size`` images, so ``steps * batch_size`` image-steps in all.
-        batch_size: images a step; more than the data set holds means repeats.
-        optimizer: ``adam``, or ``adamw`` with decoupled ``weight_decay``.
-        learning_rate: initial rate.
-        weight_decay: AdamW's decay (0.01 in the papers' MRI runs).
-        clip: a gradient whose Euclidean norm over all parameters exceeds ``clip`` is scaled down to that norm; 0
-            switches it off.
-        schedule: ``plateau`` (ReduceLROnPlateau on the mean loss of each window, as in the papers), ``cosine`` (to 0)
-            or ``constant``.
-        window: steps between two looks of the plateau schedule.
-        patience: windows without progress before the plateau schedule acts.
-        factor: what the plateau schedule multiplies the rate by.
-        checkpoint_every: steps between two checkpoints.
-    """
-
-    steps: int = 100
-    batch_size: int = 16
-    optimizer: str = "adam"
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    schedule: str = "plateau"
-    window: int = 10
-    patience: int = 3
-    factor: float = 0.5
-    checkpoint_every: int = 10
-
-    def __post_init__(self):
-        for name in ("steps", "batch_size", "window", "checkpoint_every"):
-            require_int(f"budget.{name}", getattr(self, name), 1)
-        require_int("budget.patience", self.patience, 0)
-        require_choice("budget.optimizer", self.optimizer, ("adam", "adamw"))
-        require_choice("budget.schedule", self.schedule, ("plateau", "cosine", "constant"))
-        require_number("budget.learning_rate", self.learning_rate, 0, open_low=True)
-        require_number("budget.weight_decay", self.weight_decay, 0)
-        require_number("budget.clip", self.clip, 0)
-        require_number("budget.factor", self.factor, 0, 1, open_low=True)
 
 
 @dataclass(frozen=True)
@@ -73,28 +28,8 @@ class Fit:
     """What training made: the preconditioner, one history record per step, and plain values that say how."""
 
     preconditioner: Preconditioner
-    history: list[dict[str, float]]
+    history: list[Record]
     record: dict[str, Any]
-
-
-@dataclass
-class _State:
-    """Everything a resumed run needs to continue as if never stopped."""
-
-    preconditioner: Preconditioner
-    optimizer: torch.optim.Optimizer
-    scheduler: Any
-    history: list[dict[str, float]] = field(default_factory=list)
-    seconds: float = 0.0
-
-    def dump(self) -> dict[str, Any]:
-        parts = {name: getattr(self, name).state_dict() for name in ("preconditioner", "optimizer", "scheduler")}
-        return parts | {"history": self.history, "seconds": self.seconds}
-
-    def restore(self, saved: dict[str, Any]) -> None:
-        for name in ("preconditioner", "optimizer", "scheduler"):
-            getattr(self, name).load_state_dict(saved[name])
-        self.history, self.seconds = saved["history"], saved["seconds"]
 
 
 def distill(
@@ -111,20 +46,23 @@ def distill(
     seed: int = 0,
     checkpoint: str | Path | None = None,
     cache: str | Path | None = None,
+    checkpoint_iterations: bool = False,
     progress: bool = True,
-    report: Callable[[dict[str, float]], None] | None = None,
+    report: Callable[[Record], None] | None = None,
 ) -> Fit:
     r"""Train ``preconditioner`` in place so that the student's reconstruction and gradient match the teacher's.
 
     .. math::
-        \min_P\ \mathbb{E}_x\,\big[\lambda_S L_S+\lambda_I L_I+\lambda_G L_G+\lambda_R R\big],\qquad
+        \min_P\ \mathbb{E}_x\,\big[\lambda_S L_S+\lambda_I L_I+\lambda_G L_G+\lambda_R R+\dots\big],\qquad
         \hat x_s=\mathrm{FISTA}(P,H_s,H_sx,\alpha_s),\quad \hat x_t=\mathrm{FISTA}(I,H_t,H_tx,\alpha_t)
 
-    The teacher runs once per image (its result does not depend on P). Gradients flow through all K iterations.
+    The teacher runs once per image (its result does not depend on P). Gradients flow through all K iterations. P may
+    have any number of trainable and frozen parameters and may change with the iteration; the losses on directions
+    (gradient, convergence, row space) take it at k = K.
 
     Args:
         solver: what teacher and student both run.
-        preconditioner: P, trained in place, whatever its form.
+        preconditioner: P, trained in place, whatever its form; frozen parameters stay as they are.
         student: :math:`H_s`, the operator of the real system.
         teacher: :math:`H_t`, on the same image space; a separate object; None where no loss needs it.
         images: clean images (N, C, H, W) in [0, 1].
@@ -136,6 +74,8 @@ def distill(
             (same machine, versions and thread count). Removed by nobody but the caller.
         cache: folder of cached teacher targets, None for no cache. Not used for a denoiser without weights to hash,
             such as a plain function (a checkpoint knows that one by its name alone).
+        checkpoint_iterations: keep the iterates alone and compute every P and prior step again in the backward pass:
+            about a third more time, and the memory of one iteration in the place of K. The result is the same.
         progress: show a bar with loss, PSNR and time left.
         report: called with each history record (step, loss, its terms, psnr, learning rate, gradient norm).
 
@@ -150,117 +90,78 @@ def distill(
     budget = budget or Budget()
     _check(student, teacher, images, losses)
     key = _key(solver, preconditioner, student, teacher, images, losses, budget, stepsize, teacher_stepsize, seed)
-    state = _prepare(preconditioner, budget)
-    saved = load_checkpoint(Path(checkpoint), key) if checkpoint else None
-    if saved:
-        state.restore(saved)
+    training = Training.start(preconditioner, budget, name="preconditioner", what="P", key=key, checkpoint=checkpoint)
     targets = None
     if losses.needs_teacher:
         targets = teacher_targets(solver, teacher, images, stepsize=teacher_stepsize, seed=seed, cache=cache, progress=progress)
-    objective = _Objective(solver, student, teacher, losses, stepsize)
+    run = _Run(solver, preconditioner, student, teacher, losses, stepsize, checkpoint_iterations)
 
-    began = time.monotonic() - state.seconds
-    bar = tqdm(total=budget.steps, initial=len(state.history), desc="training P", unit="step", disable=not progress)
-    for step in range(len(state.history), budget.steps):
-        index = seeding.batch_indices(len(images), budget.batch_size, step, seed)
-        record = {"step": step + 1} | _train_step(state, objective, budget, images, targets, index, step, seed)
-        state.history.append(record)
-        state.seconds = time.monotonic() - began
-        if report:
-            report(record)
-        if checkpoint and ((step + 1) % budget.checkpoint_every == 0 or step + 1 == budget.steps):
-            save_checkpoint(Path(checkpoint), key, state.dump())
-        bar.set_postfix(loss=f"{record['loss']:.4g}", PSNR=f"{record['psnr']:.2f} dB")
-        bar.update()
-    bar.close()
+    def objective(index: torch.Tensor, step: int) -> tuple[torch.Tensor, Record]:
+        y = measure(student, images[index], seed=seed, indices=index)
+        return run(images[index], y, targets and TeacherTargets(targets.x[index], targets.gradient[index]), step)
+
+    training.run(objective, count=len(images), seed=seed, progress=progress, report=report)
     made = {"losses": asdict(losses), "budget": asdict(budget), "stepsize": stepsize, "teacher_stepsize": teacher_stepsize}
-    made |= {"seed": seed, "solver": solver.describe(), "images": len(images), "training_seconds": round(state.seconds, 2)}
-    return Fit(preconditioner, state.history, made)
+    made |= {"seed": seed, "solver": solver.describe(), "images": len(images), "training_seconds": round(training.seconds, 2)}
+    return Fit(preconditioner, training.history, made)
 
 
-class _Objective:
-    """The weighted loss of one batch, with its terms; what does not change from batch to batch is kept."""
+class _Run:
+    """The student's run on one batch and its weighted loss, with the terms; what stays from batch to batch is kept."""
 
-    def __init__(self, solver, student, teacher, weights: LossWeights, stepsize: float):
-        self.solver, self.student, self.teacher = solver, student, teacher
+    def __init__(self, solver, preconditioner, student, teacher, weights: LossWeights, stepsize: float, recomputed: bool):
+        self.solver = replace(solver, prior=_Recomputed(solver.prior)) if recomputed else solver
+        self.preconditioner = preconditioner
+        self.direction = _recomputed(preconditioner) if recomputed else preconditioner
+        self.student, self.teacher = student, teacher
         self.weights, self.stepsize = weights, stepsize
         self.basis = None
 
-    def __call__(
-        self, preconditioner, x, y, targets: TeacherTargets | None, step: int
-    ) -> tuple[torch.Tensor, dict[str, float], torch.Tensor]:
-        result = self.solver(y, self.student, preconditioner=preconditioner, stepsize=self.stepsize)
+    def __call__(self, x, y, targets: TeacherTargets | None, step: int) -> tuple[torch.Tensor, Record]:
+        result = self.solver(y, self.student, preconditioner=self.direction, stepsize=self.stepsize)
         if result.status != "completed":
             raise InputError(f"stepsize or learning_rate: at training step {step + 1} the student {result.message}")
-        weights, k = self.weights, self.solver.iterations
-        terms: dict[str, torch.Tensor] = {}
-        if weights.supervised:
-            terms["supervised"] = losses.supervised(result.x, x)
-        if weights.imitation:
-            terms["imitation"] = losses.imitation(result.x, targets.x)
+        terms = self._on_images(result.x, x, y, targets) | self._on_directions(result.x, x, y, targets)
+        means = {name: term.mean() for name, term in terms.items()}
+        total = sum(getattr(self.weights, name) * mean for name, mean in means.items())
+        psnr = metrics.psnr(result.x.detach(), x).mean().item()
+        return total, {name: mean.item() for name, mean in means.items()} | {"psnr": psnr}
+
+    def _on_images(self, x_hat, x, y, targets: TeacherTargets | None) -> dict[str, torch.Tensor]:
+        terms = {}
+        if self.weights.supervised:
+            terms["supervised"] = losses.supervised(x_hat, x)
+        if self.weights.imitation:
+            terms["imitation"] = losses.imitation(x_hat, targets.x)
+        if self.weights.data_fidelity:
+            terms["data_fidelity"] = losses.data_fidelity(self.student.A(x_hat), y)
+        return terms
+
+    def _on_directions(self, x_hat, x, y, targets: TeacherTargets | None) -> dict[str, torch.Tensor]:
+        terms, weights, k = {}, self.weights, self.solver.iterations
         if weights.gradient or weights.row_space:
-            direction = preconditioner(data_gradient(self.student, y, result.x), result.x, k)
+            direction = self.preconditioner(data_gradient(self.student, y, x_hat), x_hat, k)
             if weights.gradient:
                 terms["gradient"] = losses.gradient_cosine(direction, targets.gradient)
             if weights.row_space:
                 self.basis = self.basis or range_basis(self.student, tuple(x.shape[1:]))
                 terms["row_space"] = losses.row_space(direction, self.basis.project)
         if weights.convergence:
-            update = preconditioner(self.student.A_adjoint_A(x), x, k)
+            update = self.preconditioner(self.student.A_adjoint_A(x), x, k)
             terms["convergence"] = losses.convergence(update, self.teacher.A_adjoint_A(x))
-        means = {name: term.mean() for name, term in terms.items()}
-        total = sum(getattr(weights, name) * mean for name, mean in means.items())
-        return total, {name: mean.item() for name, mean in means.items()}, result.x.detach()
+        return terms
 
 
-def _train_step(
-    state: _State, objective: _Objective, budget: Budget, images, targets, index, step: int, seed: int
-) -> dict[str, float]:
-    x = images[index]
-    y = measure(objective.student, x, seed=seed, indices=index)
-    batch_targets = targets and TeacherTargets(targets.x[index], targets.gradient[index])
-    loss, terms, x_hat = objective(state.preconditioner, x, y, batch_targets, step)
-    rate = state.optimizer.param_groups[0]["lr"]
-    norm = _update(state, budget, loss, step)
-    _schedule(state, budget, loss.item(), step)
-    psnr = metrics.psnr(x_hat, x).mean().item()
-    return {"loss": loss.item(), **terms, "psnr": psnr, "learning_rate": rate, "gradient_norm": norm}
+def _recomputed(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """``function``, with what it keeps for the backward pass computed again there."""
+    return lambda *arguments: recompute(function, *arguments, use_reentrant=False)
 
 
-def _update(state: _State, budget: Budget, loss: torch.Tensor, step: int) -> float:
-    """One optimiser step on P; returns the gradient norm before clipping. What is not finite is refused."""
-    state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    parameters = list(state.preconditioner.parameters())
-    norm = torch.nn.utils.clip_grad_norm_(parameters, budget.clip or float("inf"))
-    if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
-        raise InputError(f"training: loss or gradient is not finite at step {step + 1}; lower the learning rate or set clip")
-    state.optimizer.step()
-    if not all(bool(torch.isfinite(p).all()) for p in parameters):
-        raise InputError(f"training: P is not finite after step {step + 1}; lower the learning rate")
-    return norm.item()
+class _Recomputed:
+    """A prior whose step is :func:`_recomputed`."""
 
-
-def _prepare(preconditioner: Preconditioner, budget: Budget) -> _State:
-    parameters = [p for p in preconditioner.parameters() if p.requires_grad]
-    require(len(parameters) > 0, "preconditioner", type(preconditioner).__name__, "one with trainable parameters")
-    makers = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    optimizer = makers[budget.optimizer](parameters, lr=budget.learning_rate, weight_decay=budget.weight_decay)
-    if budget.schedule == "plateau":
-        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=budget.factor, patience=budget.patience)
-    elif budget.schedule == "cosine":
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, budget.steps)
-    else:
-        scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-    return _State(preconditioner, optimizer, scheduler)
-
-
-def _schedule(state: _State, budget: Budget, loss: float, step: int) -> None:
-    if budget.schedule != "plateau":
-        state.scheduler.step()
-    elif (step + 1) % budget.window == 0:
-        recent = [record["loss"] for record in state.history[-(budget.window - 1) :]] if budget.window > 1 else []
-        state.scheduler.step(sum([*recent, loss]) / (len(recent) + 1))
+    def __init__(self, prior):
+        self.step = _recomputed(prior.step)
 
 
 def _check(student, teacher, images, weights: LossWeights) -> None:
@@ -280,4 +181,5 @@ def _key(solver, preconditioner, student, teacher, images, weights, budget, step
     parts = [teacher_key(solver, student, images, stepsize, seed), asdict(weights), asdict(budget), teacher_stepsize]
     if teacher is not None:
         parts.append(teacher_key(solver, teacher, images, teacher_stepsize, seed))
+    parts.append(preconditioner.header() if getattr(preconditioner, "kind", "") else type(preconditioner).__qualname__)
     return files.sha256_json([*parts, files.sha256_tensors(preconditioner.state_dict())])

@@ -36,18 +36,22 @@ def teacher_key(solver: FISTA, physics: LinearPhysics, images: torch.Tensor, ste
 
     A denoiser that is not a network enters by its name alone: see :func:`cacheable`.
     """
-    parts: dict[str, Any] = {"solver": solver.describe(), "stepsize": stepsize, "seed": seed, "torch": torch.__version__}
-    parts["images"] = files.sha256_tensors({"images": images})
+    parts = problem_parts(physics, images, seed) | {"solver": solver.describe(), "stepsize": stepsize}
+    denoiser = getattr(solver.prior, "denoiser", solver.prior)
+    name = getattr(denoiser, "__qualname__", type(denoiser).__qualname__)
+    parts["denoiser"] = [name, files.sha256_tensors(_weights(denoiser))]
+    return files.sha256_json(parts)
+
+
+def problem_parts(physics: LinearPhysics, images: torch.Tensor, seed: int) -> dict[str, Any]:
+    """What shapes the measurements of ``images``, hashed: the images, the operator, its noise, the seed, torch's version."""
+    parts: dict[str, Any] = {"seed": seed, "torch": torch.__version__, "images": files.sha256_tensors({"images": images})}
     probe = torch.randn((1, *images.shape[1:]), generator=seeding.generator(0, "probe")).to(images)
     parts["physics"] = files.sha256_tensors({"A": physics.A(probe), "A_adjoint": physics.A_adjoint(physics.A(probe))})
     noise = getattr(physics, "noise_model", None)
     levels = noise.state_dict() if isinstance(noise, nn.Module) else {}
     levels = {name: level for name, level in levels.items() if "random_state" not in name}
-    parts["noise"] = [type(noise).__qualname__, files.sha256_tensors(levels)]
-    denoiser = getattr(solver.prior, "denoiser", solver.prior)
-    name = getattr(denoiser, "__qualname__", type(denoiser).__qualname__)
-    parts["denoiser"] = [name, files.sha256_tensors(_weights(denoiser))]
-    return files.sha256_json(parts)
+    return parts | {"noise": [type(noise).__qualname__, files.sha256_tensors(levels)]}
 
 
 def cacheable(solver: FISTA) -> bool:

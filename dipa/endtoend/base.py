@@ -1,0 +1,93 @@
+"""What every end-to-end network shares: the call with an operator, the door check, seeded weights, the saved header."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from deepinv.physics import LinearPhysics
+from torch import nn
+
+from .. import seeding
+from ..checks import InputError, require, require_choice, require_int
+from ..solvers import STARTS
+
+
+class EndToEnd(nn.Module):
+    r"""``network(y, physics) -> x``: a reconstruction :math:`f_\theta(y,H)`, (B, C, H, W), from measurements as H makes them.
+
+    The operator is an argument, so a network trained with one operator runs with any other on images of its channels.
+    No layer looks across the batch: every image is treated alone, in training as in evaluation. The last layers start
+    at zero, so that an untrained network gives its start, with no more than data consistency applied.
+
+    Args:
+        img_size: (C, H, W) of the images.
+        start: the image the network begins from; a name of :data:`dipa.solvers.STARTS`.
+        size: the numbers that decide the network's size, each an integer >= 1, kept for :meth:`header`.
+
+    Raises:
+        InputError: sizes that are not positive integers, an unknown start; at the call, measurements the operator
+            cannot use or images with other channels.
+    """
+
+    name: str = ""
+
+    def __init__(self, img_size: tuple[int, int, int], start: str, **size: int):
+        super().__init__()
+        require(len(img_size) == 3, "img_size", tuple(img_size), "(C, H, W)")
+        for number in img_size:
+            require_int("img_size", number, 1)
+        require_choice("start", start, STARTS)
+        for what, number in size.items():
+            require_int(what, number, 1)
+        self.img_size, self.start, self.size = tuple(img_size), start, size
+
+    def forward(self, y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
+        """The reconstruction from measurements ``y`` of the operator ``physics``."""
+        return self.reconstruct(self._begin(y, physics), y, physics)
+
+    def reconstruct(self, x: torch.Tensor, y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
+        """The reconstruction from the starting image ``x``."""
+        raise TypeError(f"{type(self).__name__} does not define reconstruct")
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of trainable numbers."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def header(self) -> dict[str, Any]:
+        """Plain values which with ``state_dict()`` rebuild the network."""
+        return {"name": self.name, "img_size": list(self.img_size), "start": self.start, **self.size}
+
+    def _begin(self, y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
+        require(isinstance(y, torch.Tensor), "y", type(y).__name__, "a tensor of measurements")
+        require(bool(torch.isfinite(y).all()), "y", "NaN or infinite values", "finite values")
+        kind = type(physics).__name__
+        try:
+            x = STARTS[self.start](y, physics)
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise InputError(f"y: got shape {tuple(y.shape)}; allowed: measurements of this {kind} ({error})") from error
+        channels = self.img_size[0]
+        require(
+            x.ndim == 4 and x.shape[1] == channels, "physics", f"{kind} on images {tuple(x.shape[1:])}", f"{channels} channels"
+        )
+        return x
+
+
+@contextmanager
+def seeded(seed: int, name: str) -> Iterator[None]:
+    """Torch's layers draw their first weights from (seed, name) inside; the global generator is left as it was."""
+    state = torch.get_rng_state()
+    torch.default_generator.manual_seed(seeding.derive(seed, "end-to-end", name))
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+
+
+def zero(layer: nn.Module) -> None:
+    """Set all parameters of ``layer`` to zero."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)

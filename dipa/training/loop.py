@@ -1,0 +1,189 @@
+"""The one optimisation loop of all training: seeded batches, schedule, checkpoints, exact resume, stops on what is not finite.
+
+It trains any module on any objective of (image indices, step) and knows no operator, solver or preconditioner.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from .. import seeding
+from ..checks import InputError, require, require_choice, require_int, require_number
+from .checkpoint import load_checkpoint, save_checkpoint
+
+Record = dict[str, float]
+Objective = Callable[[torch.Tensor, int], tuple[torch.Tensor, Record]]
+
+
+@dataclass(frozen=True)
+class Budget:
+    r"""How long and how to optimise.
+
+    Args:
+        steps: optimiser steps; each draws ``batch_size`` images, so ``steps * batch_size`` image-steps in all.
+        batch_size: images a step; more than the data set holds means repeats.
+        optimizer: ``adam``, or ``adamw`` with decoupled ``weight_decay``.
+        learning_rate: initial rate.
+        weight_decay: AdamW's decay (0.01 in the papers' MRI runs).
+        clip: a gradient whose Euclidean norm over all parameters exceeds ``clip`` is scaled down to that norm; 0
+            switches it off.
+        schedule: ``plateau`` (ReduceLROnPlateau on the mean loss of each window, as in the papers), ``cosine`` (to 0)
+            or ``constant``.
+        window: steps between two looks of the plateau schedule.
+        patience: windows without progress before the plateau schedule acts.
+        factor: what the plateau schedule multiplies the rate by.
+        checkpoint_every: steps between two checkpoints.
+    """
+
+    steps: int = 100
+    batch_size: int = 16
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    schedule: str = "plateau"
+    window: int = 10
+    patience: int = 3
+    factor: float = 0.5
+    checkpoint_every: int = 10
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "window", "checkpoint_every"):
+            require_int(f"budget.{name}", getattr(self, name), 1)
+        require_int("budget.patience", self.patience, 0)
+        require_choice("budget.optimizer", self.optimizer, ("adam", "adamw"))
+        require_choice("budget.schedule", self.schedule, ("plateau", "cosine", "constant"))
+        require_number("budget.learning_rate", self.learning_rate, 0, open_low=True)
+        require_number("budget.weight_decay", self.weight_decay, 0)
+        require_number("budget.clip", self.clip, 0)
+        require_number("budget.factor", self.factor, 0, 1, open_low=True)
+
+
+@dataclass
+class Training:
+    """One training run: everything a resumed run needs to continue as if never stopped."""
+
+    module: nn.Module
+    what: str
+    budget: Budget
+    optimizer: torch.optim.Optimizer
+    scheduler: Any
+    checkpoint: Path | None
+    key: str
+    history: list[Record] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @classmethod
+    def start(
+        cls, module: nn.Module, budget: Budget, *, name: str, what: str, key: str, checkpoint: str | Path | None
+    ) -> Training:
+        """A run at its beginning, or where the file ``checkpoint`` left it.
+
+        Args:
+            module: what is trained, in place; its frozen parameters stay as they are.
+            budget: steps, optimiser, schedule.
+            name: the caller's argument that holds ``module``, for error messages.
+            what: a name of the module for messages and the progress bar.
+            key: ties the checkpoint to all that shapes the run.
+            checkpoint: the file to save to and resume from, None for none.
+
+        Raises:
+            InputError: a module without trainable parameters; a damaged checkpoint or one of another run.
+        """
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        require(len(parameters) > 0, name, type(module).__name__, "one with trainable parameters")
+        optimizer = _optimizer(parameters, budget)
+        path = Path(checkpoint) if checkpoint else None
+        training = cls(module, what, budget, optimizer, _scheduler(optimizer, budget), path, key)
+        saved = load_checkpoint(path, key) if path else None
+        if saved:
+            training._restore(saved)
+        return training
+
+    def run(
+        self,
+        objective: Objective,
+        *,
+        count: int,
+        seed: int,
+        progress: bool = True,
+        report: Callable[[Record], None] | None = None,
+    ) -> None:
+        """Take the steps of the budget that are not yet taken, on batches drawn from ``count`` images.
+
+        ``objective(index, step)`` gives the loss of the images ``index`` with its record: the terms and ``psnr``. The
+        history gains one record per step: step, loss, the objective's record, learning rate, gradient norm before
+        clipping. ``report`` is called with each.
+        """
+        began = time.monotonic() - self.seconds
+        steps = range(len(self.history), self.budget.steps)
+        bar = tqdm(total=self.budget.steps, initial=steps.start, desc=f"training {self.what}", unit="step", disable=not progress)
+        for step in steps:
+            index = seeding.batch_indices(count, self.budget.batch_size, step, seed)
+            self.history.append({"step": step + 1} | self._step(*objective(index, step), step))
+            self.seconds = time.monotonic() - began
+            if report:
+                report(self.history[-1])
+            if self.checkpoint and ((step + 1) % self.budget.checkpoint_every == 0 or step + 1 == self.budget.steps):
+                save_checkpoint(self.checkpoint, self.key, self._dump())
+            bar.set_postfix(loss=f"{self.history[-1]['loss']:.4g}", PSNR=f"{self.history[-1]['psnr']:.2f} dB")
+            bar.update()
+        bar.close()
+
+    def _step(self, loss: torch.Tensor, record: Record, step: int) -> Record:
+        rate = self.optimizer.param_groups[0]["lr"]
+        norm = self._update(loss, step)
+        self._schedule(loss.item(), step)
+        return {"loss": loss.item(), **record, "learning_rate": rate, "gradient_norm": norm}
+
+    def _update(self, loss: torch.Tensor, step: int) -> float:
+        """One optimiser step; returns the gradient norm before clipping. What is not finite is refused."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if not loss.requires_grad:
+            raise InputError(f"training: the loss does not depend on the trainable parameters of {self.what}")
+        loss.backward()
+        parameters = [p for p in self.module.parameters() if p.requires_grad]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.budget.clip or float("inf"))
+        if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
+            raise InputError(f"training: loss or gradient is not finite at step {step + 1}; lower the learning rate or set clip")
+        self.optimizer.step()
+        if not all(bool(torch.isfinite(p).all()) for p in parameters):
+            raise InputError(f"training: {self.what} is not finite after step {step + 1}; lower the learning rate")
+        return norm.item()
+
+    def _schedule(self, loss: float, step: int) -> None:
+        if self.budget.schedule != "plateau":
+            self.scheduler.step()
+        elif (step + 1) % self.budget.window == 0:
+            recent = [record["loss"] for record in self.history[-(self.budget.window - 1) :]] if self.budget.window > 1 else []
+            self.scheduler.step(sum([*recent, loss]) / (len(recent) + 1))
+
+    def _dump(self) -> dict[str, Any]:
+        parts = {name: getattr(self, name).state_dict() for name in ("module", "optimizer", "scheduler")}
+        return parts | {"history": self.history, "seconds": self.seconds}
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        for name in ("module", "optimizer", "scheduler"):
+            getattr(self, name).load_state_dict(saved[name])
+        self.history, self.seconds = saved["history"], saved["seconds"]
+
+
+def _optimizer(parameters: list[nn.Parameter], budget: Budget) -> torch.optim.Optimizer:
+    makers = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    return makers[budget.optimizer](parameters, lr=budget.learning_rate, weight_decay=budget.weight_decay)
+
+
+def _scheduler(optimizer: torch.optim.Optimizer, budget: Budget) -> Any:
+    if budget.schedule == "plateau":
+        return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=budget.factor, patience=budget.patience)
+    if budget.schedule == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, budget.steps)
+    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)

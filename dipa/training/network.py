@@ -1,0 +1,90 @@
+"""Train an end-to-end network on clean images: the supervised loss, with the loop of all training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from deepinv.physics import LinearPhysics
+from torch import nn
+
+from .. import files, losses, metrics
+from ..checks import require, require_images
+from ..declared import declared_size
+from ..operators.measure import measure
+from .loop import Budget, Record, Training
+from .teacher import problem_parts
+
+
+@dataclass(frozen=True)
+class NetworkFit:
+    """What training made: the network, in evaluation mode, one history record per step, and plain values that say how."""
+
+    network: nn.Module
+    history: list[Record]
+    record: dict[str, Any]
+
+
+def train_network(
+    network: nn.Module,
+    physics: LinearPhysics,
+    images: torch.Tensor,
+    *,
+    budget: Budget | None = None,
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
+    progress: bool = True,
+    report: Callable[[Record], None] | None = None,
+) -> NetworkFit:
+    r"""Train ``network`` in place to reconstruct: :math:`\min_\theta\mathbb{E}_x\|f_\theta(Hx+\varepsilon,H)-x\|_2^2`.
+
+    Args:
+        network: ``network(y, physics) -> x``, such as those of :mod:`dipa.endtoend`.
+        physics: H, the operator to train on.
+        images: clean images (N, C, H, W) in [0, 1].
+        budget: steps, optimiser, schedule; the loss is a sum over pixels, so ``clip`` decides the first steps.
+        seed: of the order of images and of the measurement noise (not of the network's weights).
+        checkpoint: a file to save to and resume from; a resumed run ends in the same tensors as an uninterrupted one
+            (same machine, versions and thread count) for a network that draws no random numbers.
+        progress: show a bar with loss, PSNR and time left.
+        report: called with each history record (step, loss, supervised, psnr, learning rate, gradient norm).
+
+    Raises:
+        InputError: arguments that do not fit together; a loss, gradient or updated network that is not finite. The
+            checkpoint then stays as last saved, at most ``checkpoint_every`` steps back.
+
+    Source: the loss is D2GP Eq. (6); DIPA Table 7 compares with networks trained end to end.
+    """
+    budget = budget or Budget()
+    require_images("images", images)
+    size = declared_size(physics) or tuple(images.shape[1:])
+    require(size == tuple(images.shape[1:]), "physics.img_size", size, f"that of the images, {tuple(images.shape[1:])}")
+    key = _key(network, physics, images, budget, seed)
+    training = Training.start(network, budget, name="network", what="the network", key=key, checkpoint=checkpoint)
+
+    def objective(index: torch.Tensor, step: int) -> tuple[torch.Tensor, Record]:
+        x = images[index]
+        x_hat = network(measure(physics, x, seed=seed, indices=index), physics)
+        require(x_hat.shape == x.shape, "network", tuple(x_hat.shape), f"one that gives images {tuple(x.shape)}")
+        loss = losses.supervised(x_hat, x).mean()
+        return loss, {"supervised": loss.item(), "psnr": metrics.psnr(x_hat.detach(), x).mean().item()}
+
+    network.train()
+    training.run(objective, count=len(images), seed=seed, progress=progress, report=report)
+    network.eval()
+    made = {"network": _describe(network), "budget": asdict(budget), "seed": seed, "images": len(images)}
+    return NetworkFit(network, training.history, made | {"training_seconds": round(training.seconds, 2)})
+
+
+def _describe(network: nn.Module) -> dict[str, Any]:
+    own = getattr(network, "header", None)
+    return own() if callable(own) else {"kind": type(network).__name__}
+
+
+def _key(network: nn.Module, physics: LinearPhysics, images: torch.Tensor, budget: Budget, seed: int) -> str:
+    """Ties a checkpoint to everything that shapes the run, the network's first weights included."""
+    weights = files.sha256_tensors(network.state_dict())
+    return files.sha256_json([_describe(network), weights, problem_parts(physics, images, seed), asdict(budget)])
