@@ -1,18 +1,40 @@
 """Measurement operators over deepinv, and the coordinates of the subspace each can see."""
 
-from .bases import Basis, HadamardBasis, MatrixBasis, PixelBasis, range_basis, rebuild_basis
+from .bases import (
+    Basis,
+    FourierBasis,
+    HadamardBasis,
+    HartleyBasis,
+    KroneckerBasis,
+    MatrixBasis,
+    PixelBasis,
+    plane_basis,
+    range_basis,
+    rebuild_basis,
+)
+from .mri import MRI, mri, mri_pair
 from .orderings import ORDERINGS, hadamard_mask
 from .single_pixel import SinglePixel, single_pixel
+from .super_resolution import SuperResolution, super_resolution
 
 __all__ = [
+    "MRI",
     "ORDERINGS",
     "Basis",
+    "FourierBasis",
     "HadamardBasis",
+    "HartleyBasis",
+    "KroneckerBasis",
     "MatrixBasis",
     "PixelBasis",
     "SinglePixel",
+    "SuperResolution",
     "hadamard_mask",
+    "mri",
+    "mri_pair",
+    "plane_basis",
     "range_basis",
     "rebuild_basis",
     "single_pixel",
+    "super_resolution",
 ]

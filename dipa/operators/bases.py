@@ -3,12 +3,17 @@ r"""Orthonormal coordinates of the only subspace a data gradient can reach.
 Every data gradient :math:`\nabla g = H^\top(Hx-y)` lies in :math:`\mathrm{range}(H^\top)`. With orthonormal rows
 :math:`V\in\mathbb{R}^{r\times n}` spanning it, :math:`\nabla g = V^\top V\nabla g`, so a preconditioner
 :math:`P\in\mathbb{R}^{n\times n}` acts through the block :math:`PV^\top\in\mathbb{R}^{n\times r}` alone.
+
+:func:`range_basis` spans the gradients as images of C channels; :func:`plane_basis` spans their channels, each taken
+as a real image of its own, for a preconditioner that all channels share: so D2GP Table I counts its linear ones for MRI,
+with n = H W = 2500 although images are complex (20 n pointwise, 20 n^2 full-linear parameters).
 """
 
 from __future__ import annotations
 
 import deepinv
 import torch
+from deepinv.utils.mixins import MRIMixin
 from torch import nn
 
 from .. import linalg
@@ -58,33 +63,6 @@ class PixelBasis(Basis):
         return coordinates.reshape(-1, *self.img_size)
 
 
-class HadamardBasis(Basis):
-    """Selected orthonormal 2-D Hadamard functions, applied as two small matrix products (a Kronecker product).
-
-    ``index`` (r,) holds the flat positions of the selected coefficients in (C, H, W).
-    """
-
-    kind = "hadamard"
-
-    def __init__(self, img_size: tuple[int, int, int], index: torch.Tensor):
-        super().__init__()
-        self.img_size, self.dim = tuple(img_size), len(index)
-        self.register_buffer("index", index.long())
-        self.register_buffer("rows", hadamard_matrix(img_size[1]), persistent=False)
-        self.register_buffer("columns", hadamard_matrix(img_size[2]), persistent=False)
-
-    def transform(self, images: torch.Tensor) -> torch.Tensor:
-        """The full orthonormal 2-D Hadamard transform; it is its own inverse."""
-        return self.rows @ images @ self.columns
-
-    def coordinates(self, images):  # noqa: D102
-        return self.transform(images).flatten(1)[:, self.index]
-
-    def image(self, coordinates):  # noqa: D102
-        full = coordinates.new_zeros(len(coordinates), int(torch.tensor(self.img_size).prod()))
-        return self.transform(full.index_copy(1, self.index, coordinates).reshape(-1, *self.img_size))
-
-
 class MatrixBasis(Basis):
     """Any subspace, by its orthonormal rows V (r, n) kept as a matrix."""
 
@@ -102,6 +80,97 @@ class MatrixBasis(Basis):
         return (coordinates @ self.rows).reshape(-1, *self.img_size)
 
 
+class TransformBasis(Basis):
+    """Selected coefficients of a fast transform with orthonormal rows.
+
+    ``index`` (r,) holds their flat positions among the coefficients (C, p, q) of an image (C, H, W). A subclass gives
+    ``transform`` and its transpose ``synthesis``.
+    """
+
+    def __init__(self, img_size: tuple[int, int, int], index: torch.Tensor, shape: tuple[int, int, int] | None = None):
+        super().__init__()
+        self.img_size, self.dim, self.shape = tuple(img_size), len(index), tuple(shape or img_size)
+        self.register_buffer("index", index.long())
+
+    def transform(self, images: torch.Tensor) -> torch.Tensor:
+        """All coefficients: images (B, C, H, W) -> (B, C, p, q)."""
+        raise TypeError(f"{type(self).__name__} does not define transform")
+
+    def synthesis(self, coefficients: torch.Tensor) -> torch.Tensor:
+        """The transpose of ``transform``; here the transform itself, as for any symmetric involution."""
+        return self.transform(coefficients)
+
+    def coordinates(self, images):  # noqa: D102
+        return self.transform(images).flatten(1)[:, self.index]
+
+    def image(self, coordinates):  # noqa: D102
+        full = coordinates.new_zeros(len(coordinates), int(torch.tensor(self.shape).prod()))
+        return self.synthesis(full.index_copy(1, self.index, coordinates).reshape(-1, *self.shape))
+
+
+class HadamardBasis(TransformBasis):
+    """Selected orthonormal 2-D Hadamard functions, applied as two small matrix products (a Kronecker product)."""
+
+    kind = "hadamard"
+
+    def __init__(self, img_size: tuple[int, int, int], index: torch.Tensor):
+        super().__init__(img_size, index)
+        self.register_buffer("rows", hadamard_matrix(img_size[1]), persistent=False)
+        self.register_buffer("columns", hadamard_matrix(img_size[2]), persistent=False)
+
+    def transform(self, images: torch.Tensor) -> torch.Tensor:
+        """The full orthonormal 2-D Hadamard transform; it is its own inverse."""
+        return self.rows @ images @ self.columns
+
+
+class FourierBasis(TransformBasis):
+    """Selected real and imaginary parts of the centred unitary 2-D Fourier transform of a complex image (2, H, W)."""
+
+    kind = "fourier"
+
+    def transform(self, images: torch.Tensor) -> torch.Tensor:
+        """F x, (re, im) channels to (re, im) channels."""
+        return MRIMixin().im_to_kspace(images)
+
+    def synthesis(self, coefficients: torch.Tensor) -> torch.Tensor:
+        """F^H c, which is also the transpose of F on (re, im) channels."""
+        return MRIMixin().kspace_to_im(coefficients)
+
+
+class HartleyBasis(TransformBasis):
+    r"""Selected real Hartley functions :math:`\cos\theta+\sin\theta`, :math:`\theta=2\pi(ux/H+vy/W)`, of each channel.
+
+    The transform is Re - Im of the centred unitary Fourier transform: symmetric, orthonormal, its own inverse. On a set
+    of frequencies that holds -k with every k, its functions span the real images whose spectrum lies on that set.
+    """
+
+    kind = "hartley"
+
+    def transform(self, images: torch.Tensor) -> torch.Tensor:
+        """Re(F x) - Im(F x), every channel a real image."""
+        spectrum = MRIMixin.fft(images)
+        return spectrum.real - spectrum.imag
+
+
+class KroneckerBasis(TransformBasis):
+    """Selected products of row functions (p, H) and column functions (q, W), each set orthonormal."""
+
+    kind = "kronecker"
+
+    def __init__(self, img_size: tuple[int, int, int], index: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor):
+        super().__init__(img_size, index, (img_size[0], len(rows), len(columns)))
+        self.register_buffer("rows", rows)
+        self.register_buffer("columns", columns)
+
+    def transform(self, images: torch.Tensor) -> torch.Tensor:
+        """Every product function's coefficient, (B, C, p, q)."""
+        return self.rows @ images @ self.columns.T
+
+    def synthesis(self, coefficients: torch.Tensor) -> torch.Tensor:
+        """The transpose of ``transform``."""
+        return self.rows.T @ coefficients @ self.columns
+
+
 def range_basis(
     physics: deepinv.physics.LinearPhysics, img_size: tuple[int, int, int] | None = None, *, max_pixels: int = 4096
 ) -> Basis:
@@ -113,19 +182,44 @@ def range_basis(
     """
     if hasattr(physics, "range_basis"):
         return physics.range_basis()
-    img_size, like = image_size(physics, img_size), numbers_like(physics)
+    img_size = image_size(physics, img_size)
+    return MatrixBasis(img_size, linalg.orthonormal_range(_matrix(physics, img_size, max_pixels, "range_basis")))
+
+
+def plane_basis(
+    physics: deepinv.physics.LinearPhysics, img_size: tuple[int, int, int] | None = None, *, max_pixels: int = 4096
+) -> Basis:
+    """Orthonormal coordinates (1, H, W) of the smallest space of real planes that holds every channel of every H^T r.
+
+    The operator's own fast ones, else a dense SVD of the channel planes of H^T; for one channel :func:`range_basis`.
+    Arguments and errors as there.
+    """
+    if hasattr(physics, "plane_basis"):
+        return physics.plane_basis()
+    channels, *sides = img_size = image_size(physics, img_size)
+    if channels == 1:
+        return range_basis(physics, img_size, max_pixels=max_pixels)
+    planes = _matrix(physics, img_size, max_pixels, "plane_basis").reshape(-1, sides[0] * sides[1])
+    return MatrixBasis((1, *sides), linalg.orthonormal_range(planes))
+
+
+def _matrix(physics: deepinv.physics.LinearPhysics, img_size: tuple[int, int, int], max_pixels: int, kind: str) -> torch.Tensor:
+    """The matrix of H (m, n), refused where n exceeds ``max_pixels``."""
     if int(torch.tensor(img_size).prod()) > max_pixels:
-        raise InputError(f"img_size: got {img_size}; allowed: at most {max_pixels} pixels for an operator without range_basis()")
-    matrix = linalg.dense(physics.A, img_size, dtype=like.dtype, device=like.device)
-    return MatrixBasis(img_size, linalg.orthonormal_range(matrix))
+        raise InputError(f"img_size: got {img_size}; allowed: at most {max_pixels} pixels for an operator without {kind}()")
+    like = numbers_like(physics)
+    return linalg.dense(physics.A, img_size, dtype=like.dtype, device=like.device)
 
 
 def rebuild_basis(kind: str, img_size: tuple[int, int, int], buffers: dict[str, torch.Tensor]) -> Basis:
     """A basis from what its ``kind`` and ``state_dict`` say, as stored beside a saved preconditioner."""
     makers = {
         "pixel": lambda: PixelBasis(img_size),
-        "hadamard": lambda: HadamardBasis(img_size, buffers["index"]),
         "matrix": lambda: MatrixBasis(img_size, buffers["rows"]),
+        "hadamard": lambda: HadamardBasis(img_size, buffers["index"]),
+        "fourier": lambda: FourierBasis(img_size, buffers["index"]),
+        "hartley": lambda: HartleyBasis(img_size, buffers["index"]),
+        "kronecker": lambda: KroneckerBasis(img_size, buffers["index"], buffers["rows"], buffers["columns"]),
     }
     require(kind in makers, "basis", kind, ", ".join(makers))
     return makers[kind]()

@@ -7,9 +7,14 @@ from contextlib import contextmanager
 
 import torch
 from deepinv.physics import LinearPhysics
-from deepinv.physics.noise import NoiseModel, ZeroNoise
+from deepinv.physics.noise import GaussianNoise, NoiseModel, ZeroNoise
 
 from .. import seeding
+
+
+def gaussian_noise(sigma: float) -> NoiseModel:
+    """Gaussian noise of standard deviation ``sigma`` with a generator of its own, so that it can be seeded; none at 0."""
+    return GaussianNoise(sigma, rng=torch.Generator()) if sigma > 0 else ZeroNoise()
 
 
 def measure(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
-from numbers import Integral
 
 import torch
-from deepinv.physics import DecomposablePhysics, GaussianNoise, ZeroNoise
+from deepinv.physics import DecomposablePhysics
 
 from ..checks import require, require_choice, require_number
 from .bases import HadamardBasis
+from .measure import gaussian_noise
 from .orderings import ORDERINGS, hadamard_mask
+from .sizes import image_sides
 
 
 class SinglePixel(DecomposablePhysics):
@@ -27,8 +27,7 @@ class SinglePixel(DecomposablePhysics):
     """
 
     def __init__(self, mask: torch.Tensor, *, ordering: str, ratio: float, noise_sigma: float):
-        noise = GaussianNoise(noise_sigma, rng=torch.Generator()) if noise_sigma > 0 else ZeroNoise()
-        super().__init__(mask=mask[None], img_size=tuple(mask.shape), noise_model=noise)
+        super().__init__(mask=mask[None], img_size=tuple(mask.shape), noise_model=gaussian_noise(noise_sigma))
         self.ordering, self.ratio, self.noise_sigma, self.norm_sq = ordering, ratio, noise_sigma, 1.0
         self.basis = HadamardBasis(self.img_size, mask.flatten().nonzero().flatten())
 
@@ -51,6 +50,11 @@ class SinglePixel(DecomposablePhysics):
     def range_basis(self) -> HadamardBasis:
         """Orthonormal coordinates of range(H^T): the m measured Hadamard functions a channel; the caller's own copy."""
         return copy.deepcopy(self.basis)
+
+    def plane_basis(self) -> HadamardBasis:
+        """The Hadamard functions measured in any channel, as planes (1, H, W)."""
+        seen = self.mask[0].amax(dim=0).flatten().nonzero().flatten()
+        return HadamardBasis((1, *self.img_size[1:]), seen).to(self.mask)
 
     def describe(self) -> dict:
         """What makes this operator, as plain values (for cache keys and run folders)."""
@@ -85,7 +89,8 @@ def single_pixel(
         InputError: a size that is not three integers, the last two powers of two; a ratio outside ]0, 1], an unknown
             ordering, negative noise.
     """
-    channels, height, width = _sides(img_size)
+    power_of_two = "a power of two >= 2 (Hadamard transform)"
+    channels, height, width = image_sides(img_size, lambda side: side >= 2 and side & (side - 1) == 0, power_of_two)
     require_number("ratio", ratio, 0, 1, open_low=True)
     require_number("noise_sigma", noise_sigma, 0)
     require_choice("ordering", ordering, ORDERINGS)
@@ -93,13 +98,3 @@ def single_pixel(
     m = max(1, round(ratio * height * width))
     mask = hadamard_mask(height, width, m, ordering).expand(channels, -1, -1).contiguous()
     return SinglePixel(mask, ordering=ordering, ratio=float(ratio), noise_sigma=float(noise_sigma))
-
-
-def _sides(img_size: object) -> tuple[int, int, int]:
-    sides = tuple(img_size) if isinstance(img_size, Iterable) else ()
-    whole = len(sides) == 3 and all(isinstance(side, Integral) for side in sides)
-    require(whole, "img_size", img_size, "(C, H, W), three integers")
-    require(sides[0] >= 1, "img_size channels", sides[0], "an integer >= 1")
-    for name, side in zip(("height", "width"), sides[1:], strict=True):
-        require(side >= 2 and side & (side - 1) == 0, f"img_size {name}", side, "a power of two >= 2 (Hadamard transform)")
-    return sides
