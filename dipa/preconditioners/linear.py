@@ -2,58 +2,74 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from deepinv.physics import LinearPhysics
 from torch import nn
 
 from ..checks import require, require_choice, require_images, require_number
 from ..declared import image_size, numbers_like
-from ..operators import Basis, PixelBasis, range_basis
-from .base import Preconditioner, Traits
+from ..operators import Basis, PixelBasis, plane_basis, range_basis, rebuild_basis
+from .base import Preconditioner, Traits, as_planes
 
 FORMS = ("low_rank", "dense")
 
 
 class LinearPreconditioner(Preconditioner):
-    r"""L-DIPA: direction :math:`d=P\nabla g` with :math:`P=BV`, B trainable (n, r), V orthonormal rows (r, n).
+    r"""L-DIPA: direction :math:`d=P\nabla g`, :math:`P=BV+c\,(I-V^\top V)`, B trainable (n, r), V orthonormal rows (r, n).
 
     With V the identity, B is the paper's dense :math:`P\in\mathbb{R}^{n\times n}`. With V spanning
     :math:`\mathrm{range}(H^\top)` only the block of P that a data gradient can excite is kept: the iterates are the
     same, with r / n of the parameters. P is not constrained to be symmetric or positive.
 
+    A basis of one channel, (1, H, W), serves images of any channels: each is then an image of its own under the same
+    P (the papers' complex MRI images: n = H W).
+
     Args:
-        matrix: B, (n, r), n = C H W.
+        matrix: B, (n, r), n = C H W of the basis.
         basis: coordinates V, see :class:`dipa.operators.Basis`.
+        complement: c >= 0, P on what lies outside the subspace. Gradients of the operator that V belongs to have no
+            such part; meeting *another* operator, 1 acts as the dense P trained from the identity would, whose
+            unexcited block is still the identity.
 
     Source: DIPA Sec. 3.3; the low-rank form is this project's.
     """
 
+    kind = "linear"
     traits = Traits(linear=True, iteration_dependent=False)
 
-    def __init__(self, matrix: torch.Tensor, basis: Basis):
+    def __init__(self, matrix: torch.Tensor, basis: Basis, complement: float = 0.0):
         super().__init__()
         n = int(torch.tensor(basis.img_size).prod())
         require(tuple(matrix.shape) == (n, basis.dim), "matrix.shape", tuple(matrix.shape), f"({n}, {basis.dim})")
-        self.basis = basis
+        require_number("complement", complement, 0)
+        self.basis, self.complement = basis, float(complement)
         self.matrix = nn.Parameter(matrix.clone())
 
     def forward(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
         """P applied to the gradient; the iterate and k are not used."""
-        return (self.basis.coordinates(gradient) @ self.matrix.T).reshape_as(gradient)
+        return matrix_product(self.matrix, self.basis, self.complement, gradient)
 
     @classmethod
     def identity(
-        cls, physics: LinearPhysics, img_size: tuple[int, int, int] | None = None, *, form: str = "low_rank"
+        cls,
+        physics: LinearPhysics,
+        img_size: tuple[int, int, int] | None = None,
+        *,
+        form: str = "low_rank",
+        planes: bool = False,
+        complement: float = 0.0,
     ) -> LinearPreconditioner:
         """P = I on every data gradient of ``physics``: the start the papers use.
 
-        ``form`` is ``low_rank`` (n x r) or ``dense`` (n x n); ``img_size`` (C, H, W) where ``physics`` carries none.
-        dtype and device are those of ``physics``.
+        ``form`` is ``low_rank`` (n x r) or ``dense`` (n x n); ``img_size`` (C, H, W) where ``physics`` carries none;
+        ``planes``: one P, n = H W, for every channel. dtype and device are those of ``physics``.
         """
         require_choice("form", form, FORMS)
-        basis = range_basis(physics, img_size) if form == "low_rank" else PixelBasis(image_size(physics, img_size))
+        basis = subspace(physics, img_size, form=form, planes=planes)
         rows = basis.image(torch.eye(basis.dim).to(numbers_like(physics))).flatten(1)
-        return cls(rows.T, basis)
+        return cls(rows.T, basis, complement)
 
     @classmethod
     def ridge(
@@ -65,6 +81,8 @@ class LinearPreconditioner(Preconditioner):
         regularization: float = 1e-3,
         null_weight: float = 1.0,
         form: str = "low_rank",
+        planes: bool = False,
+        complement: float = 0.0,
     ) -> LinearPreconditioner:
         r"""The closed-form linear predictor as a preconditioner, fitted on clean images of shape (N, C, H, W).
 
@@ -73,26 +91,85 @@ class LinearPreconditioner(Preconditioner):
 
         so that one step of size :math:`\alpha` from zero lands on the ridge estimate of x from y. ``regularization``
         is :math:`\lambda` (> 0), in units of squared intensity. ``null_weight`` in [0, 1] then scales what P adds
-        outside :math:`\mathrm{range}(H^\top)`: repeated for K iterations with momentum, the full guess overshoots on
-        hard images (at 1, P is the ridge solution; at 0, no direction leaves the range). Raises :class:`InputError`
-        for other values.
+        outside the subspace: repeated for K iterations with momentum, the full guess overshoots on hard images (at 1,
+        P is the ridge solution; at 0, no direction leaves the subspace). With ``planes`` the samples are the channels
+        of the images: :math:`x_i` is one channel, seen through the same channel of its image's data gradient.
+        ``form``, ``planes`` and ``complement`` as in :meth:`identity`. Raises :class:`InputError` for other values.
         """
         require_images("images", images)
         require_number("stepsize", stepsize, 0, open_low=True)
         require_number("regularization", regularization, 0, open_low=True)
         require_number("null_weight", null_weight, 0, 1)
-        start = cls.identity(physics, tuple(images.shape[1:]), form=form)
-        covariance = torch.zeros(start.basis.dim, start.basis.dim, dtype=torch.float64, device=images.device)
-        cross = torch.zeros(start.matrix.shape, dtype=torch.float64, device=images.device)
-        for batch in images.split(4096):
-            seen = start.basis.coordinates(physics.A_adjoint_A(batch)).double()
-            covariance += seen.T @ seen
-            cross += batch.flatten(1).double().T @ seen
-        covariance.diagonal().add_(regularization * len(images))
-        columns = (torch.linalg.solve(covariance, cross.T) / stepsize).to(images.dtype).reshape(-1, *images.shape[1:])
-        seen = range_basis(physics, tuple(images.shape[1:])).project(columns)
-        return cls((seen + null_weight * (columns - seen)).flatten(1).T, start.basis)
+        require_choice("form", form, FORMS)
+        basis = subspace(physics, tuple(images.shape[1:]), planes=planes)
+        columns = (_predictor(physics, images, basis, regularization).T / stepsize).to(images.dtype)
+        columns = columns.reshape(-1, *basis.img_size)
+        seen = basis.project(columns)
+        low_rank = cls((seen + null_weight * (columns - seen)).flatten(1).T, basis, complement)
+        return low_rank if form == "low_rank" else cls(low_rank.dense().detach(), PixelBasis(basis.img_size))
 
     def dense(self) -> torch.Tensor:
-        """P as an (n, n) matrix acting on flattened images; zero outside the subspace for the low-rank form."""
-        return self.matrix @ self.basis.image(torch.eye(self.basis.dim).to(self.matrix)).flatten(1)
+        """P as an (n, n) matrix acting on flattened images; outside the subspace it is ``complement`` times the identity."""
+        return dense_matrix(self.matrix, self.basis, self.complement)
+
+    def header(self) -> dict[str, Any]:  # noqa: D102
+        return basis_header(self.basis, self.complement)
+
+    @classmethod
+    def rebuild(cls, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> LinearPreconditioner:  # noqa: D102
+        return cls(tensors["matrix"], *basis_from(header, tensors, tensors["matrix"].dtype))
+
+
+def subspace(
+    physics: LinearPhysics, img_size: tuple[int, int, int] | None, *, form: str = "low_rank", planes: bool = False
+) -> Basis:
+    """Coordinates of the smallest subspace that holds every data gradient, or ``dense`` of all images; ``planes`` of channels."""
+    if form == "low_rank":
+        return plane_basis(physics, img_size) if planes else range_basis(physics, img_size)
+    channels, *sides = image_size(physics, img_size)
+    return PixelBasis((1 if planes else channels, *sides))
+
+
+def matrix_product(matrix: torch.Tensor, basis: Basis, complement: float, gradient: torch.Tensor) -> torch.Tensor:
+    """(B V + c (I - V^T V)) g for gradients (B, C, H, W); for a basis of one channel, of every channel alone."""
+    images = as_planes(gradient, basis.img_size)
+    coordinates = basis.coordinates(images)
+    direction = (coordinates @ matrix.T).reshape_as(images)
+    if complement:
+        direction = direction + complement * (images - basis.image(coordinates))
+    return direction.reshape_as(gradient)
+
+
+def dense_matrix(matrix: torch.Tensor, basis: Basis, complement: float) -> torch.Tensor:
+    """B V + c (I - V^T V) as an (n, n) matrix acting on flattened images of the basis' size."""
+    rows = basis.image(torch.eye(basis.dim).to(matrix)).flatten(1)
+    inside = matrix @ rows
+    return inside + complement * (torch.eye(len(matrix)).to(matrix) - rows.T @ rows) if complement else inside
+
+
+def basis_header(basis: Basis, complement: float) -> dict[str, Any]:
+    """Basis and complement as plain values, beside the buffers that ``state_dict()`` holds."""
+    header = {"basis": basis.kind, "img_size": list(basis.img_size)}
+    return header | ({"complement": complement} if complement else {})
+
+
+def basis_from(header: dict[str, Any], tensors: dict[str, torch.Tensor], dtype: torch.dtype) -> tuple[Basis, float]:
+    """The inverse of :func:`basis_header`."""
+    buffers = {name.removeprefix("basis."): tensor for name, tensor in tensors.items() if name.startswith("basis.")}
+    basis = rebuild_basis(header["basis"], tuple(header["img_size"]), buffers)
+    return basis.to(dtype), header.get("complement", 0.0)
+
+
+def _predictor(physics: LinearPhysics, images: torch.Tensor, basis: Basis, regularization: float) -> torch.Tensor:
+    """The ridge solution (n, r) that predicts images from the coordinates of H^T H x, in float64."""
+    n = int(torch.tensor(basis.img_size).prod())
+    covariance = torch.zeros(basis.dim, basis.dim, dtype=torch.float64, device=images.device)
+    cross = torch.zeros(n, basis.dim, dtype=torch.float64, device=images.device)
+    samples = 0
+    for batch in images.split(max(1, min(4096, 2**22 // n))):
+        seen = basis.coordinates(as_planes(physics.A_adjoint_A(batch), basis.img_size)).double()
+        covariance += seen.T @ seen
+        cross += as_planes(batch, basis.img_size).flatten(1).double().T @ seen
+        samples += len(seen)
+    covariance.diagonal().add_(regularization * samples)
+    return torch.linalg.solve(covariance, cross.T).T

@@ -1,4 +1,4 @@
-"""Save and load preconditioners: safetensors with the record of what made them, no pickle."""
+"""Save and load learned preconditioners: safetensors with the record of what made them, no pickle."""
 
 from __future__ import annotations
 
@@ -7,27 +7,32 @@ from typing import Any
 
 from .. import files
 from ..checks import InputError, require
-from ..operators import rebuild_basis
-from .linear import LinearPreconditioner
+from .base import KINDS, Preconditioner
 
 
-def save(preconditioner: LinearPreconditioner, path: str | Path, record: dict[str, Any] | None = None) -> Path:
-    """Write a preconditioner and the ``record`` (plain values) of what made it, atomically.
+def save(preconditioner: Preconditioner, path: str | Path, record: dict[str, Any] | None = None) -> Path:
+    """Write a learned preconditioner and the ``record`` (plain values) of what made it, atomically.
 
-    Raises :class:`InputError` for anything but a :class:`LinearPreconditioner`.
+    Raises :class:`InputError` for a fixed preconditioner (it holds no trained numbers: make it again from its
+    operator) and for a class that does not name a ``kind`` of its own.
     """
-    kind = type(preconditioner).__name__
-    require(isinstance(preconditioner, LinearPreconditioner), "preconditioner", kind, "a LinearPreconditioner")
-    basis = preconditioner.basis
-    header = {"kind": "linear", "basis": basis.kind, "img_size": list(basis.img_size), "made_by": record or {}}
+    name = type(preconditioner).__name__
+    kind = getattr(preconditioner, "kind", "")
+    allowed = f"a learned preconditioner ({', '.join(sorted(KINDS))}); a fixed one is made again from its operator"
+    require(KINDS.get(kind) is type(preconditioner), "preconditioner", name, allowed)
+    header = {"kind": kind, **preconditioner.header(), "made_by": record or {}}
     return files.write_tensors(path, preconditioner.state_dict(), header)
 
 
-def load(path: str | Path) -> tuple[LinearPreconditioner, dict[str, Any]]:
+def load(path: str | Path) -> tuple[Preconditioner, dict[str, Any]]:
     """Read back a preconditioner and its record; a missing, damaged or foreign file is refused by name."""
     tensors, header = files.read_tensors(path)
-    if header.get("kind") != "linear" or "matrix" not in tensors:
-        raise InputError(f"{path}: holds no linear preconditioner (kind {header.get('kind')!r})")
-    buffers = {name.removeprefix("basis."): tensor for name, tensor in tensors.items()}
-    basis = rebuild_basis(header["basis"], tuple(header["img_size"]), buffers)
-    return LinearPreconditioner(tensors["matrix"], basis.to(tensors["matrix"].dtype)), header["made_by"]
+    header = header if isinstance(header, dict) else {}
+    kind, record = header.pop("kind", None), header.pop("made_by", {})
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise InputError(f"{path}: holds no preconditioner of a known kind (kind {kind!r}; known: {', '.join(sorted(KINDS))})")
+    try:
+        return KINDS[kind].rebuild(header, tensors), record
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise InputError(f"{path}: a damaged or incomplete preconditioner of kind {kind!r} ({reason})") from error

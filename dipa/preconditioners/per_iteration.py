@@ -1,0 +1,161 @@
+r"""Learned steps of every iteration: K scalars, kernels, images of weights, or matrices.
+
+All are linear in the gradient, start as the identity and know K iterations; in a longer run every iteration beyond K
+uses the last one's parameters. Their counts are those of D2GP Table I at K = 20: 20, 500, 20 n and 20 n^2.
+
+Source: Ehrhardt, Fahy and Golbabaee, "Learning preconditioners for inverse problems", arXiv 2406.00260, 2024.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from deepinv.physics import LinearPhysics
+from torch import nn
+from torch.nn import functional
+
+from ..checks import require, require_int
+from .base import Preconditioner, Traits, as_planes
+from .linear import LinearPreconditioner, basis_from, basis_header, dense_matrix, matrix_product
+
+
+class PerIteration(Preconditioner):
+    """What they share: ``steps`` holds K parameter sets, and iteration k uses set min(k, K).
+
+    Args:
+        iterations: K >= 1.
+        start: one parameter set, the first guess of all K.
+    """
+
+    traits = Traits(linear=True, iteration_dependent=True)
+
+    def __init__(self, iterations: int, start: torch.Tensor):
+        super().__init__()
+        require_int("iterations", iterations, 1)
+        self.iterations = iterations
+        self.steps = nn.Parameter(start.detach().expand(iterations, *start.shape).clone())
+
+    def step(self, k: int) -> torch.Tensor:
+        """The parameters of iteration k = 1, 2, ...; those of K for any later one."""
+        require_int("k", k, 1)
+        return self.steps[min(k, self.iterations) - 1]
+
+    def header(self) -> dict[str, Any]:  # noqa: D102
+        return {"iterations": self.iterations}
+
+
+class ScalarSteps(PerIteration):
+    r"""One number an iteration: :math:`d=p_k\nabla g`, so a learned stepsize rule; K parameters.
+
+    Args:
+        iterations: K >= 1.
+    """
+
+    kind = "scalar_steps"
+
+    def __init__(self, iterations: int):
+        super().__init__(iterations, torch.ones(()))
+
+    def forward(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
+        """The gradient times p_k."""
+        return self.step(k) * gradient
+
+
+class ConvolutionalSteps(PerIteration):
+    r"""One kernel an iteration: :math:`d=p_k*\nabla g` on every channel, periodic at the edges; K size^2 parameters.
+
+    Args:
+        iterations: K >= 1.
+        size: odd side of the kernels (correlation, as in every network; the start is a delta). Images are at least
+            size // 2 pixels wide and high.
+    """
+
+    kind = "convolutional_steps"
+
+    def __init__(self, iterations: int, size: int = 5):
+        require_int("size", size, 1)
+        require(size % 2 == 1, "size", size, "an odd integer")
+        delta = torch.zeros(size, size)
+        delta[size // 2, size // 2] = 1
+        super().__init__(iterations, delta)
+        self.size = size
+
+    def forward(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
+        """The gradient filtered by kernel k."""
+        channels = gradient.reshape(-1, 1, *gradient.shape[2:])
+        padded = functional.pad(channels, [self.size // 2] * 4, mode="circular")
+        return functional.conv2d(padded, self.step(k)[None, None]).reshape_as(gradient)
+
+    def header(self) -> dict[str, Any]:  # noqa: D102
+        return {"iterations": self.iterations, "size": self.size}
+
+
+class PointwiseSteps(PerIteration):
+    r"""One weight a pixel and iteration: :math:`d=p_k\odot\nabla g`; K n parameters.
+
+    Args:
+        iterations: K >= 1.
+        img_size: (C, H, W); with C = 1 the weights serve every channel of the images.
+    """
+
+    kind = "pointwise_steps"
+
+    def __init__(self, iterations: int, img_size: tuple[int, int, int]):
+        sides = tuple(img_size)
+        whole = len(sides) == 3 and all(isinstance(side, int) and side > 0 for side in sides)
+        require(whole, "img_size", img_size, "(C, H, W), three positive integers")
+        super().__init__(iterations, torch.ones(sides))
+        self.img_size = sides
+
+    def forward(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
+        """The gradient times the weights of iteration k, pixel by pixel."""
+        return (as_planes(gradient, self.img_size) * self.step(k)).reshape_as(gradient)
+
+    def header(self) -> dict[str, Any]:  # noqa: D102
+        return {"iterations": self.iterations, "img_size": list(self.img_size)}
+
+
+class LinearSteps(PerIteration):
+    r"""One matrix an iteration: :math:`d=P_k\nabla g`; K n^2 parameters, or K n r for a low-rank start.
+
+    Args:
+        iterations: K >= 1.
+        start: the first guess of every P_k, with the basis and complement it acts on: the identity
+            (:meth:`identity`) or a fitted :class:`LinearPreconditioner`. It is copied.
+    """
+
+    kind = "linear_steps"
+
+    def __init__(self, iterations: int, start: LinearPreconditioner):
+        kind = type(start).__name__
+        require(isinstance(start, LinearPreconditioner), "start", kind, "a LinearPreconditioner")
+        super().__init__(iterations, start.matrix)
+        self.basis, self.complement = copy.deepcopy(start.basis), start.complement
+
+    @classmethod
+    def identity(
+        cls, physics: LinearPhysics, iterations: int, img_size: tuple[int, int, int] | None = None, **options: Any
+    ) -> LinearSteps:
+        """Every P_k = I on data gradients; ``options`` are those of :meth:`LinearPreconditioner.identity`."""
+        return cls(iterations, LinearPreconditioner.identity(physics, img_size, **options))
+
+    def forward(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
+        """P_k applied to the gradient."""
+        return matrix_product(self.step(k), self.basis, self.complement, gradient)
+
+    def dense(self, k: int) -> torch.Tensor:
+        """P_k as an (n, n) matrix acting on flattened images."""
+        return dense_matrix(self.step(k), self.basis, self.complement)
+
+    def header(self) -> dict[str, Any]:  # noqa: D102
+        return {"iterations": self.iterations, **basis_header(self.basis, self.complement)}
+
+    @classmethod
+    def rebuild(cls, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> LinearSteps:  # noqa: D102
+        matrices = tensors["steps"]
+        require(matrices.ndim == 3 and len(matrices) == header["iterations"], "steps.shape", tuple(matrices.shape), "(K, n, r)")
+        steps = cls(len(matrices), LinearPreconditioner(matrices[0], *basis_from(header, tensors, matrices.dtype)))
+        steps.steps.data = matrices.clone()
+        return steps
