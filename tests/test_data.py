@@ -1,13 +1,16 @@
 import gzip
 import hashlib
 import struct
+from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 import torch
-from batteries import refuses, relative
+from batteries import images, refuses, relative
 
 from dipa import data, files
-from dipa.data import embedded, mnist
+from dipa.data import embedded, embedded_mri, mnist, pixels
 
 # --- embedded photographs --------------------------------------------------------------------------------------------
 
@@ -62,8 +65,10 @@ def test_loading_is_repeatable_and_hashed():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("celeba", "train"), ("dataset", "'celeba'", "embedded, mnist")),
+        (("imagenet", "train"), ("dataset", "'imagenet'", ", ".join(data.DATASETS))),
         (("embeded", "train"), ("did you mean embedded",)),
+        (("embedded-mri", "train", {"size": 97}), ("size", "97", "96")),
+        (("embedded", "train", {"channels": 0}), ("channels", "0")),
         (("embedded", "validation"), ("split", "train, test")),
         (("embedded", "test", {"size": 7}), ("size", "7")),
         (("embedded", "test", {"size": 129}), ("size", "129")),
@@ -78,28 +83,118 @@ def test_load_refuses(arguments, words):
     refuses(lambda: data.load(name, split, **(options[0] if options else {})), *words)
 
 
+# --- embedded MR slices ----------------------------------------------------------------------------------------------
+
+
+def raw_slices() -> np.ndarray:
+    """The slices (24, 128, 96) of the first volume, read as NIfTI-1 lays them out: x fastest."""
+    path = Path(nibabel.__file__).parent / "tests" / "data" / "example4d.nii.gz"
+    blob = gzip.decompress(path.read_bytes())
+    (offset,) = struct.unpack_from("<f", blob, 108)
+    values = np.frombuffer(blob, "<i2", offset=int(offset))
+    return values.reshape(2, 24, 96, 128)[0].transpose(0, 2, 1)
+
+
+def test_embedded_mri_slices_are_the_file_s_front_up_and_normalised():
+    raw = raw_slices()
+    head = np.flatnonzero(raw.max(axis=(0, 2)))
+    assert head[0] >= 16 and head[-1] < 112  # nothing of the head is cut
+    upright = raw[:, 16:112, ::-1].transpose(0, 2, 1).astype(np.float32)
+    level = np.sort(upright.reshape(24, -1), axis=1)[:, round(0.995 * 96 * 96) - 1]
+    want = torch.from_numpy(upright / level[:, None, None]).clamp(max=1)
+    assert relative(data.load("embedded-mri", "test", size=96).images[:, 0], want[8:16]) < 1e-6
+    assert embedded_mri.volume().amax(dim=(1, 2)).eq(1).all()
+
+
+def test_embedded_mri_splits_leave_out_two_slices_between_them():
+    train, test = (embedded_mri.SLICES[split] for split in data.SPLITS)
+    assert min(abs(a - b) for a in train for b in test) == 3 and len(train) == 12 and len(test) == 8
+    ours = [data.load("embedded-mri", split, size=64).images.flatten(1) for split in data.SPLITS]
+    nearest = torch.cdist(ours[1], ours[0]).amin(dim=1) / ours[1].norm(dim=1)
+    assert nearest.min() > 0.15
+
+
+@pytest.mark.parametrize(("size", "train", "test"), [(20, 1344, 40), (50, 1344, 40), (64, 1344, 40), (72, 480, 8), (96, 96, 8)])
+def test_embedded_mri_windows_are_never_magnified(size, train, test):
+    x, z = (data.load("embedded-mri", split, size=size).images for split in data.SPLITS)
+    assert (len(x), len(z)) == (train, test) and x.shape[1:] == z.shape[1:] == (1, size, size)
+    assert min(x.min(), z.min()) >= 0 and max(x.max(), z.max()) <= 1
+    assert min(x.flatten(1).std(dim=1).min(), z.flatten(1).std(dim=1).min()) > embedded.MIN_CONTRAST
+
+
+def test_embedded_mri_train_slices_come_in_all_eight_orientations():
+    x = data.load("embedded-mri", "train", size=24).images[:, 0]
+    known = {image.numpy().tobytes() for image in x}
+    assert len(known) > 1300  # of 1344
+    for turned in (x.mT, x.flip(1), torch.rot90(x, 1, (1, 2))):
+        assert {image.numpy().tobytes() for image in turned.contiguous()} == known
+
+
+def test_embedded_mri_needs_nibabel_s_files(monkeypatch, tmp_path):
+    embedded_mri.volume.cache_clear()
+    monkeypatch.setattr(nibabel, "__file__", str(tmp_path / "__init__.py"))
+    refuses(lambda: data.load("embedded-mri", "test"), "example4d.nii.gz", "pip install")
+
+
+# --- from pixels to images -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(7, 4), (4, 7), (5, 5), (8, 5)])
+def test_squares_are_centred(shape):
+    x = images(2, 3, *shape)
+    for image, square in ((x, pixels.centre_square(x)), (pixels.pad_square(x), x)):  # a square and what lies inside it
+        (height, width), (h, w) = image.shape[-2:], square.shape[-2:]
+        top, left = (height - h) // 2, (width - w) // 2
+        assert torch.equal(image[..., top : top + h, left : left + w], square)
+        assert abs((height - h - top) - top) <= 1 and abs((width - w - left) - left) <= 1
+    assert pixels.centre_square(x).shape[-2:] == (min(shape),) * 2 and pixels.pad_square(x).shape[-2:] == (max(shape),) * 2
+    assert pixels.pad_square(x).sum() == pytest.approx(x.sum().item(), rel=1e-6)
+
+
+def test_resizing_averages_before_it_samples():
+    stripes = torch.tensor([1.0, 0, 0, 1]).repeat(16).expand(1, 1, 64, 64)
+    assert (pixels.resized(stripes, 16)[..., 1:-1] - 0.5).abs().max() < 0.02  # sampling between the zeros would give 0
+    ramp = torch.linspace(0, 1, 40).expand(1, 1, 40, 40)
+    assert relative(pixels.resized(ramp, 10)[..., 2:-2], ramp.reshape(1, 1, 10, 4, 10, 4).mean(dim=(3, 5))[..., 2:-2]) < 1e-5
+    assert torch.equal(pixels.resized(stripes, 64), stripes)
+
+
+def test_normalised_divides_by_the_percentile_of_each_slice():
+    x = images(5, 20, 30, dtype=torch.float64) * torch.tensor([1, 10, 1e4, 1e-3, 0]).double()[:, None, None]
+    x[3] = 0
+    x[3, 4, 5:7] = torch.tensor([3.0, 6.0]).double()  # two pixels alone: their percentile is 0
+    got = pixels.normalised(x)
+    for image, ours in zip(x[:3].numpy(), got[:3].numpy(), strict=True):
+        level = np.percentile(image, 99.5, method="inverted_cdf")
+        assert np.allclose(ours, np.minimum(image / level, 1))
+    assert got[3, 4, 5:7].tolist() == [0.5, 1] and got[3].sum() == 1.5 and got[4].abs().max() == 0
+    wave = torch.polar(x[:3], 6 * images(3, 20, 30, seed=1, dtype=torch.float64))
+    assert relative(pixels.normalised(wave).abs(), got[:3]) < 1e-12
+    assert relative(pixels.normalised(wave) / got[:3], wave / wave.abs()) < 1e-12
+
+
 # --- MNIST -----------------------------------------------------------------------------------------------------------
 
 
-def pixels(count: int, seed: int) -> torch.Tensor:
+def digits(count: int, seed: int) -> torch.Tensor:
     return torch.randint(0, 256, (count, 28, 28), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
 
 
 @pytest.fixture
 def small_mnist(tmp_path, monkeypatch):
     """Archives in the official format under DIPA_DATA: 7 train digits, of which 5 count, and 3 test digits."""
-    digits = {"train": pixels(7, 0), "test": pixels(3, 1)}
+    whole = {"train": digits(7, 0), "test": digits(3, 1)}
     (tmp_path / "mnist").mkdir()
     table = {}
-    for split, images in digits.items():
+    for split, part in whole.items():
         name, _ = mnist.FILES[split]
-        blob = gzip.compress(struct.pack(">IIII", 2051, len(images), 28, 28) + images.numpy().tobytes())
+        blob = gzip.compress(struct.pack(">IIII", 2051, len(part), 28, 28) + part.numpy().tobytes())
         (tmp_path / "mnist" / name).write_bytes(blob)
         table[split] = (name, hashlib.md5(blob, usedforsecurity=False).hexdigest())
     monkeypatch.setattr(mnist, "FILES", table)
     monkeypatch.setattr(mnist, "TRAIN_COUNT", 5)
     monkeypatch.setenv("DIPA_DATA", str(tmp_path))
-    return digits
+    return whole
 
 
 def test_mnist_pads_without_touching_the_pixels(small_mnist):

@@ -12,11 +12,13 @@ import torch
 from torch.nn import functional
 
 from ..checks import InputError, require_choice, require_int
+from . import places
 
 FILES = {  # split -> (archive, MD5 as listed by torchvision)
     "train": ("train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
     "test": ("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),
 }
+GET = "run 'dipa data mnist --download', or put the official archives in DIPA_DATA/mnist"
 TRAIN_COUNT = 50_000
 RESIZES = ("bilinear", "bicubic", "nearest", "pad")
 
@@ -28,12 +30,12 @@ def archive(split: str, download: bool = False) -> Path:
     """
     name, md5 = FILES[split]
     local = Path(os.environ.get("DIPA_DATA") or ".") / "mnist" / name
-    cached = Path(os.environ.get("DIPA_CACHE") or Path.home() / ".cache" / "dipa")
+    cached = places.cache()
     path = local if "DIPA_DATA" in os.environ and local.is_file() else cached / "MNIST" / "raw" / name
     if not path.is_file() and download:
         _download(cached)
     if not path.is_file():
-        raise InputError(f"mnist: {name} not found; run 'dipa data mnist --download', or put it in DIPA_DATA/mnist")
+        raise InputError(f"mnist: {name} not found; {GET}")
     if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != md5:
         raise InputError(f"{path}: MD5 is not {md5} of the official MNIST archive; remove it and fetch it again")
     return path
@@ -48,10 +50,13 @@ def digits(split: str, size: int = 32, resize: str = "bilinear", count: int | No
     require_choice("split", split, FILES)
     require_choice("resize", resize, RESIZES)
     require_int("size", size, 28 if resize == "pad" else 8, 1024)
-    raw = np.frombuffer(gzip.decompress(archive(split).read_bytes()), np.uint8, offset=16)
-    images = torch.from_numpy(raw.copy()).reshape(-1, 1, 28, 28)[:TRAIN_COUNT][:count]
-    parts = [_resize(part.float() / 255, size, resize) for part in images.split(5000)]
+    parts = [_resize(part.float() / 255, size, resize) for part in _raw(split)[:count].split(5000)]
     return torch.cat(parts)
+
+
+def _raw(split: str) -> torch.Tensor:
+    raw = np.frombuffer(gzip.decompress(archive(split).read_bytes()), np.uint8, offset=16)
+    return torch.from_numpy(raw.copy()).reshape(-1, 1, 28, 28)[:TRAIN_COUNT]
 
 
 def _resize(images: torch.Tensor, size: int, resize: str) -> torch.Tensor:
@@ -61,6 +66,17 @@ def _resize(images: torch.Tensor, size: int, resize: str) -> torch.Tensor:
     if resize == "nearest":
         return functional.interpolate(images, (size, size), mode="nearest")
     return functional.interpolate(images, (size, size), mode=resize, antialias=True, align_corners=False).clamp(0, 1)
+
+
+def length(split: str) -> int:
+    """How many digits of a split are here."""
+    return len(_raw(split))
+
+
+def download() -> None:
+    """Fetch MNIST through torchvision into the cache, where it is not here yet."""
+    for split in FILES:
+        archive(split, download=True)
 
 
 def _download(cached: Path) -> None:
