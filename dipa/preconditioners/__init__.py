@@ -1,7 +1,24 @@
 """Preconditioners of the data-fidelity gradient, all behind ``P(gradient, iterate, k) -> direction``."""
 
 from .base import Identity, Preconditioner, Traits
+from .fixed import Hessian, Polynomial
 from .linear import LinearPreconditioner
+from .neural import NeuralPreconditioner
+from .per_iteration import ConvolutionalSteps, LinearSteps, PointwiseSteps, ScalarSteps
 from .store import load, save
 
-__all__ = ["Identity", "LinearPreconditioner", "Preconditioner", "Traits", "load", "save"]
+__all__ = [
+    "ConvolutionalSteps",
+    "Hessian",
+    "Identity",
+    "LinearPreconditioner",
+    "LinearSteps",
+    "NeuralPreconditioner",
+    "PointwiseSteps",
+    "Polynomial",
+    "Preconditioner",
+    "ScalarSteps",
+    "Traits",
+    "load",
+    "save",
+]

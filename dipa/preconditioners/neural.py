@@ -1,0 +1,90 @@
+"""N-DIPA: a neural network as preconditioner, told its iteration by a code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import networks, seeding
+from ..checks import require, require_choice, require_int
+from .base import Preconditioner, Traits, as_planes
+
+PRECISIONS = ("float32", "bf16")
+
+
+class NeuralPreconditioner(Preconditioner):
+    r"""N-DIPA: direction :math:`d=\mathcal{P}_\theta(\nabla g,\phi(k))`, one network per channel.
+
+    Args:
+        name: backbone, one of :data:`dipa.networks.BACKBONES`.
+        img_size: (C, H, W) of the images; C networks of the same size, each on its own channel (the papers' MRI: real
+            and imaginary part). With C = 1, one network serves every channel of whatever it is given.
+        features: width of the backbone.
+        blocks: depth of the backbone.
+        code: how k enters: ``sinusoidal`` (fixed), ``learned`` (:math:`\phi(k)=\mathbf{w}k`, w shared by the channels)
+            or ``none`` (the same network at every iteration).
+        code_dim: d, the length of the code; not used by ``none``.
+        start: ``identity`` (direction = gradient, the unpreconditioned solver) or ``random``.
+        precision: ``float32``, or ``bf16`` to run the networks (and nothing else) under bfloat16 autocast.
+        seed: of the initial weights.
+
+    The iterate is not used. At the defaults a network has 858 758 parameters, a learned code adds d.
+
+    Raises:
+        InputError: an unknown backbone, code, start or precision, or a size out of range.
+
+    Source: D2GP Sec. II.B and III.B; DIPA Sec. 3.3.
+    """
+
+    kind = "neural"
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        img_size: tuple[int, int, int],
+        features: int = 128,
+        blocks: int = 5,
+        code: str = "sinusoidal",
+        code_dim: int = 256,
+        start: str = "identity",
+        precision: str = "float32",
+        seed: int = 0,
+    ):
+        super().__init__()
+        require(len(img_size) == 3, "img_size", tuple(img_size), "(C, H, W)")
+        require_int("img_size[0]", img_size[0], 1)
+        require_choice("precision", precision, PRECISIONS)
+        require_choice("code", code, networks.CODES)
+        require_int("seed", seed, 0)
+        self.name, self.img_size, self.features, self.blocks = name, tuple(img_size), features, blocks
+        self.code_kind, self.code_dim, self.start, self.precision, self.seed = code, code_dim, start, precision, seed
+        self.traits = Traits(linear=False, iteration_dependent=code != "none")
+        self.networks = nn.ModuleList(self._network(channel) for channel in range(img_size[0]))
+        self.code = networks.build_code(code, code_dim, seed)
+
+    def _network(self, channel: int) -> networks.Backbone:
+        return networks.build(
+            self.name,
+            img_size=(1, *self.img_size[1:]),
+            features=self.features,
+            blocks=self.blocks,
+            code_dim=0 if self.code_kind == "none" else self.code_dim,
+            start=self.start,
+            seed=seeding.derive(self.seed, "channel", channel),
+        )
+
+    def forward(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
+        """The network's direction for each channel of the gradient, told k; the iterate is not used."""
+        images = as_planes(gradient, self.img_size)
+        code = None if self.code is None else self.code(k).to(images)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            channels = [net(images[:, c : c + 1], code) for c, net in enumerate(self.networks)]
+        return torch.cat(channels, dim=1).reshape(gradient.shape)
+
+    def header(self) -> dict[str, Any]:
+        """The constructor's arguments, as plain values."""
+        same = {key: getattr(self, key) for key in ("name", "features", "blocks", "code_dim", "start", "precision", "seed")}
+        return same | {"img_size": list(self.img_size), "code": self.code_kind}
