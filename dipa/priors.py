@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -13,17 +13,8 @@ Denoiser = Callable[[torch.Tensor, float], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class PnP:
-    r"""Plug-and-play proximal step: :math:`x = D(z-\alpha d)`, the denoiser D in the place of the proximity operator.
-
-    Args:
-        denoiser: ``denoiser(images, sigma)`` on (B, 1, H, W) in [0, 1]; every deepinv denoiser qualifies. It acts on
-            each channel alone.
-        sigma: noise level handed to the denoiser, in [0, 1] units (DnCNN ignores it).
-        precision: ``float32``, or ``bf16`` to run the denoiser (and nothing else) under bfloat16 autocast.
-
-    Source: DIPA Eq. (2) and (4); D2GP Algorithm 1, lines 3-4.
-    """
+class DenoiserPrior:
+    """What every prior made of a denoiser shares: the denoiser, its noise level, its precision; a subclass adds ``step``."""
 
     denoiser: Denoiser
     sigma: float = 2 / 255
@@ -42,8 +33,56 @@ class PnP:
 
     def step(self, z: torch.Tensor, direction: torch.Tensor, stepsize: float) -> torch.Tensor:
         """The next iterate from the extrapolated point ``z`` and the preconditioned gradient ``direction``."""
-        return self.denoise(z - stepsize * direction)
+        raise TypeError(f"{type(self).__name__} does not define step")
 
     def describe(self) -> dict:
         """The prior as plain values (for cache keys and run folders); the denoiser is described by its owner."""
         return {"kind": type(self).__name__, "sigma": self.sigma, "precision": self.precision}
+
+
+@dataclass(frozen=True)
+class PnP(DenoiserPrior):
+    r"""Plug-and-play proximal step: :math:`x = D(z-\alpha d)`, the denoiser D in the place of the proximity operator.
+
+    Args:
+        denoiser: ``denoiser(images, sigma)`` on (B, 1, H, W) in [0, 1]; every deepinv denoiser qualifies. It acts on
+            each channel alone.
+        sigma: noise level handed to the denoiser, in [0, 1] units (DnCNN ignores it).
+        precision: ``float32``, or ``bf16`` to run the denoiser (and nothing else) under bfloat16 autocast.
+
+    Source: DIPA Eq. (2) and (4); D2GP Algorithm 1, lines 3-4.
+    """
+
+    def step(self, z, direction, stepsize):  # noqa: D102
+        return self.denoise(z - stepsize * direction)
+
+
+@dataclass(frozen=True)
+class RED(DenoiserPrior):
+    r"""Regularization by denoising: :math:`x = z-\alpha\,(d+\lambda\,(z-D(z)))`, one gradient step on data and prior.
+
+    P acts on the data gradient alone: the denoiser's residual :math:`z-D(z)` is added to the preconditioned direction d.
+
+    Args:
+        denoiser: ``denoiser(images, sigma)`` on (B, 1, H, W) in [0, 1], as for :class:`PnP`.
+        sigma: noise level handed to the denoiser, in [0, 1] units.
+        precision: ``float32``, or ``bf16`` to run the denoiser (and nothing else) under bfloat16 autocast.
+        weight: :math:`\lambda\ge 0`, by keyword; 0 leaves the bare gradient step.
+
+    Raises:
+        InputError: a denoiser that is not callable, another precision, a negative or non-finite sigma or weight.
+
+    Source: DIPA Eq. (5), with the explicit gradient of RED (Romano, Elad and Milanfar 2017).
+    """
+
+    weight: float = field(default=1.0, kw_only=True)
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_number("weight", self.weight, 0)
+
+    def step(self, z, direction, stepsize):  # noqa: D102
+        return z - stepsize * (direction + self.weight * (z - self.denoise(z)))
+
+    def describe(self):  # noqa: D102
+        return super().describe() | {"weight": self.weight}

@@ -1,0 +1,107 @@
+r"""Long runs: quality, residual and fidelity of every iteration, and a verdict on where they lead."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from deepinv.physics import LinearPhysics
+
+from ..checks import require_int
+from ..solvers import FISTA, STARTS
+from ..solvers.fista import Preconditioner
+
+SETTLED = 1e-4
+GROWTH = 1.5
+NEGLIGIBLE = 1e-3
+EXPLAINED = 0.1
+
+
+@dataclass(frozen=True)
+class Convergence:
+    r"""What a run did, iteration by iteration (index 0 is the start).
+
+    Attributes:
+        x: the last finite iterate, (B, C, H, W).
+        curves: lists over k of ``residual`` :math:`\|Hx-y\|/\|y\|`, ``fidelity`` :math:`\frac12\|Hx-y\|^2`, ``norm``
+            :math:`\|x\|` (means over the batch), ``change`` :math:`\|x^k-x^{k-1}\|/\|x^k\|`, and ``psnr`` where the truth is
+            known.
+        verdict: ``settled``, ``moving``, ``growing`` or ``diverged``, see :func:`verdict`.
+    """
+
+    x: torch.Tensor
+    curves: dict[str, list[float]]
+    verdict: str
+
+    @property
+    def stable(self) -> bool:
+        """Neither diverged nor growing."""
+        return self.verdict in ("settled", "moving")
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """A prior that shows every iterate it makes."""
+
+    prior: object
+    see: Callable[[torch.Tensor], None]
+
+    def step(self, z, direction, stepsize):
+        x = self.prior.step(z, direction, stepsize)
+        self.see(x)
+        return x
+
+
+@torch.no_grad()
+def convergence(
+    solver: FISTA,
+    physics: LinearPhysics,
+    y: torch.Tensor,
+    x_true: torch.Tensor | None = None,
+    *,
+    preconditioner: Preconditioner | None = None,
+    stepsize: float | str = "1/L",
+    iterations: int = 1000,
+) -> Convergence:
+    """Run ``solver`` for ``iterations`` (>= 1) instead of its own number, and record every one of them.
+
+    Memory does not grow with the number of iterations. Other arguments and errors are those of the solver.
+    """
+    require_int("iterations", iterations, 1)
+    fidelity, norm = [], []
+
+    def see(x: torch.Tensor) -> None:
+        fidelity.append(0.5 * (physics.A(x) - y).flatten(1).square().sum(dim=1).mean().item())
+        norm.append(x.flatten(1).norm(dim=1).mean().item())
+
+    longer = dataclasses.replace(solver, prior=_Watched(solver.prior, see), iterations=iterations)
+    result = longer(y, physics, preconditioner=preconditioner, stepsize=stepsize, x_true=x_true, history=True)
+    made, fidelity, norm = result.iterations, fidelity[: result.iterations], norm[: result.iterations]
+    see(STARTS[solver.start](y, physics))
+    names = [name for name in ("residual", "change", "psnr") if name in result.history[0]]
+    curves = {name: [record[name] for record in result.history] for name in names}
+    curves |= {name: [values[made], *values[:made]] for name, values in (("fidelity", fidelity), ("norm", norm))}
+    return Convergence(result.x, curves, verdict(result.status, curves))
+
+
+def verdict(status: str, curves: dict[str, list[float]]) -> str:
+    """Where a run leads, from its ``residual``, ``norm`` and ``change`` curves; the truth is not needed.
+
+    - ``diverged``: the solver stopped, an iterate was not finite or left its bound.
+    - ``growing``: from the middle to the end the residual grew more than GROWTH = 1.5 times (and is above
+      NEGLIGIBLE = 1e-3), or the norm of the images did although the data were explained (a residual of at most
+      EXPLAINED = 0.1 in the middle): a drift along the null space, which no residual shows.
+    - ``settled``: the last relative change is below SETTLED = 1e-4.
+    - ``moving``: none of these.
+    """
+    if status == "diverged":
+        return "diverged"
+    end, middle = len(curves["residual"]) - 1, len(curves["residual"]) // 2
+    grown = {name: curves[name][end] > GROWTH * curves[name][middle] for name in ("residual", "norm")}
+    leaving = grown["residual"] and curves["residual"][end] > NEGLIGIBLE
+    drifting = grown["norm"] and curves["residual"][middle] <= EXPLAINED
+    if leaving or drifting:
+        return "growing"
+    return "settled" if curves["change"][end] < SETTLED else "moving"

@@ -1,0 +1,184 @@
+r"""The Jacobian of a preconditioner at a gradient: exact by forward-mode differentiation, and the papers' differences."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..checks import require, require_images, require_int, require_number
+from ..solvers.fista import Preconditioner
+
+Apply = Callable[[torch.Tensor], torch.Tensor]
+
+
+@torch.no_grad()
+def directional(
+    preconditioner: Preconditioner,
+    gradient: torch.Tensor,
+    directions: torch.Tensor,
+    iterate: torch.Tensor | None = None,
+    k: int = 1,
+    *,
+    chunk: int = 32,
+) -> torch.Tensor:
+    r"""Exact directional derivatives :math:`J_P(g)\,v` of :math:`P(\cdot,z,k)` at one gradient, along many directions.
+
+    A P that declares itself linear is its own derivative and is applied to the directions. Any other is differentiated
+    in forward mode by :mod:`torch.func`, ``chunk`` directions at once; memory grows with ``chunk``.
+
+    Args:
+        preconditioner: ``P(gradient, iterate, k) -> direction``.
+        gradient: the point g, one image (1, C, H, W).
+        directions: v, (M, C, H, W).
+        iterate: z, (1, C, H, W); None is zero.
+        k: iteration number from 1.
+        chunk: directions at once, >= 1.
+
+    Returns:
+        (M, C, H, W), in the dtype P gives.
+
+    Raises:
+        InputError: shapes other than these.
+    """
+    _check_point(gradient, iterate, chunk)
+    require_images("directions", directions, tuple(gradient.shape[1:]))
+    z = torch.zeros_like(gradient) if iterate is None else iterate
+    linear = getattr(getattr(preconditioner, "traits", None), "linear", False)
+
+    apply = _applied(preconditioner, z, k)
+    if linear:
+        return torch.cat([apply(part) for part in directions.split(chunk)])
+
+    def derivative(v: torch.Tensor) -> torch.Tensor:
+        return torch.func.jvp(apply, (gradient,), (v[None],))[1][0]
+
+    with _forward_mode():
+        return torch.func.vmap(derivative, chunk_size=chunk)(directions)
+
+
+def jacobian(
+    preconditioner: Preconditioner,
+    gradient: torch.Tensor,
+    iterate: torch.Tensor | None = None,
+    k: int = 1,
+    *,
+    columns: Sequence[int] | None = None,
+    chunk: int = 32,
+) -> torch.Tensor:
+    r"""Exact Jacobian :math:`J_{ij}=\partial P(g,z,k)_i/\partial g_j` at one gradient, for all or some input pixels.
+
+    Args:
+        preconditioner: ``P(gradient, iterate, k) -> direction``; a linear one gives its own matrix, whatever g.
+        gradient: the point g, one image (1, C, H, W).
+        iterate: z, (1, C, H, W); None is zero.
+        k: iteration number from 1.
+        columns: flat indices j in [0, n), n = C H W; None is all.
+        chunk: columns at once, >= 1.
+
+    Returns:
+        (n, number of columns). Column j is the impulse response of pixel j.
+
+    Raises:
+        InputError: shapes other than these, an index outside the image.
+
+    Source: what D2GP Sec. III.D and DIPA Sec. 4.8 approximate by :func:`finite_differences`.
+    """
+    _check_point(gradient, iterate, chunk)
+    parts = (directional(preconditioner, gradient, v, iterate, k, chunk=chunk) for v in _units(gradient, columns, chunk))
+    return torch.cat([part.flatten(1) for part in parts]).T.contiguous()
+
+
+@torch.no_grad()
+def finite_differences(
+    preconditioner: Preconditioner,
+    gradient: torch.Tensor,
+    iterate: torch.Tensor | None = None,
+    k: int = 1,
+    *,
+    step: float = 1e-3,
+    columns: Sequence[int] | None = None,
+    chunk: int = 32,
+) -> torch.Tensor:
+    r"""The papers' Jacobian by one-sided differences: :math:`J_{ij}\approx (P(g+\epsilon e_j)_i-P(g)_i)/\epsilon`.
+
+    The error is :math:`O(\epsilon)` from curvature plus :math:`O(u/\epsilon)` from rounding, u the unit of the dtype:
+    about 1e-4 of P(g) in float32 at the default ``step``, a value the papers do not give. Other arguments, shapes and
+    errors as for :func:`jacobian`; ``step`` > 0.
+
+    Source: D2GP Sec. III.D; DIPA Sec. 4.8.
+    """
+    _check_point(gradient, iterate, chunk)
+    require_number("step", step, 0, open_low=True)
+    apply = _applied(preconditioner, torch.zeros_like(gradient) if iterate is None else iterate, k)
+    here = apply(gradient)
+    parts = ((apply(gradient + step * v) - here) / step for v in _units(gradient, columns, chunk))
+    return torch.cat([part.flatten(1) for part in parts]).T.contiguous()
+
+
+@torch.no_grad()
+def linearity_index(
+    preconditioner: Preconditioner, a: torch.Tensor, b: torch.Tensor, iterate: torch.Tensor | None = None, k: int = 1
+) -> torch.Tensor:
+    r"""How far P is from additive on two gradients: :math:`\|P(a+b)-P(a)-P(b)\|/(\|P(a)\|+\|P(b)\|)`, one number an image.
+
+    0 for a linear P (up to rounding), 1/2 for a constant one. ``a`` and ``b`` are (B, C, H, W), the result is (B,).
+    """
+    require_images("a", a)
+    require_images("b", b, tuple(a.shape[1:]))
+    z = torch.zeros_like(a) if iterate is None else iterate
+    of_a, of_b = preconditioner(a, z, k).flatten(1), preconditioner(b, z, k).flatten(1)
+    mismatch = preconditioner(a + b, z, k).flatten(1) - of_a - of_b
+    return mismatch.norm(dim=1) / (of_a.norm(dim=1) + of_b.norm(dim=1)).clamp_min(1e-12)
+
+
+def antisymmetric_share(matrix: torch.Tensor) -> float:
+    r""":math:`\|J-J^\top\|_F/(2\|J\|_F)` of a square matrix: 0 for the gradient field of an energy, 1 for a rotation."""
+    require(matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1], "matrix.shape", tuple(matrix.shape), "(n, n)")
+    return ((matrix - matrix.T).norm() / (2 * matrix.norm()).clamp_min(1e-30)).item()
+
+
+def _check_point(gradient: torch.Tensor, iterate: torch.Tensor | None, chunk: int) -> None:
+    require_images("gradient", gradient)
+    require(len(gradient) == 1, "gradient.shape", tuple(gradient.shape), "(1, C, H, W), one image")
+    if iterate is not None:
+        require_images("iterate", iterate, tuple(gradient.shape[1:]))
+        require(len(iterate) == 1, "iterate.shape", tuple(iterate.shape), "(1, C, H, W), one image")
+    require_int("chunk", chunk, 1)
+
+
+def _applied(preconditioner: Preconditioner, iterate: torch.Tensor, k: int) -> Apply:
+    """P at one iterate and iteration, as a function of a batch of gradients."""
+    return lambda gradients: preconditioner(gradients, iterate.expand(len(gradients), -1, -1, -1), k)
+
+
+def _units(gradient: torch.Tensor, columns: Sequence[int] | None, chunk: int) -> Iterator[torch.Tensor]:
+    """Unit images of the chosen pixels, ``chunk`` at once."""
+    n = gradient.numel()
+    index = torch.arange(n) if columns is None else torch.as_tensor(list(columns))
+    inside = len(index) > 0 and not index.is_floating_point() and bool(((index >= 0) & (index < n)).all())
+    require(inside, "columns", columns, f"integers in [0, {n - 1}], at least one")
+    for part in index.to(gradient.device).split(chunk):
+        units = gradient.new_zeros(len(part), n)
+        units[torch.arange(len(part), device=part.device), part] = 1
+        yield units.reshape(-1, *gradient.shape[1:])
+
+
+@contextmanager
+def _forward_mode() -> Iterator[None]:
+    """Attention by plain matrix products, as PyTorch's fused kernels have no forward-mode derivative.
+
+    Silent about ``torch.jit.script``, which PyTorch itself calls (and deprecates) at its first forward-mode derivative.
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`torch.jit.script", FutureWarning)
+            warnings.filterwarnings("ignore", "`torch.jit.script", DeprecationWarning)
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)

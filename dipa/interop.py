@@ -1,0 +1,105 @@
+"""Our solver with its preconditioner as a deepinv model: ``model(y, physics)``."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import torch
+from deepinv.optim import BaseOptim, OptimIterator
+from deepinv.optim.data_fidelity import L2
+from deepinv.optim.prior import Prior
+from deepinv.physics import LinearPhysics
+from torch import nn
+
+from .checks import require
+from .declared import image_size
+from .solvers import FISTA, MOMENTA, STARTS
+from .solvers.fista import Preconditioner
+
+BOUND = 1e6
+
+
+class StepPrior(Prior):
+    """One of our priors in a deepinv model: no explicit cost (deepinv then evaluates none), and ``step`` as ours."""
+
+    def __init__(self, prior):
+        super().__init__()
+        self.explicit_prior, self.own = False, prior
+        denoiser = getattr(prior, "denoiser", None)
+        self.denoiser = denoiser if isinstance(denoiser, nn.Module) else None
+
+    def step(self, z: torch.Tensor, direction: torch.Tensor, stepsize: float) -> torch.Tensor:
+        """The next iterate from the extrapolated point and the preconditioned gradient."""
+        return self.own.step(z, direction, stepsize)
+
+
+class PreconditionedIteration(OptimIterator):
+    r"""One iteration of :class:`dipa.FISTA` as deepinv runs it: :math:`x^k=\mathrm{prior}(z^k-\alpha P(\nabla f(z^k),z^k,k))`.
+
+    deepinv counts from 0 and gives no count at all on the first call; P receives k from 1. ``weights`` are the momentum
+    weights of the K iterations. As our solver does, an iterate that is not finite or leaves [-1e6, 1e6] ends the run: the
+    one before is kept from there on.
+    """
+
+    def __init__(self, preconditioner: Preconditioner | None, weights: list[float]):
+        super().__init__(has_cost=False)
+        self.preconditioner, self.weights = preconditioner, weights
+
+    def forward(self, X, cur_data_fidelity, cur_prior, cur_params, y, physics, *args, **kwargs):  # noqa: N803
+        """``X["est"]`` holds (x, z), ``X["it"]`` the iterations done; both are returned renewed."""
+        done, x, z = X.get("it") or 0, X["est"][0], X["est"][-1]
+        if X.get("stopped"):
+            return X
+        gradient = cur_data_fidelity.grad(z, y, physics)
+        direction = gradient if self.preconditioner is None else self.preconditioner(gradient, z, done + 1)
+        x_next = cur_prior.step(z, direction, cur_params["stepsize"])
+        if not bool((x_next.detach().abs() <= BOUND).all()):
+            return X | {"stopped": True}
+        z_next = x_next + self.weights[done] * (x_next - x)
+        return {"est": (x_next, z_next), "cost": None, "it": done + 1}
+
+
+def to_deepinv(
+    solver: FISTA,
+    preconditioner: Preconditioner | None,
+    physics: LinearPhysics,
+    stepsize: float | str = "1/L",
+    *,
+    img_size: tuple[int, int, int] | None = None,
+    unfold: bool = False,
+) -> BaseOptim:
+    r"""A deepinv model that runs ``solver`` with ``preconditioner``: ``model(y, physics)`` is our reconstruction.
+
+    The start, the momentum rule, the prior and the number of iterations are those of ``solver``; deepinv's stopping rule
+    is off, its metrics work. A preconditioner (or denoiser) that is a module is part of the model: its tensors are in
+    ``state_dict()`` and follow ``.to(...)``. ``fixed_point.iterator`` serves in any other :class:`deepinv.optim.BaseOptim`.
+
+    Args:
+        solver: the algorithm.
+        preconditioner: ``P(gradient, iterate, k)`` with k from 1, or None.
+        physics: the operator the stepsize is for; ``"1/L"`` is evaluated here, once.
+        stepsize: a positive number or ``"1/L"``.
+        img_size: (C, H, W), for ``"1/L"`` and an operator that does not carry its size.
+        unfold: keep the graph, so that gradients reach the preconditioner; deepinv's own parameters stay fixed.
+
+    Raises:
+        InputError: a solver that is no FISTA, a stepsize that is neither positive nor ``"1/L"``.
+    """
+    require(isinstance(solver, FISTA), "solver", type(solver).__name__, "a dipa.FISTA")
+    size = image_size(physics, img_size) if stepsize == "1/L" else ()
+    iterator = PreconditionedIteration(preconditioner, list(islice(MOMENTA[solver.momentum](), solver.iterations)))
+    prior = StepPrior(solver.prior)
+    model = BaseOptim(
+        iterator,
+        params_algo={"stepsize": solver.stepsize(stepsize, physics, size)},
+        data_fidelity=L2(),
+        prior=prior,
+        max_iter=solver.iterations,
+        early_stop=False,
+        custom_init=lambda y, physics: (STARTS[solver.start](y, physics),) * 2,
+        unfold=unfold,
+        trainable_params=[],
+    )
+    if not unfold:  # deepinv registers the prior's tensors with ``unfold`` alone
+        iterator.denoiser = prior.denoiser
+    return model.eval()
