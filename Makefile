@@ -22,7 +22,7 @@ export PYTHONUNBUFFERED := 1
 TEST_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install book train build test pairs nbval smoke unit lint format runs sync notebooks clean distclean
+.PHONY: help install book train build test pairs nbval smoke presets unit lint format runs sync notebooks clean distclean
 # one thing at a time: the stages share the cores and the build folder
 .NOTPARALLEL:
 
@@ -63,7 +63,7 @@ build: $(STAMP)
 
 # --- checks ----------------------------------------------------------------------------------------------------------
 
-test: pairs train nbval smoke build unit ## notebook pairs, stored outputs, papermill run, book from nothing, unit tests
+test: pairs train nbval smoke build presets unit ## notebook pairs, stored outputs, papermill run, book from nothing, every preset, unit tests
 
 pairs: $(STAMP)
 	@$(STAGE) "notebook pairs" $(BIN)/python tools/check_pairs.py
@@ -78,6 +78,9 @@ smoke: $(STAMP)
 		"$$root/$(STAGE)" "papermill: the training notebook, smoke profile, in another folder" \
 		$(BIN)/papermill --no-progress-bar "$$root/book/train.ipynb" "$$folder/train.ipynb" -p method l-dipa -p profile smoke
 
+presets: $(STAMP) ## every preset once in profile smoke (minutes)
+	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "every preset, profile smoke" $(BIN)/python -m pytest tests/test_presets.py -m presets -q --durations=5
+
 unit: $(STAMP)
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "unit tests" $(BIN)/python -m pytest tests -q --durations=5
 
@@ -91,16 +94,8 @@ format: $(STAMP) ## ruff: rewrite
 
 # --- maintenance -----------------------------------------------------------------------------------------------------
 
-# The committed runs (book/reproduce.md): every preset once, the two of RESEEDED with three seeds. Finished ones are kept.
-RECORDS := book/results/single_pixel
-RECORDED = $(filter-out idea,$(shell $(BIN)/dipa list | cut -d ' ' -f 1))
-RESEEDED := l-dipa-supervised l-dipa-imitation
-
-runs: $(STAMP) ## record the committed runs that are missing (hours; needs the MNIST files and the papers' denoiser)
-	@for preset in $(RECORDED); do \
-		$(STAGE) "record $$preset" $(BIN)/dipa run $$preset --profile small --out $(RECORDS) || exit 1; done
-	@for preset in $(RESEEDED); do for seed in 1 2; do \
-		$(STAGE) "record $$preset, seed $$seed" $(BIN)/dipa run $$preset --profile small --seed $$seed --out $(RECORDS) || exit 1; done; done
+runs: $(STAMP) ## record the committed runs that are missing (hours; needs MNIST, MR slices, faces and the papers' denoiser)
+	@$(STAGE) "record the runs of book/results/records.yaml" $(BIN)/python tools/record.py
 
 sync: $(STAMP) ## bring each notebook and its .py twin together (the newer one wins)
 	@$(BIN)/jupytext --sync --quiet $(NOTEBOOKS)

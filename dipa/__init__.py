@@ -12,19 +12,32 @@ The whole of it in a sentence::
 
 from pathlib import Path
 
-from . import data, denoisers, losses, metrics, operators, preconditioners, solvers
+from . import analysis, data, denoisers, endtoend, losses, metrics, networks, operators, preconditioners, solvers
 from .checks import InputError
+from .interop import to_deepinv
 from .losses import LossWeights
-from .preconditioners import Identity, LinearPreconditioner, load
+from .preconditioners import (
+    ConvolutionalSteps,
+    Hessian,
+    Identity,
+    LinearPreconditioner,
+    LinearSteps,
+    NeuralPreconditioner,
+    PointwiseSteps,
+    Polynomial,
+    Preconditioner,
+    ScalarSteps,
+    load,
+)
 from .preconditioners import save as _save
-from .priors import PnP
+from .priors import RED, PnP
 from .solvers import FISTA, Result
-from .training import Budget, Fit, distill
+from .training import Budget, Fit, distill, train_network
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
-def save(fit: "Fit | LinearPreconditioner", path: str | Path) -> Path:
+def save(fit: "Fit | Preconditioner", path: str | Path) -> Path:
     """Write a fitted (or plain) preconditioner as safetensors, with the record of what made it; no pickle.
 
     Read it back with :func:`dipa.load`, which returns the preconditioner and the record.
@@ -36,22 +49,36 @@ def save(fit: "Fit | LinearPreconditioner", path: str | Path) -> Path:
 
 __all__ = [
     "FISTA",
+    "RED",
     "Budget",
+    "ConvolutionalSteps",
     "Fit",
+    "Hessian",
     "Identity",
     "InputError",
     "LinearPreconditioner",
+    "LinearSteps",
     "LossWeights",
+    "NeuralPreconditioner",
     "PnP",
+    "PointwiseSteps",
+    "Polynomial",
+    "Preconditioner",
     "Result",
+    "ScalarSteps",
+    "analysis",
     "data",
     "denoisers",
     "distill",
+    "endtoend",
     "load",
     "losses",
     "metrics",
+    "networks",
     "operators",
     "preconditioners",
     "save",
     "solvers",
+    "to_deepinv",
+    "train_network",
 ]

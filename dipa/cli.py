@@ -50,24 +50,46 @@ def summary(run: Run) -> str:
         numbers = run.metrics[role]
         residual = numbers["audit"]["residual"]
         lines.append(f"  {role:<9} {numbers['psnr']:6.2f} dB   residual |Hx-y|/|y| {residual:.4f}   {numbers['status']}")
+    lines += _shift_lines(run) + _falsification_lines(run)
     return "\n".join([*lines, f"  {run.manifest['seconds']:.0f} s; folder: {run.path}"])
+
+
+def _shift_lines(run: Run) -> list[str]:
+    """One line per further test: PSNR of baseline and student under the shift."""
+    found = {name: (part["baseline"]["psnr"], part["student"]["psnr"]) for name, part in run.metrics.get("shifts", {}).items()}
+    return [f"  {name}: baseline {plain:.2f} dB, student {student:.2f} dB" for name, (plain, student) in found.items()]
+
+
+def _falsification_lines(run: Run) -> list[str]:
+    """The falsification test of the student, where it has a preconditioner."""
+    found = run.metrics["student"].get("falsification")
+    if not found:
+        return []
+    checks = ", ".join(f"{name} {'yes' if held else 'NO'}" for name, held in found["checks"].items())
+    leak = max(found["energy_outside"])
+    return [f"  falsification test, {found['iterations']} iterations: {checks}; largest energy outside range(H^T) {leak:.3f}"]
 
 
 def _data(options: argparse.Namespace) -> None:
     wanted = data.DATASETS if options.name is None else (options.name,)
-    missing = 0
-    for name in wanted:
-        if name == "mnist" and options.download:
-            for split in data.SPLITS:
-                data.mnist.archive(split, download=True)
-        try:
-            counts = ", ".join(f"{len(data.load(name, split).images)} {split}" for split in data.SPLITS)
-            print(f"{name}: {counts} images at 32 x 32")
-        except InputError as error:
-            missing += 1
-            print(f"{name}: not available ({error})")
-    if missing and options.name is not None:
+    if options.download:
+        for name in wanted if options.name else data.downloads():
+            data.download(name)
+    found = [_data_line(name, file) for name in wanted for file in data.here(name)]
+    if options.name is not None and not any(found):
         raise InputError(f"data set {options.name!r} is not available")
+
+
+def _data_line(name: str, file: str) -> bool:
+    """Print what is here of a data set, or what is missing; whether it is here."""
+    source, label = data.SOURCES[name], f"{name} {file}".strip()
+    try:
+        counts = ", ".join(f"{count} {split}" for split, count in data.lengths(name, file).items())
+        print(f"{label}: {counts} images at 32 x 32\n  {source.about}; {source.get}")
+        return True
+    except InputError as error:
+        print(f"{label}: not available ({error})\n  {source.about}")
+        return False
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,9 +117,11 @@ def _parser() -> argparse.ArgumentParser:
         if name == "run":
             command.add_argument("--out", type=Path, help="folder that holds run folders (default: $DIPA_RUNS, else ./runs)")
             command.add_argument("--quiet", action="store_true", help="no progress bars")
-    command = add("data", _data, "show which data sets are here")
+    command = add("data", _data, "list the data sets: which are here, how to get the others")
     command.add_argument("name", nargs="?", help="one data set")
-    command.add_argument("--download", action="store_true", help="fetch MNIST from its public source into the cache")
+    command.add_argument(
+        "--download", action="store_true", help="fetch it from its public source into the cache (mnist, bsds500)"
+    )
     return parser
 
 

@@ -2,11 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 import yaml
 from test_experiments import TINY
 
-from dipa import cli, experiments
+from dipa import cli, data, experiments
 
 
 def call(capsys, *arguments):
@@ -52,9 +53,22 @@ def test_run_writes_a_folder_and_says_where(capsys, tmp_path):
 def test_data_shows_what_is_here(capsys):
     status, out, _ = call(capsys, "data")
     assert status == 0
-    assert "embedded: " in out
+    assert [line.split(":")[0] for line in out.splitlines() if line[0] != " "] == list(data.DATASETS)
     assert "mnist: not available" in out
     assert "dipa data mnist --download" in out
+    for name in data.DATASETS:
+        assert data.SOURCES[name].about in out and data.SOURCES[name].get in out
+
+
+def test_data_lists_the_files_there_are(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("DIPA_DATA", str(tmp_path))
+    (tmp_path / "mri").mkdir()
+    np.savez(tmp_path / "mri" / "good.npz", images=np.ones((20, 8, 8)))
+    np.savez(tmp_path / "mri" / "odd.npz", other=np.ones(3))
+    status, out, _ = call(capsys, "data", "mri-npz")
+    assert status == 0
+    assert "mri-npz good.npz: 14 train, 4 test" in out
+    assert "mri-npz odd.npz: not available" in out
 
 
 @pytest.mark.parametrize(

@@ -5,46 +5,34 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from .. import data, denoisers, files
 from ..checks import InputError, require, require_choice, require_int, require_number
 from ..losses import LossWeights
-from ..operators import ORDERINGS
+from ..networks import BACKBONES, CODES
 from ..preconditioners.linear import FORMS
 from ..solvers import MOMENTA, STARTS
 from ..training import Budget
+from .tasks import KINDS, SinglePixelTask, Task
 
-METHODS = ("baseline", "ridge", "l-dipa")
-
-
-@dataclass(frozen=True)
-class Task:
-    """Student and teacher operators: single-pixel cameras of one ordering and two compression ratios."""
-
-    kind: str = "single_pixel"
-    size: int = 32
-    ratio: float = 0.2
-    teacher_ratio: float = 0.7
-    ordering: str = "cake_cutting"
-    noise_sigma: float = 0.0
-
-    def __post_init__(self):
-        require_choice("task.kind", self.kind, ("single_pixel",))
-        require(self.size in (8, 16, 32, 64, 128), "task.size", self.size, "8, 16, 32, 64 or 128")
-        require_number("task.ratio", self.ratio, 0, 1, open_low=True)
-        require_number("task.teacher_ratio", self.teacher_ratio, 0, 1, open_low=True)
-        require_choice("task.ordering", self.ordering, ORDERINGS)
-        require_number("task.noise_sigma", self.noise_sigma, 0)
+UNTRAINED = ("baseline", "ridge", "hessian", "polynomial")
+LEARNED = ("scalar", "convolutional", "pointwise", "full-linear", "l-dipa", "n-dipa")
+END_TO_END = ("fista-net", "e2e-varnet", "restormer", "u-net")
+METHODS = (*UNTRAINED, *LEARNED, *END_TO_END)
 
 
 @dataclass(frozen=True)
 class Data:
-    """Images: ``train_count`` to distil on, ``ridge_count`` for the closed-form start (it costs no solve), ``test_count``."""
+    """Images: ``train_count`` to distil on, ``ridge_count`` for the closed-form start (it costs no solve), ``test_count``.
+
+    ``file`` names the file of a data set that has several (see :func:`dipa.data.load`).
+    """
 
     name: str = "mnist"
     resize: str = "bilinear"
+    file: str = ""
     train_count: int = 2048
     ridge_count: int = 50_000
     test_count: int = 512
@@ -58,13 +46,15 @@ class Data:
 
 @dataclass(frozen=True)
 class Solver:
-    """K iterations, momentum rule, start, the stepsizes of student and teacher, the denoiser and its precision."""
+    """K iterations, momentum rule, start, prior, the stepsizes of student and teacher (a number or ``1/L``), the denoiser."""
 
     iterations: int = 20
     momentum: str = "nesterov"
     start: str = "zero"
-    stepsize: float = 0.4
-    teacher_stepsize: float = 0.7
+    prior: str = "pnp"
+    red_weight: float = 1.0
+    stepsize: float | str = 0.4
+    teacher_stepsize: float | str = 0.7
     denoiser: str = "dncnn-deepinv"
     precision: str = "bf16"
 
@@ -72,56 +62,134 @@ class Solver:
         require_int("solver.iterations", self.iterations, 1)
         require_choice("solver.momentum", self.momentum, MOMENTA)
         require_choice("solver.start", self.start, STARTS)
-        require_number("solver.stepsize", self.stepsize, 0, open_low=True)
-        require_number("solver.teacher_stepsize", self.teacher_stepsize, 0, open_low=True)
+        require_choice("solver.prior", self.prior, ("pnp", "red"))
+        require_number("solver.red_weight", self.red_weight, 0)
+        for name in ("stepsize", "teacher_stepsize"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                require(value == "1/L", f"solver.{name}", value, "a positive number or '1/L'")
+            else:
+                require_number(f"solver.{name}", value, 0, open_low=True)
         require_choice("solver.denoiser", self.denoiser, denoisers.NAMES)
         require_choice("solver.precision", self.precision, ("float32", "bf16"))
 
 
 @dataclass(frozen=True)
 class Preconditioner:
-    """The method's start: ``identity`` or ``ridge`` (closed form, its regularisation and null weight), low-rank or dense."""
+    r"""How a linear preconditioner is made and where it starts.
+
+    ``start`` is ``identity`` or ``ridge`` (closed form, with its ``regularization`` and ``null_weight``), ``form``
+    low-rank or dense, ``planes`` one P for every channel, ``complement`` what P does outside the range it was made for.
+    ``damping`` is the Hessian's :math:`\lambda` in units of :math:`\|H\|^2`; ``degree`` and ``polynomial`` choose p.
+    """
 
     form: str = "low_rank"
     start: str = "ridge"
     regularization: float = 1e-3
     null_weight: float = 0.75
+    planes: bool = False
+    complement: float = 0.0
+    damping: float = 1e-2
+    degree: int = 4
+    polynomial: str = "l2"
 
     def __post_init__(self):
         require_choice("preconditioner.form", self.form, FORMS)
         require_choice("preconditioner.start", self.start, ("identity", "ridge"))
         require_number("preconditioner.regularization", self.regularization, 0, open_low=True)
         require_number("preconditioner.null_weight", self.null_weight, 0, 1)
+        require_number("preconditioner.complement", self.complement, 0, 1)
+        require_number("preconditioner.damping", self.damping, 0, open_low=True)
+        require_int("preconditioner.degree", self.degree, 0, 8)
+        require_choice("preconditioner.polynomial", self.polynomial, ("chebyshev", "l2"))
+
+
+@dataclass(frozen=True)
+class Network:
+    """The network of N-DIPA (backbone, iteration code, start) or the size of an end-to-end network."""
+
+    backbone: str = "convnext"
+    features: int = 128
+    blocks: int = 5
+    code: str = "sinusoidal"
+    code_dim: int = 256
+    start: str = "identity"
+
+    def __post_init__(self):
+        require_choice("network.backbone", self.backbone, BACKBONES)
+        require_choice("network.code", self.code, CODES)
+        require_choice("network.start", self.start, ("identity", "random"))
+        for name in ("features", "blocks", "code_dim"):
+            require_int(f"network.{name}", getattr(self, name), 1)
 
 
 @dataclass(frozen=True)
 class Config:
-    """One run, resolved: everything that decides its numbers, and nothing else."""
+    """One run, resolved: everything that decides its numbers, and nothing else.
+
+    ``shifts`` are further tests of what was trained, by name: what changes in ``task`` and ``solver``, such as
+    ``{"AF 8": {"task": {"acceleration": 8}}}``.
+    """
 
     preset: str
     profile: str
     method: str
     seed: int = 0
-    task: Task = field(default_factory=Task)
+    task: Task = field(default_factory=SinglePixelTask)
     data: Data = field(default_factory=Data)
     solver: Solver = field(default_factory=Solver)
     preconditioner: Preconditioner = field(default_factory=Preconditioner)
+    network: Network = field(default_factory=Network)
     losses: LossWeights = field(default_factory=lambda: LossWeights(supervised=1.0))
     training: Budget = field(default_factory=Budget)
+    shifts: dict = field(default_factory=dict)
 
     def __post_init__(self):
         require_choice("method", self.method, METHODS)
         require_int("seed", self.seed, 0, 2**31 - 1)
+        for name in self.shifts:
+            self.shifted(name)
+
+    @property
+    def trained(self) -> bool:
+        """Whether the method optimises anything."""
+        return self.method not in UNTRAINED
 
     @property
     def digest(self) -> str:
-        """Eight hex digits of the hash of the whole configuration."""
-        return files.sha256_json(asdict(self))[:8]
+        """Eight hex digits of the hash of all that differs from the defaults; a field added later leaves it as it is."""
+        return files.sha256_json(_changed(self))[:8]
 
     @property
     def run_name(self) -> str:
         """The run folder's name: preset, profile, seed and digest."""
         return f"{self.preset}-{self.profile}-s{self.seed}-{self.digest}"
+
+    def shifted(self, name: str) -> Config:
+        """This configuration under the shift ``name``: its task and solver changed, its own shifts dropped."""
+        changes = self.shifts[name]
+        require(isinstance(changes, Mapping), f"shifts.{name}", changes, "a mapping with the keys task and solver")
+        for key in changes:
+            require_choice(f"key shifts.{name}", key, ("task", "solver"))
+        parts = {key: build(type(getattr(self, key)), _plain(getattr(self, key)) | dict(changes[key]), key) for key in changes}
+        return replace(self, shifts={}, **parts)
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    return {f.name: getattr(value, f.name) for f in fields(value)}
+
+
+def _changed(value: Any) -> dict[str, Any]:
+    """The fields of a configuration that are not at their default, nested; ``kind`` is always among them."""
+    found = {}
+    for f in fields(value):
+        own = getattr(value, f.name)
+        default = f.default_factory() if f.default_factory is not MISSING else f.default
+        if is_dataclass(own):
+            found[f.name] = _changed(own)
+        elif own != default or f.name == "kind":
+            found[f.name] = own
+    return found
 
 
 def build(kind: type, values: Mapping[str, Any], where: str = "") -> Any:
@@ -133,11 +201,18 @@ def build(kind: type, values: Mapping[str, Any], where: str = "") -> Any:
     for key, value in values.items():
         path = f"{where}.{key}" if where else str(key)
         require_choice(f"key {path}" if where else "key", key, known)
-        nested = is_dataclass(hints[key])
-        arguments[key] = build(hints[key], value, path) if nested else _typed(path, value, hints[key])
+        hint = _task(value) if key == "task" else hints[key]
+        arguments[key] = build(hint, value, path) if is_dataclass(hint) else _typed(path, value, hint)
     missing = [name for name in ("preset", "profile", "method") if name in known and name not in arguments]
     require(not missing, "configuration", f"no {', '.join(missing)}", "a complete configuration")
     return kind(**arguments)
+
+
+def _task(values: Any) -> type:
+    """The class of a task, by its ``kind``."""
+    kind = values.get("kind", "single_pixel") if isinstance(values, Mapping) else "single_pixel"
+    require_choice("task.kind", kind, KINDS)
+    return KINDS[kind]
 
 
 def _typed(path: str, value: Any, hint: Any) -> Any:

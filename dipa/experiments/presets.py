@@ -10,52 +10,82 @@ from typing import Any
 import yaml
 
 from ..checks import InputError, require_choice
+from . import costs
 from .config import Config, build
 
-META = ("about", "paper", "table")
+META = ("about", "paper", "table", "like", "profiles")
+TOPICS = ("single_pixel", "mri", "super_resolution", "large", "networks", "end_to_end")
+LAYERS = ("tasks", "methods")  # what a profile says beyond its common part, by task.kind and by method
+
+
+@cache
+def _profiles() -> dict[str, Any]:
+    return _read("profiles")
 
 
 @cache
 def _table() -> dict[str, Any]:
-    return yaml.safe_load((Path(__file__).parent / "presets.yaml").read_text(encoding="utf-8"))
+    """Every preset, those that are ``like`` another completed by it."""
+    table: dict[str, Any] = {}
+    for topic in TOPICS:
+        for name, entry in _read(f"presets_{topic}").items():
+            table[name] = _merge(table[entry["like"]], entry) if "like" in entry else entry
+    return table
+
+
+def _read(file: str) -> dict[str, Any]:
+    return yaml.safe_load((Path(__file__).parent / f"{file}.yaml").read_text(encoding="utf-8"))
 
 
 def names() -> list[str]:
     """Every preset's name, in the table's order."""
-    return list(_table()["presets"])
+    return list(_table())
 
 
 def profiles() -> list[str]:
     """Every profile's name."""
-    return list(_table()["profiles"])
+    return list(_profiles())
 
 
-def describe(name: str) -> dict[str, str]:
-    """What a preset is: name, paper, table, task, method, prior, loss and a sentence."""
+def describe(name: str) -> dict[str, Any]:
+    """What a preset is: name, paper, table, task, method, prior, loss, a sentence, and what each profile costs.
+
+    ``profile_seconds`` is measured: the seconds of the recorded run of each profile on two CPU cores, None where none
+    is recorded (:mod:`dipa.experiments.costs`).
+    """
     config, entry = resolve(name, "small"), _entry(name)
-    trained = config.method == "l-dipa"
     row = {"name": name, "paper": entry["paper"], "table": entry["table"], "task": config.task.kind, "method": config.method}
-    return row | {"prior": "PnP", "loss": " + ".join(config.losses.active()) if trained else "none", "about": entry["about"]}
+    loss = " + ".join(config.losses.active()) if config.trained else "none"
+    row |= {"prior": config.solver.prior, "loss": loss, "about": entry["about"]}
+    return row | {"profile_seconds": {profile: costs.seconds(name, profile) for profile in profiles()}}
 
 
 def resolve(name: str, profile: str = "small", *, seed: int = 0, overrides: Iterable[str] | Mapping[str, Any] = ()) -> Config:
     """The configuration of a preset: defaults < profile < preset < the preset's own profile < overrides.
 
-    ``overrides`` are ``"section.key=value"`` strings (values in YAML) or a mapping of such keys to values.
-    Unknown presets, profiles and keys are refused with the nearest valid names.
+    A profile has a common part, then one for the preset's task, then one for its method. ``overrides`` are
+    ``"section.key=value"`` strings (values in YAML) or a mapping of such keys to values. Unknown presets, profiles and
+    keys are refused with the nearest valid names.
     """
     entry = _entry(name)
     require_choice("profile", profile, profiles())
-    own = {key: value for key, value in entry.items() if key not in (*META, "profiles")}
+    own = {key: value for key, value in entry.items() if key not in META}
     merged: dict[str, Any] = {"preset": name, "profile": profile, "seed": seed}
-    for layer in (_table()["profiles"][profile], own, entry.get("profiles", {}).get(profile, {}), _nested(overrides)):
+    for layer in (*_profile_layers(profile, own), own, entry.get("profiles", {}).get(profile, {}), _nested(overrides)):
         merged = _merge(merged, layer)
     return build(Config, merged)
 
 
+def _profile_layers(profile: str, own: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    whole = _profiles()[profile]
+    kind, method = own.get("task", {}).get("kind", "single_pixel"), own["method"]
+    common = {key: value for key, value in whole.items() if key not in LAYERS}
+    return [common, whole.get("tasks", {}).get(kind, {}), whole.get("methods", {}).get(method, {})]
+
+
 def _entry(name: str) -> dict[str, Any]:
     require_choice("preset", name, names())
-    return _table()["presets"][name]
+    return _table()[name]
 
 
 def _merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,10 +20,11 @@ import deepinv
 import numpy as np
 import torch
 import yaml
+from torch import nn
 
-from .. import files, preconditioners
+from .. import endtoend, files, preconditioners
 from ..checks import InputError, require
-from .config import Config, build
+from .config import END_TO_END, Config, build
 
 REQUIRED = ("config.yaml", "manifest.json", "metrics.json", "history.jsonl")
 
@@ -34,7 +35,7 @@ class Run:
 
     ``config.yaml`` (resolved), ``manifest.json`` (where, when, with what, how long), ``metrics.json`` (numbers),
     ``history.jsonl`` (one line per training step), ``examples.npz`` (a few test images), and for methods that have
-    one ``preconditioner.safetensors``.
+    one ``preconditioner.safetensors`` or ``network.safetensors``.
     """
 
     path: Path
@@ -70,9 +71,13 @@ class Run:
         with np.load(self.path / "examples.npz", allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
 
-    def preconditioner(self) -> preconditioners.LinearPreconditioner:
-        """The trained preconditioner."""
+    def preconditioner(self) -> preconditioners.Preconditioner:
+        """The trained preconditioner. Large ones are not committed; the manifest keeps their SHA-256."""
         return preconditioners.load(self.path / "preconditioner.safetensors")[0]
+
+    def network(self) -> nn.Module:
+        """The trained end-to-end network."""
+        return endtoend.load(self.path / "network.safetensors")[0]
 
     def _json(self, name: str) -> dict[str, Any]:
         try:
@@ -89,21 +94,33 @@ def write_run(
     history: list[dict],
     examples: Mapping[str, np.ndarray],
     manifest: Mapping[str, Any],
-    preconditioner: preconditioners.LinearPreconditioner | None,
+    trained: nn.Module | None,
 ) -> Run:
     """Write a run into a sibling folder, then rename it to ``folder``: a reader sees a whole run or none."""
     partial = folder.with_name(f".{folder.name}.writing")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     files.write_text(partial / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
-    files.write_json(partial / "manifest.json", manifest)
     files.write_json(partial / "metrics.json", metrics)
     files.write_text(partial / "history.jsonl", "".join(json.dumps(record) + "\n" for record in history))
     files.write_atomic(partial / "examples.npz", lambda path: _save_arrays(path, examples))
-    if preconditioner is not None:
-        preconditioners.save(preconditioner, partial / "preconditioner.safetensors", {"config": asdict(config)})
+    if trained is not None:
+        manifest = manifest | {"trained": _save_trained(partial, config, trained)}
+    files.write_json(partial / "manifest.json", manifest)
     os.replace(partial, folder)
     return Run(folder)
+
+
+def _save_trained(folder: Path, config: Config, trained: nn.Module) -> dict[str, Any]:
+    """Write what was trained, where it can be saved; its file, SHA-256 and bytes (fixed preconditioners have none)."""
+    record = {"config": asdict(config)}
+    if config.method in END_TO_END:
+        path = endtoend.save(trained, folder / "network.safetensors", record)
+    elif trained.kind:
+        path = preconditioners.save(trained, folder / "preconditioner.safetensors", record)
+    else:
+        return {}
+    return {"file": path.name, "sha256": files.sha256_file(path), "bytes": path.stat().st_size}
 
 
 def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
