@@ -30,6 +30,7 @@ def parameters(namespace: Mapping[str, Any], known: Iterable[str]) -> dict[str, 
 
 def train(
     *,
+    preset: str = "",
     method: str = "l-dipa",
     loss: str = "imitation+gradient",
     regulariser: bool = False,
@@ -42,6 +43,7 @@ def train(
     """Run one variant (or read its finished folder).
 
     Args:
+        preset: any name of ``dipa list``; it then says method, losses and task, and the next three are not used.
         method: ``baseline``, ``ridge`` (closed form) or ``l-dipa`` (trained).
         loss: for ``l-dipa``: ``supervised``, ``imitation`` or ``imitation+gradient``.
         regulariser: for ``l-dipa``: add the convergence regulariser R.
@@ -55,6 +57,6 @@ def train(
     require_choice("loss", loss, LOSSES)
     if not isinstance(settings, str):
         raise InputError(f"settings: got {settings!r}; allowed: text such as 'training.steps=10 solver.momentum=deepinv'")
-    name = method if method != "l-dipa" else LOSSES[loss] + ("-r" if regulariser else "")
+    name = preset or (method if method != "l-dipa" else LOSSES[loss] + ("-r" if regulariser else ""))
     config = presets.resolve(name, profile, seed=seed, overrides=settings.split())
     return run_config(config, Path(out) if out else None, progress=progress)
