@@ -29,7 +29,11 @@ def test_list_names_every_preset(capsys):
 def test_list_json_is_one_object_per_preset(capsys):
     status, out, _ = call(capsys, "list", "--json")
     assert status == 0
-    assert [row["name"] for row in json.loads(out)] == experiments.names()
+    rows = json.loads(out)
+    assert [row["name"] for row in rows] == experiments.names()
+    keys = {"name", "paper", "table", "task", "method", "prior", "loss", "profile_seconds"}
+    assert all(keys <= set(row) and set(row["profile_seconds"]) == set(experiments.profiles()) for row in rows)
+    assert {row["task"] for row in rows} == {"single_pixel", "mri", "super_resolution"}
 
 
 def test_show_prints_the_resolved_configuration(capsys):
