@@ -1,14 +1,16 @@
 """The papers' numbers as kept, and the tables that put ours beside them."""
 
+import itertools
 import math
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from dipa import InputError, experiments
-from dipa.experiments import tables
+from dipa.experiments import published, recorded, tables
 
 VALUES = tables.paper_values()
 FIELDS = {"preset", "quantity", "value", "source", "shift", "reading", "note"}
@@ -399,8 +401,149 @@ def test_shift_table_needs_a_preset():
 def test_measured_shows_the_modulus_only_where_there_is_one():
     real, complex_ = fake("ridge"), fake("mri-ridge", magnitude=True)
     head, (row,) = parse(tables.measured([real, complex_], ["ridge", "baseline"]))  # nothing run for the baseline: no row
-    assert head[2:] == ["PSNR", "PSNR (batch MSE)", "SSIM", "residual", "error in range", "error in null space", "training s"]
-    assert row[1:] == ["0", "30.00", "29.00", "0.750", "0.125", "0.250", "0.500", "61"]
+    assert head[2:7] == ["PSNR", "PSNR (batch MSE)", "SSIM", "residual", "error in range"]
+    assert head[7:] == ["error in null space", "falsification test", "training s"]
+    assert row[1:] == ["0", "30.00", "29.00", "0.750", "0.125", "0.250", "0.500", "", "61"]
     head, rows = parse(tables.measured([real, complex_], ["ridge", "mri-ridge"]))
     assert head[4] == "PSNR (modulus)"
     assert [row[4] for row in rows] == ["", "27.00"]
+
+
+def test_measured_says_which_checks_of_the_falsification_test_failed():
+    runs = [fake("ridge"), fake("l-dipa-supervised"), fake("baseline")]
+    for run, drift in zip(runs[:2], (True, False), strict=True):
+        run.metrics["student"]["falsification"] = {"checks": {"stable": True, "consistent": drift, "no_drift": drift}}
+    head, rows = parse(tables.measured(runs, ["ridge", "l-dipa-supervised", "baseline"]))
+    assert [row[head.index("falsification test")] for row in rows] == ["passed", "failed: consistent, no drift", ""]
+
+
+def test_margins_by_hand():
+    runs = [fake("n-dipa", 31.0), fake("full-linear", 28.0, seed=0), fake("full-linear", 29.0, seed=1), fake("ridge", 33.0)]
+    pairs = [("n-dipa", "full-linear"), ("n-dipa", "ridge"), ("n-dipa", "scalar"), ("hessian", "n-dipa")]
+    _, rows = parse(tables.margins(runs, pairs))
+    assert [row[2:] for row in rows] == [
+        ["D2GP Table I", "+8.36", "+2.50", "yes"],
+        ["", "", "-2.00", ""],  # no paper prints the closed form
+        ["D2GP Table I", "+11.19", "", ""],  # not recorded
+        ["D2GP Table I", "-11.61", "", ""],
+    ]
+    worse = tables.margins([fake("n-dipa", 20.0), fake("baseline", 25.0)], [("n-dipa", "baseline")])
+    assert parse(worse)[1][0][-2:] == ["-5.00", "no"]
+
+
+def test_margins_never_mix_two_sources():
+    assert published.shared_source("l-dipa-supervised", "full-linear") is None
+    assert published.shared_source("l-dipa-supervised", "baseline") == "DIPA Table 2"
+    _, (row,) = parse(tables.margins([], [("l-dipa-supervised", "full-linear")]))
+    assert row[2:] == ["", "", "", ""]
+
+
+def test_differences_from_the_papers_settings():
+    changes = {"training.steps": 7, "training.batch_size": 3, "data.test_count": 5}
+    runs = [fake("baseline", **{"data.test_count": 5}), fake("l-dipa-supervised", **changes), fake("n-dipa", **changes)]
+    head, rows = parse(tables.differences(runs, ["baseline", "scalar", "l-dipa-supervised", "n-dipa"]))
+    assert head == ["setting", "profile `paper`", "here", "in"]
+    assert ["`data.test_count`", "10000", "5", "all"] in rows
+    assert ["`solver.denoiser`", "dncnn-deepinv", "dncnn-bsds500", "all"] in rows
+    assert ["`training.learning_rate`", "1e-05", "0.001", "all that train"] in rows
+    assert ["`training.images`", "52500", "21", "`l-dipa-supervised`"] in rows
+    assert ["`training.images`", "2499975", "21", "`n-dipa`"] in rows
+    assert ["`network.features`", "128", "8", "`n-dipa`"] in rows
+    assert ["`preconditioner.form`", "dense", "low_rank", "`l-dipa-supervised`"] in rows
+    assert [key for key, _ in itertools.groupby(row[0] for row in rows)] == list(dict.fromkeys(row[0] for row in rows))
+    named = {row[0] for row in rows}
+    assert "`solver.iterations`" in named  # 6 in profile smoke
+    assert not named & {"`task.ratio`", "`training.checkpoint_every`", "`training.steps`"}
+
+
+def test_a_setting_that_a_method_does_not_use_is_not_compared():
+    counts = {method: set(published.changed_settings(fake(method).config)) for method in ("hessian", "scalar", "ridge")}
+    assert "data.ridge_count" in counts["ridge"] and not {"data.ridge_count"} & (counts["hessian"] | counts["scalar"])
+    assert not [key for key in counts["scalar"] if key.startswith(("preconditioner.", "network."))]
+    assert not [key for key in counts["hessian"] if key.startswith(("training.", "preconditioner."))]
+
+
+def test_the_papers_settings_differ_from_themselves_in_nothing():
+    assert published.changed_settings(paper("mri-n-dipa")) == {}
+
+
+# --- lookups in runs ----------------------------------------------------------------------------------------------------
+
+
+def with_arrays(run, value):
+    """A run with curves of 9 iterations and two test images of two channels, all of one value."""
+    for role in ("baseline", "student", "teacher"):
+        run.metrics[role]["curve"] = {"psnr": [value + k for k in range(9)], "residual": [1.0] * 9}
+    run.examples = {role: np.full((2, 2, 4, 4), value) for role in ("truth", "baseline", "student", "teacher")}
+    if run.config.method == "baseline":
+        del run.examples["student"]
+    return run
+
+
+def test_curves_and_images_are_those_of_the_first_seed_in_the_order_asked_for():
+    runs = [with_arrays(fake("n-dipa", seed=1), 3.0), with_arrays(fake("n-dipa"), 2.0), with_arrays(fake("baseline"), 1.0)]
+    presets = ["baseline", "scalar", "n-dipa"]
+    lines = recorded.curves(runs, presets)
+    assert {name: line["psnr"][0] for name, line in lines.items()} == {"baseline": 1.0, "n-dipa": 2.0, "teacher": 1.0}
+    planes = recorded.reconstructions(runs, presets, index=1)
+    assert list(planes) == ["truth", "baseline", "n-dipa", "teacher"]
+    assert np.allclose(planes["n-dipa"], 2 * math.sqrt(2)) and planes["n-dipa"].shape == (4, 4)  # the modulus
+
+
+def test_lookups_of_nothing_are_empty():
+    assert recorded.curves([], ["n-dipa"]) == recorded.reconstructions([], ["n-dipa"]) == recorded.long_residuals([], []) == {}
+    assert recorded.best([], ["n-dipa"]) is None
+    assert tables.reading([], ["n-dipa"], "ridge", "baseline") == ""
+
+
+def test_a_plane_of_one_channel_keeps_its_sign():
+    assert np.array_equal(recorded.plane(np.full((1, 2, 2), -0.5)), np.full((2, 2), -0.5))
+
+
+def test_long_residuals_only_where_the_falsification_test_was_made():
+    runs = [fake("ridge"), fake("n-dipa")]
+    runs[1].metrics["student"]["falsification"] = {"residuals": [1.0, 0.5]}
+    assert recorded.long_residuals(runs, ["ridge", "n-dipa"]) == {"n-dipa": [1.0, 0.5]}
+
+
+def test_the_reading_by_hand():
+    runs = [with_arrays(fake(name, psnr), 5.0) for name, psnr in (("baseline", 20.0), ("ridge", 26.0), ("n-dipa", 25.0))]
+    runs.append(with_arrays(fake("l-dipa-supervised", 27.0), 5.0))
+    text = tables.reading(runs, ["n-dipa", "l-dipa-supervised"], "ridge", "baseline")
+    assert "`l-dipa-supervised` with 27.00 dB: +7.00 dB over `baseline`, +1.00 dB over the closed form `ridge`" in text
+    assert "80.0 % lies in the null space" in text  # 0.5^2 / (0.5^2 + 0.25^2)
+    assert text.endswith("changed it by +2.00 dB.")  # two of eight iterations, one dB each
+
+
+# --- listings -------------------------------------------------------------------------------------------------------------
+
+
+def test_preset_table_names_the_recorded_seeds_and_costs():
+    runs = [fake("n-dipa", seed=1), fake("n-dipa", seed=0)]
+    for run, seconds in zip(runs, (99.0, 12.4), strict=True):
+        run.manifest["seconds"] = seconds
+    described = [experiments.describe(name) for name in ("n-dipa", "hessian")]
+    described[1]["profile_seconds"] = {"smoke": 3.2}
+    described[0]["profile_seconds"] = {"smoke": None}
+    head, rows = parse(tables.preset_table(described, runs))
+    assert head == ["preset", "about", "where", "method", "prior", "loss", "recorded seeds", "smoke s", "small s"]
+    assert [row[0] for row in rows] == ["`n-dipa`", "`hessian`"]
+    assert rows[0][3:] == ["n-dipa", "pnp", "$L_S + L_I + L_G$", "0, 1", "", "12"]
+    assert rows[1][3:] == ["hessian", "pnp", "", "", "3", ""]
+
+
+def test_every_preset_has_its_place_and_its_loss_in_the_table():
+    described = [experiments.describe(name) for name in experiments.names()]
+    places = {row[0].strip("`"): row[2] for row in parse(tables.preset_table(described))[1]}
+    assert list(places) == experiments.names()
+    assert places["hessian"] == "D2GP Table I; DIPA Table 1"
+    assert places["mri-red-baseline"].startswith("DIPA Table") and places["ridge"] == "Fair play"
+
+
+def test_profile_table_shows_what_profiles_differ_in():
+    head, rows = parse(tables.profile_table("n-dipa"))
+    assert head == ["setting", *experiments.profiles()]
+    cells = {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
+    assert cells["`network.features`"]["paper"] == "128"
+    assert cells["`data.name`"] == {"smoke": "embedded", "small": "mnist", "paper": "mnist"}
+    assert "`task.ratio`" not in cells and "`solver.momentum`" not in cells

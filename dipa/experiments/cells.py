@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from .results import Run
 
@@ -50,6 +51,11 @@ def beside(paper: float | None, ours: Sequence[float]) -> tuple[str, str, str]:
 def number(value: float | None) -> str:
     """A number of dB in two digits, or nothing."""
     return "" if value is None else f"{value:.2f}"
+
+
+def setting(value: Any) -> str:
+    """The value of a setting as text."""
+    return f"{value:g}" if isinstance(value, float) else f"{value}"
 
 
 def digests(runs: Iterable[Run]) -> str:

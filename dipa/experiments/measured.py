@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-from .cells import markdown, mean_sd, tested
+from .cells import markdown, mean_sd, setting, tested
 from .presets import describe
 from .published import changed_settings
 from .recorded import best, first, group, null_share
@@ -62,11 +61,11 @@ def reading(runs: Iterable[Run], trained: Sequence[str], closed_form: str, basel
     plain, untrained = (found[name].metrics["student"]["psnr"] for name in (baseline, closed_form))
     psnr, curve = top.metrics["student"]["psnr"], top.metrics["student"]["curve"]["psnr"]
     quarter = max((len(curve) - 1) // 4, 1)
+    over = f"{psnr - plain:+.2f} dB over `{baseline}`, {psnr - untrained:+.2f} dB over the closed form `{closed_form}`"
     return (
-        f"At seed {top.config.seed} the best trained variant is `{top.config.preset}` with {psnr:.2f} dB: {psnr - plain:+.2f} dB "
-        f"over `{baseline}`, {psnr - untrained:+.2f} dB over the closed form `{closed_form}`, which is not trained. Of its squared "
-        f"error {100 * null_share(top):.1f} % lies in the null space of $H_s$, which the measurements cannot correct. The last "
-        f"quarter of its iterations changed it by {curve[-1] - curve[-1 - quarter]:+.2f} dB."
+        f"At seed {top.config.seed} the best trained variant is `{top.config.preset}` with {psnr:.2f} dB: {over}, which is not "
+        f"trained. Of its squared error {100 * null_share(top):.1f} % lies in the null space of $H_s$, which the measurements "
+        f"cannot correct. The last quarter of its iterations changed it by {curve[-1] - curve[-1 - quarter]:+.2f} dB."
     )
 
 
@@ -94,14 +93,12 @@ def differences(runs: Iterable[Run], presets: Sequence[str]) -> str:
     found: dict[tuple[str, str, str], list[str]] = {}
     for preset, config in configs.items():
         for key, values in changed_settings(config).items():
-            found.setdefault((key, *map(_setting, values)), []).append(preset)
+            found.setdefault((key, *map(setting, values)), []).append(preset)
     groups = {"all": list(configs), "all that train": [name for name, config in configs.items() if config.trained]}
+    keys = list(dict.fromkeys(key for key, _, _ in found))
     rows = [(f"`{key}`", theirs, ours, _those(held, groups)) for (key, theirs, ours), held in found.items()]
+    rows.sort(key=lambda row: keys.index(row[0].strip("`")))  # what is said of one setting stands together
     return markdown(("setting", "profile `paper`", "here", "in"), rows)
-
-
-def _setting(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else f"{value}"
 
 
 def _those(held: Sequence[str], groups: Mapping[str, Sequence[str]]) -> str:

@@ -82,21 +82,23 @@ def _setting(preset: str, shift: str | None = None) -> tuple:
 def changed_settings(config: Config) -> dict[str, tuple[Any, Any]]:
     """Where a run's settings are not those of profile ``paper``: ``{"data.name": (papers', the run's), ...}``.
 
-    Only settings that decide the numbers of the method. ``training.images`` stands for the number of steps: the images
-    that training looks at, steps times batch.
+    Settings as in :func:`settings`.
     """
-    theirs, ours = (_flat(each) for each in (_paper_config(config.preset), config))
+    theirs, ours = (settings(each) for each in (_paper_config(config.preset), config))
     return {key: (theirs[key], ours[key]) for key in ours if key in theirs and theirs[key] != ours[key]}
 
 
-def _flat(config: Config) -> dict[str, Any]:
-    """The settings a method uses, by dotted names."""
+def settings(config: Config) -> dict[str, Any]:
+    """The settings that decide the numbers of the configured method, by dotted names.
+
+    ``training.images`` stands for the number of steps: the images that training looks at, steps times batch.
+    """
     sections, unused = asdict(config), {"training.checkpoint_every", "training.steps"}
     unused |= set() if _closed_form(config) else {"data.ridge_count"}
-    settings = {f"{section}.{key}": value for section in _used(config) for key, value in sections[section].items()}
+    found = {f"{section}.{key}": value for section in _used(config) for key, value in sections[section].items()}
     if config.trained:
-        settings["training.images"] = config.training.steps * config.training.batch_size
-    return {key: value for key, value in settings.items() if key not in unused}
+        found["training.images"] = config.training.steps * config.training.batch_size
+    return {key: value for key, value in found.items() if key not in unused}
 
 
 def _used(config: Config) -> list[str]:

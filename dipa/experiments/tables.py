@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ..checks import require, require_choice
 from .cells import beside, digests, gain, markdown, mean_sd, number, short_count, tested
+from .listing import preset_table, profile_table
 from .measured import differences, measured, provenance, reading
 from .presets import describe, resolve
 from .published import paper_baseline, paper_values, presets_of, published, published_value, shared_source
@@ -24,7 +25,9 @@ __all__ = [
     "paper_baseline",
     "paper_beside_ours",
     "paper_values",
+    "preset_table",
     "presets_of",
+    "profile_table",
     "provenance",
     "published",
     "reading",
@@ -128,7 +131,7 @@ def _margin_row(groups: Mapping[str, Sequence[Run]], better: str, than: str, met
     found = [tested(groups.get(name, []), "student", metric) for name in (better, than)]
     paper = printed[0] - printed[1] if printed else None
     ours = statistics.mean(found[0]) - statistics.mean(found[1]) if all(found) else None
-    signs = "" if paper is None or ours is None else ("yes" if paper * ours > 0 else "no")
+    signs = "" if paper is None or ours is None else ("yes" if paper * round(ours, 2) > 0 else "no")
     cells = ["" if value is None else f"{value:+.2f}" for value in (paper, ours)]
     return (describe(better)["about"], describe(than)["about"], source or "", *cells, signs)
 
