@@ -34,7 +34,7 @@
 #
 # PnP takes $D$ for the proximity operator of an unknown regulariser, and passes the whole step through it, the preconditioned
 # direction included. RED takes $z-D(z)$ for the gradient of the regulariser $\tfrac12 z^\top(z-D(z))$, which it is under
-# conditions that networks do not meet {cite}`reehorst2019red`, and adds it to the direction: what $P$ does never meets the
+# conditions that networks rarely meet {cite}`reehorst2019red`, and adds it to the direction: what $P$ does never meets the
 # denoiser before the next iteration. The denoiser here, a DnCNN {cite}`zhang2017dncnn`, knows one noise level ([The
 # denoiser](denoiser.ipynb)). It ignores $\sigma$ and $\alpha$.
 #

@@ -355,5 +355,4 @@ display(Markdown(f"*{sum(readings.values())} of the {len(values)} published numb
 # ## Limits
 #
 # - A doubt is not a proof: some of these values may be right for reasons the text does not give.
-# - The super-resolution comparison is one photograph with our denoiser; the papers use CelebA and deepinv's. The effect is far
-#   larger than either difference.
+# - The super-resolution comparison is one photograph with our denoiser; the papers use CelebA and deepinv's.
