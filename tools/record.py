@@ -41,7 +41,8 @@ def record(task: str, preset: str, seed: int, threads: int) -> str:
         done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, capture_output=True, text=True)
         if done.returncode:
             return f"FAILED {name}: {done.stderr.strip().splitlines()[-1]}"
-    publish(WORK / name, RESULTS / task / name)
+    if not (RESULTS / task / name / "manifest.json").is_file():
+        publish(WORK / name, RESULTS / task / name)
     return f"recorded {name}"
 
 
