@@ -1,4 +1,4 @@
-"""What runs cost: seconds on two CPU cores, read from a file that recorded runs wrote (``tools/record_costs.py``)."""
+"""What runs cost on one CPU thread, read from a file that runs wrote (``tools/record_costs.py``)."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def _table() -> dict[str, dict[str, float]]:
 
 
 def seconds(preset: str, profile: str) -> float | None:
-    """Wall-clock seconds a recorded run of ``preset`` took in ``profile``; None where none was recorded."""
+    """Seconds a run of ``preset`` took in ``profile``; None where none was recorded."""
     return _table().get(preset, {}).get(profile)

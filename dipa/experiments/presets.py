@@ -50,8 +50,8 @@ def profiles() -> list[str]:
 def describe(name: str) -> dict[str, Any]:
     """What a preset is: name, paper, table, task, method, prior, loss, a sentence, and what each profile costs.
 
-    ``profile_seconds`` is measured: the seconds of the recorded run of each profile on two CPU cores, None where none
-    is recorded (:mod:`dipa.experiments.costs`).
+    ``profile_seconds`` is measured (:mod:`dipa.experiments.costs`): seconds of a run of each profile on one CPU thread,
+    None where none is recorded.
     """
     config, entry = resolve(name, "small"), _entry(name)
     row = {"name": name, "paper": entry["paper"], "table": entry["table"], "task": config.task.kind, "method": config.method}
