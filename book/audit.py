@@ -42,7 +42,7 @@ recorded = {run.config.preset: run for run in runs if run.config.seed == 0}
 # %% [markdown]
 # ## The recorded runs
 #
-# With $\Pi$ the orthogonal projector on the range of $H^\top$, three relative numbers ({func}`dipa.analysis.audit`), means over the
+# With $\Pi$ the orthogonal projector on the range of $H^\top$, three relative numbers (`dipa.analysis.audit`), means over the
 # test images:
 #
 # $$\text{residual}=\frac{\|H\hat x-y\|}{\|y\|},\qquad
@@ -180,7 +180,7 @@ assert _quality["baseline"][-1] < _quality["baseline, no momentum"][-1]
 #
 # ## The falsification test
 #
-# {func}`dipa.analysis.falsification` makes a test of this: it runs with and without $P$ and demands three things. The review gives no
+# `dipa.analysis.falsification` makes a test of this: it runs with and without $P$ and demands three things. The review gives no
 # numbers; the thresholds are this project's.
 
 # %% tags=["hide-input"]
@@ -222,7 +222,7 @@ assert all(test["passed"] for (_, length), test in tests.items() if length == so
 #
 # ## Changed conditions
 #
-# A fixed $P$ under another operator, noise level, denoiser or momentum ({func}`dipa.analysis.shifts`). DIPA Sec. 4.6 claims that a
+# A fixed $P$ under another operator, noise level, denoiser or momentum (`dipa.analysis.shifts`). DIPA Sec. 4.6 claims that a
 # $P$ serves where end-to-end networks fail, as the operator stays in the loop {cite}`gualdron2026dipa`. Gain is over the baseline in
 # the same condition. $P=BV$ ignores what the changed operator measures beyond the trained one; the last column gives it the
 # identity there, as a dense $P$ trained from the identity would have (`complement=1.0`).

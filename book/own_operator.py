@@ -54,7 +54,7 @@ views = Tomography(angles=60, img_width=32, normalize=True)
 # ## 2. Check them
 #
 # Is the adjoint an adjoint? The dot test compares $\langle Hx,y\rangle$ with $\langle x,H^\top y\rangle$
-# ({func}`dipa.linalg.dot_test_error`). A wrong adjoint raises no error, it sends every gradient somewhere else; the last row
+# (`dipa.linalg.dot_test_error`). A wrong adjoint raises no error, it sends every gradient somewhere else; the last row
 # puts filtered backprojection, a fine reconstruction, in the place of $H^\top$. Then the norm, which decides the stepsize, and what the
 # operator sees: its rank, and the condition number on its range.
 
@@ -217,7 +217,7 @@ assert _gain[0, 0] < _gain[8, 8]
 # %% [markdown]
 # ## 6. Inside deepinv
 #
-# {func}`dipa.to_deepinv` makes a deepinv `BaseOptim` of solver and preconditioner: `model(y, physics)` is the reconstruction, and deepinv's
+# `dipa.to_deepinv` makes a deepinv `BaseOptim` of solver and preconditioner: `model(y, physics)` is the reconstruction, and deepinv's
 # metrics and trainers work on it.
 
 # %%

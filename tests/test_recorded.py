@@ -18,11 +18,16 @@ RUNS = [run for task in LISTED for run in experiments.find_runs(RESULTS / task)]
 LARGEST = 4_000_000
 
 
-def test_only_listed_runs_are_committed_and_each_once():
+def test_the_listed_runs_and_no_others_are_committed():
     listed = {(task, preset, seed) for task, presets in LISTED.items() for preset, seeds in presets.items() for seed in seeds}
-    found = [(run.path.parent.name, run.config.preset, run.config.seed) for run in RUNS]
-    assert set(found) <= listed
-    assert len(found) == len(set(found))
+    assert {(run.path.parent.name, run.config.preset, run.config.seed) for run in RUNS} == listed
+    assert len(RUNS) == len(listed)
+
+
+def test_every_row_of_the_state_of_the_art_table_is_recorded():
+    rows = experiments.tables.presets_of("D2GP Table I")
+    assert len(rows) == 27
+    assert set(rows) <= {run.config.preset for run in RUNS}
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.path.name)
