@@ -17,6 +17,8 @@ export DIPA_RUNS ?= $(CURDIR)/runs
 export JUPYTER_PREFER_ENV_PATH := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 export PYTHONUNBUFFERED := 1
+# Threads that wait sleep instead of spinning: two jobs on two cores would else slow each other many times over.
+export OMP_WAIT_POLICY ?= PASSIVE
 # Threads: all cores for training and notebooks unless the caller says otherwise. The unit tests fix one thread, because
 # the last digits of a trained result depend on their number.
 TEST_THREADS ?= 1
