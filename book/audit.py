@@ -79,7 +79,7 @@ assert min(shares.values()) > 0.9
 
 # %% tags=["parameters"]
 count = 3  # digits of the tests and shifts
-long = 400  # iterations of the long runs, on one digit
+long = 1000  # iterations of the long runs, on one digit
 
 # %%
 config = recorded["ridge"].config

@@ -320,13 +320,14 @@ def eigenvalues(lines: Mapping[str, np.ndarray], floor: float = 1e-8) -> Figure:
 def matrices(maps: Mapping[str, np.ndarray], first: int = 0, label: str = "pixel") -> Figure:
     """Matrices by name in squares side by side, each on a symmetric scale of its own; rows and columns count from ``first``."""
     with plt.rc_context(STYLE | {"axes.grid": False}):
-        figure, axes = plt.subplots(1, len(maps), figsize=(3.5 * len(maps), 3.4), layout="constrained", squeeze=False)
+        figure, axes = plt.subplots(1, len(maps), figsize=(2.9 * len(maps), 2.7), layout="constrained", squeeze=False)
         for axis, (name, values) in zip(axes[0], maps.items(), strict=True):
             limit = float(np.percentile(np.abs(values[values != 0]), 99.5)) if values.any() else 1.0
             height, width = values.shape
             extent = (first - 0.5, first + width - 0.5, first + height - 0.5, first - 0.5)
             shown = axis.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, extent=extent, aspect="auto")
-            axis.set(title=name, xlabel=f"{label} j")
+            axis.set_title(name, fontsize=10)
+            axis.set_xlabel(f"{label} j")
             figure.colorbar(shown, ax=axis, shrink=0.8)
         axes[0, 0].set_ylabel(f"{label} i")
     return figure
