@@ -119,6 +119,17 @@ def test_precision_of_the_test_is_float32_whatever_the_training():
     assert make_solver(config.solver, precision="float32").prior.precision == "float32"
 
 
+def test_a_network_trained_in_bfloat16_is_tested_and_kept_in_float32(tmp_path):
+    run = experiments.run(tiny("n-dipa-supervised", solver__precision="bf16"), tmp_path, progress=False)
+    assert run.preconditioner().precision == "float32"
+    physics, _ = run.config.task.pair()
+    truth = torch.from_numpy(run.examples["truth"])
+    solver = make_solver(run.config.solver, precision="float32")
+    with torch.no_grad():
+        x = solver(physics.A(truth), physics, preconditioner=run.preconditioner(), stepsize=run.config.solver.stepsize).x
+    assert torch.allclose(x, torch.from_numpy(run.examples["student"]), atol=1e-5)
+
+
 def test_psnr_of_the_modulus_is_reported_for_complex_images():
     x = torch.rand((4, 2, 8, 8), generator=torch.Generator().manual_seed(0))
     turned = torch.stack([-x[:, 1], x[:, 0]], dim=1)  # times i: the same modulus

@@ -41,7 +41,10 @@ def make(problem: Problem, checkpoint: Path | None, *, progress: bool, report: C
     solver = config.solver
     options = {"losses": config.losses, "budget": config.training, "cache": cache_directory()}
     options |= {"stepsize": solver.stepsize, "teacher_stepsize": solver.teacher_stepsize}
-    return distill(problem.solver, start, problem.student, problem.teacher, images, **options, **common)
+    fit = distill(problem.solver, start, problem.student, problem.teacher, images, **options, **common)
+    if isinstance(start, NeuralPreconditioner):
+        start.precision = "float32"  # trained in the configured precision, tested and kept in float32
+    return fit
 
 
 def _ridge(problem: Problem) -> LinearPreconditioner:
