@@ -131,18 +131,16 @@ assert kappa["blur alone"]["none"] > 1000 * kappa["super-resolution 4"]["none"]
 # The table fits each direction by a multiple of the gradient and shows what is left over.
 
 # %% tags=["hide-input"]
-rows, left = [], {}
+rows = []
 for name, physics in (("single pixel", camera), ("complex MRI", complex_mri), ("real MRI", real_mri)):
     made = {"Hessian": dipa.Hessian(physics, regularization=damping)}
     made |= {"Chebyshev, degree 4": dipa.Polynomial.chebyshev(physics), "l2, degree 4": dipa.Polynomial.l2(physics)}
     x = dipa.data.load("embedded-mri", "test", size=physics.img_size[-1], channels=physics.img_size[0], count=4).images
     gradient = physics.A_adjoint_A(x)
     for label, P in made.items():
-        direction = P(gradient, x, 1)
-        multiple = ((direction * gradient).sum() / gradient.square().sum()).item()
-        left[name, label] = ((direction - multiple * gradient).norm() / direction.norm()).item()
-        rows.append((name, label, f"{multiple:.4f}", f"{left[name, label]:.1e}"))
-        assert (left[name, label] < 1e-4) == (name != "real MRI")
+        multiple, left = dipa.analysis.as_stepsize(P, gradient)
+        rows.append((name, label, f"{multiple:.4f}", f"{left:.1e}"))
+        assert (left < 1e-4) == (name != "real MRI")
 display(Markdown(table(("operator", "preconditioner", "multiple of the gradient", "relative remainder"), rows)))
 
 # %% [markdown]

@@ -24,31 +24,30 @@
 # of the Hadamard coefficients, the papers' denoiser.
 
 # %% tags=["hide-input"]
-import math
+import copy
 
 import torch
 from IPython.display import Markdown, display
 
 import dipa
-from dipa import experiments, plots
+from dipa import analysis, experiments, plots
+from dipa.experiments import recorded, tables
 
-table = experiments.tables.markdown
-recorded = {run.config.preset: run for run in experiments.find_runs("results/single_pixel") if run.config.seed == 0}
-task = recorded["ridge"].config.task
+runs = recorded.first(experiments.find_runs("results/single_pixel"), experiments.names())
+task = runs["ridge"].config.task
 student, teacher = task.pair()
 basis = student.range_basis()
 n, r = task.size**2, basis.dim
 
 # %% tags=["hide-input"]
-P = {"baseline": dipa.Identity(), "closed form": recorded["ridge"].preconditioner()}
-trained = {name: run for name, run in recorded.items() if run.config.method == "l-dipa"}
-best = max(trained, key=lambda name: trained[name].metrics["student"]["psnr"])
-P["L-DIPA"] = trained[best].preconditioner()
+P = {"baseline": dipa.Identity(), "closed form": runs["ridge"].preconditioner()}
+best = recorded.best(runs.values(), [name for name, run in runs.items() if run.config.method == "l-dipa"])
+P["L-DIPA"] = best.preconditioner()
 projector = dipa.LinearPreconditioner.identity(student)
 dense = {name: (projector if name == "baseline" else matrix).dense().detach() for name, matrix in P.items()}
 display(
     Markdown(
-        f"*Closed form* is the preset `ridge`, *L-DIPA* the trained preset with the highest PSNR, `{best}`, which started there. "
+        f"*Closed form* is the preset `ridge`, *L-DIPA* the trained preset with the highest PSNR, `{best.config.preset}`, which started there. "
         f"Images have n = {n} pixels, the camera measures r = {r} coefficients, so the range of $H^\\top$ has {r} dimensions and the "
         f"null space of $H$ has {n - r}."
     )
@@ -68,8 +67,8 @@ _zoom = {name: matrix[_middle, _middle].numpy() for name, matrix in dense.items(
 _zoom["L-DIPA - closed form"] = _zoom["L-DIPA"] - _zoom["closed form"]
 plots.matrices(_zoom, first=n // 2 - 64)
 plots.plt.show()
-_moved = (dense["L-DIPA"] - dense["closed form"]).norm() / dense["closed form"].norm()
-_far = (dense["closed form"] - dense["baseline"]).norm() / dense["baseline"].norm()
+_moved = analysis.relative_distance(dense["L-DIPA"], dense["closed form"])
+_far = analysis.relative_distance(dense["closed form"], dense["baseline"])
 assert _moved < _far
 
 # %% [markdown]
@@ -104,8 +103,8 @@ plots.tiles(
     }
 )
 plots.plt.show()
-_rows = dense["L-DIPA"].reshape(n, 1, task.size, task.size)
-assert (basis.project(_rows) - _rows).norm() < 1e-4 * _rows.norm()
+_images = dense["L-DIPA"].reshape(n, *student.img_size)
+assert analysis.relative_distance(basis.project(_images), _images) < 1e-4
 
 # %% [markdown]
 # The baseline answers a pixel with the small cross that the measured functions can draw around it. The rows of $P$ have the same
@@ -113,18 +112,15 @@ assert (basis.project(_rows) - _rows).norm() < 1e-4 * _rows.norm()
 # stay where digits are.
 
 # %% tags=["hide-input"]
-_inner = torch.zeros(task.size, task.size, dtype=torch.bool)
-_inner[4:-4, 4:-4] = True
-_outer = ~_inner.flatten()
-_share = {}
-for _name, _matrix in (("rows", dense["L-DIPA"]), ("columns", dense["L-DIPA"].T)):
-    _energy = _matrix[_inner.flatten()].square()
-    _share[_name] = (_energy[:, _outer].sum() / _energy.sum()).item()
-assert _share["columns"] < _share["rows"]
+_width = 4
+_in_rows, _in_columns = (
+    analysis.border_share(matrix, student.img_size, _width) for matrix in (dense["L-DIPA"], dense["L-DIPA"].T)
+)
+assert _in_columns < _in_rows
 display(
     Markdown(
-        f"Of the energy of all rows that belong to pixels inside a frame of four pixels, {100 * _share['rows']:.0f} % lies on that "
-        f"frame; of the columns, {100 * _share['columns']:.1f} %."
+        f"Of the energy of all rows that belong to pixels inside a frame of {_width} pixels, {100 * _in_rows:.0f} % lies on that "
+        f"frame; of the columns, {100 * _in_columns:.1f} %."
     )
 )
 
@@ -136,13 +132,11 @@ display(
 # conditioning. For the baseline the first is the identity and the second is zero.
 
 # %% tags=["hide-input"]
-_hidden = sorted(set(range(n)) - set(basis.index.tolist()))
 _blocks = {}
 for _name in ("closed form", "L-DIPA"):
-    _columns = basis.transform(P[_name].matrix.detach().T.reshape(-1, 1, task.size, task.size)).reshape(r, n).T
-    _blocks[f"{_name}, to the range"] = _columns[basis.index].numpy()
-_blocks["L-DIPA, to the null space"] = _columns[_hidden].numpy()
-plots.matrices(_blocks, label="coefficient")
+    _blocks[f"{_name}, to the range"], _outside = analysis.coordinate_blocks(P[_name], basis)
+_blocks["L-DIPA, to the null space"] = _outside
+plots.matrices({name: block.numpy() for name, block in _blocks.items()}, label="coefficient")
 plots.plt.show()
 
 # %% [markdown]
@@ -171,7 +165,7 @@ assert min(kappas.values()) > 1e6
 # $R$ carries the conditioning. $N$ says how strongly a seen error is turned into content that the camera cannot see.
 
 # %%
-spectra = {name: dipa.analysis.spectra(matrix, student, basis=basis) for name, matrix in P.items()}
+spectra = {name: analysis.spectra(matrix, student, basis=basis) for name, matrix in P.items()}
 
 # %% tags=["hide-input"]
 _frames = {"on the range (R)": "range_values", "into the null space (N)": "null_values"}
@@ -185,28 +179,10 @@ plots.beside(
 plots.plt.show()
 
 # %% tags=["hide-input"]
-_alpha = recorded["ridge"].config.solver.stepsize
-_quality = {
-    "baseline": recorded["ridge"].metrics["baseline"]["psnr"],
-    "closed form": recorded["ridge"].metrics["student"]["psnr"],
-    "L-DIPA": trained[best].metrics["student"]["psnr"],
-}
-rows = []
-for name, s in spectra.items():
-    kappa = "infinite" if math.isinf(s.condition_number) else f"{s.condition_number:.3g}"
-    radius = (1 - _alpha * s.eigenvalues()).abs().max().item()
-    numbers = (f"{s.range_values.max():.2f}", f"{s.range_rank} of {r}", f"{s.null_values.max():.2f}", f"{radius:.3f}")
-    rows.append((name, kappa, *numbers, f"{_quality[name]:.2f}"))
-_head = (
-    "P",
-    "$\\kappa$ on the range",
-    "largest of R",
-    "rank of R",
-    "largest of N",
-    "max $\\lvert 1-\\alpha\\lambda\\rvert$",
-    "PSNR (dB)",
-)
-display(Markdown(table(_head, rows)))
+_alpha = runs["ridge"].config.solver.stepsize
+_quality = {"baseline": runs["ridge"].metrics["baseline"]["psnr"]}
+_quality |= {"closed form": runs["ridge"].metrics["student"]["psnr"], "L-DIPA": best.metrics["student"]["psnr"]}
+display(Markdown(tables.spectra_table(spectra, _alpha, _quality)))
 assert spectra["baseline"].condition_number < 1.001 and spectra["baseline"].null_values.max() < 1e-3
 assert spectra["L-DIPA"].condition_number > 100 and spectra["L-DIPA"].null_values.max() > 1
 assert _quality["L-DIPA"] > _quality["baseline"] + 1
@@ -233,39 +209,27 @@ assert _quality["L-DIPA"] > _quality["baseline"] + 1
 # (`dipa.analysis.jacobian`).
 
 # %% tags=["parameters"]
-steps = 12  # of training, only where no recorded network is at hand
 columns = 64  # how many columns of the Jacobian are shown
 
 # %% tags=["hide-input"]
-digits = torch.from_numpy(recorded["ridge"].examples["truth"])
-if "n-dipa" in recorded and (recorded["n-dipa"].path / "preconditioner.safetensors").is_file():
-    network, origin = recorded["n-dipa"].preconditioner(), "that of the recorded run `n-dipa`"
-else:
-    network = dipa.NeuralPreconditioner("convnext", img_size=student.img_size, features=16, blocks=2, code_dim=16)
-    solver = dipa.FISTA(prior=dipa.PnP(dipa.denoisers.load(), precision="bf16"), iterations=6, start="zero")
-    budget = dipa.Budget(steps=steps, batch_size=4, learning_rate=5e-3, schedule="constant")
-    losses = dipa.LossWeights(imitation=1.0, gradient=1.0)
-    dipa.distill(solver, network, student, teacher, digits, losses=losses, budget=budget, progress=False)
-    origin = f"a small network, trained for {steps} steps on the eight digits stored beside the recorded runs"
-weights, full = network.state_dict(), network.header() | {"precision": "float32"}  # recorded networks run in bfloat16
-network = dipa.NeuralPreconditioner.rebuild(full, weights)
-display(Markdown(f"The network: {origin}, {network.parameter_count:,} parameters."))
+network = runs["n-dipa"].preconditioner()
+digits = torch.from_numpy(runs["n-dipa"].examples["truth"])
+display(Markdown(f"The network: that of the recorded run `n-dipa`, {network.parameter_count:,} parameters."))
 
 # %% [markdown]
 # It is linearised where the iteration begins on a digit, at the gradient $g=-H^\top y$ of the start $x^0=0$.
 
 # %%
-gradient = -student.A_adjoint(student.A(digits[:1]))
+gradient, other = (-student.A_adjoint_A(digits[index : index + 1]) for index in (0, 1))
 some = range(n // 2 - columns // 2, n // 2 + columns // 2)
-exact = dipa.analysis.jacobian(network, gradient, k=1, columns=some)
-late = dipa.analysis.jacobian(network, gradient, k=20, columns=some)
+exact, late = (analysis.jacobian(network, gradient, k=k, columns=some) for k in (1, 20))
 
 # %% tags=["hide-input"]
 _part = slice(some.start, some.stop)
 _both = {"J at k = 1": exact[_part], "J at k = 20": late[_part], "difference": late[_part] - exact[_part]}
 plots.matrices({name: matrix.numpy() for name, matrix in _both.items()}, first=some.start)
 plots.plt.show()
-_change = ((late - exact).norm() / exact.norm()).item()
+_change = analysis.relative_distance(late, exact)
 display(
     Markdown(
         f"Between the first and the twentieth iteration the Jacobian changes by {100 * _change:.1f} % of its norm: that is what the "
@@ -278,24 +242,21 @@ display(
 # proportion to $1/\epsilon$. The papers print no $\epsilon$. Relative error against the exact columns:
 
 # %%
-double = dipa.NeuralPreconditioner.rebuild(full, {name: tensor.double() for name, tensor in weights.items()})
-epsilons = [10.0**power for power in range(-7, 1)]
-few = [some.start, n // 2, some.stop - 1]
+epsilons, few = [10.0**power for power in range(-7, 1)], [some.start, n // 2, some.stop - 1]
+errors = {
+    "float32": analysis.difference_errors(network, gradient, epsilons, columns=few),
+    "float64": analysis.difference_errors(copy.deepcopy(network).double(), gradient.double(), epsilons, columns=few),
+}
 
 # %% tags=["hide-input"]
-lines = {}
-for name, net, point in (("float32", network, gradient), ("float64", double, gradient.double())):
-    truth = dipa.analysis.jacobian(net, point, columns=few)
-    found = [dipa.analysis.finite_differences(net, point, step=step, columns=few) for step in epsilons]
-    lines[name] = [((approximate - truth).norm() / truth.norm()).item() for approximate in found]
-plots.against(epsilons, lines, "difference step $\\epsilon$", "relative error of $J$")
+plots.against(epsilons, errors, "difference step $\\epsilon$", "relative error of $J$")
 plots.plt.show()
-assert min(lines["float64"]) < min(lines["float32"]) < lines["float32"][0]
-_least = min(lines["float32"])
+_least = min(errors["float32"])
+assert min(errors["float64"]) < _least < errors["float32"][0]
 display(
     Markdown(
-        f"In float32 the best of these steps is {epsilons[lines['float32'].index(_least)]:.0e}, with an error of {_least:.0e} of $J$; "
-        f"at {epsilons[0]:.0e} the error is {lines['float32'][0]:.0e} times $J$, nothing but rounding. The result itself does not tell on "
+        f"In float32 the best of these steps is {epsilons[errors['float32'].index(_least)]:.0e}, with an error of {_least:.0e} of $J$; "
+        f"at {epsilons[0]:.0e} the error is {errors['float32'][0]:.0e} times $J$, nothing but rounding. The result itself does not tell on "
         "which side of the minimum a step lies."
     )
 )
@@ -308,27 +269,23 @@ display(
 # and the change of the Jacobian's columns from one digit to another.
 
 # %% tags=["hide-input"]
-other = -student.A_adjoint(student.A(digits[1:2]))
 rows = []
 for name, candidate in {"L-DIPA": P["L-DIPA"], "network": network}.items():
-    index = dipa.analysis.linearity_index(candidate, gradient, other).item()
-    here, there = (dipa.analysis.jacobian(candidate, point, columns=some) for point in (gradient, other))
-    rows.append((name, f"{index:.1e}", f"{((here - there).norm() / here.norm()).item():.1e}"))
-display(Markdown(table(("P", "linearity index", "change of J between two digits"), rows)))
+    index = analysis.linearity_index(candidate, gradient, other).item()
+    here, there = (analysis.jacobian(candidate, point, columns=some) for point in (gradient, other))
+    rows.append((name, f"{index:.1e}", f"{analysis.relative_distance(there, here):.1e}"))
+display(Markdown(tables.markdown(("P", "linearity index", "change of J between two digits"), rows)))
 
 # %% [markdown]
 # Where both are small, the Jacobian speaks for the network. Its spectra, by the same definitions as above:
 
 # %%
-linearised = dipa.analysis.spectra(network, student, gradient, k=1, basis=basis)
+linearised = analysis.spectra(network, student, gradient, k=1, basis=basis)
 
 # %% tags=["hide-input"]
-_quality["network at a digit, k = 1"] = recorded["n-dipa"].metrics["student"]["psnr"] if "n-dipa" in recorded else None
-rows = []
-for name, s in {"network at a digit, k = 1": linearised, "L-DIPA": spectra["L-DIPA"]}.items():
-    numbers = (f"{s.condition_number:.3g}", f"{s.range_values.max():.2f}", f"{s.null_values.max():.2f}")
-    rows.append((name, *numbers, f"{_quality[name]:.2f}" if _quality[name] else ""))
-display(Markdown(table(("P", "$\\kappa$ on the range", "largest of R", "largest of N", "PSNR (dB)"), rows)))
+_found = {"network at a digit, k = 1": linearised, "L-DIPA": spectra["L-DIPA"]}
+_quality["network at a digit, k = 1"] = runs["n-dipa"].metrics["student"]["psnr"]
+display(Markdown(tables.spectra_table(_found, _alpha, _quality)))
 assert linearised.null_values.max() > 0.1
 
 # %% [markdown]

@@ -27,7 +27,7 @@
 import torch
 from IPython.display import Markdown, display
 
-from dipa import Hessian, Polynomial, experiments, plots
+from dipa import Hessian, Polynomial, analysis, experiments, plots
 from dipa.experiments import recorded, tables
 
 runs = experiments.find_runs("results/mri")
@@ -104,9 +104,8 @@ fixed = {
     "polynomial": Polynomial.l2(physics, degree=chosen.degree),
 }
 for name, preconditioner in fixed.items():
-    direction = preconditioner(gradient, gradient, 1)
-    factor = (direction * gradient).sum() / gradient.square().sum()
-    assert torch.allclose(direction, factor * gradient, atol=1e-3)
+    factor, left = analysis.as_stepsize(preconditioner, gradient)
+    assert left < 1e-3
     print(f"{name}: every gradient times {factor:.3f}")
 
 # %% [markdown]
@@ -123,8 +122,7 @@ for name, preconditioner in fixed.items():
 
 # %% tags=["hide-input"]
 display(Markdown(tables.measured(runs, [*_rows, *_fair, *_dipa])))
-_missing = [name for name in [*_rows, *_fair, *_dipa] if name not in tables.group(runs)]
-display(Markdown("Not recorded: " + (", ".join(f"`{name}`" for name in _missing) or "none of these is missing") + "."))
+display(Markdown(tables.not_recorded(runs, [*_rows, *_fair, *_dipa])))
 
 # %% tags=["hide-input"]
 display(Markdown(tables.reading(runs, [*_rows[3:], *_dipa], "mri-ridge", "mri-baseline")))

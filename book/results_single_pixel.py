@@ -27,7 +27,7 @@ from pathlib import Path
 
 from IPython.display import Markdown, display
 
-from dipa import Hessian, Polynomial, experiments, plots
+from dipa import Hessian, Polynomial, analysis, experiments, plots
 from dipa.experiments import recorded, tables
 
 runs = experiments.find_runs("results/single_pixel")
@@ -75,9 +75,8 @@ fixed = {
     "polynomial": Polynomial.l2(physics, degree=chosen.degree),
 }
 for name, preconditioner in fixed.items():
-    direction = preconditioner(gradient, gradient, 1)
-    factor = (direction * gradient).sum() / gradient.square().sum()
-    assert (direction - factor * gradient).abs().max() < 1e-4 * gradient.abs().max()
+    factor, left = analysis.as_stepsize(preconditioner, gradient)
+    assert left < 1e-3
     print(f"{name}: every gradient times {factor:.3f}")
 
 # %% [markdown]
@@ -126,8 +125,7 @@ display(Markdown(tables.margins(runs, _pairs)))
 _fair = [row["name"] for row in map(experiments.describe, experiments.names()) if row["table"] == "Fair play"]
 _fair = [name for name in _fair if (task := experiments.resolve(name).task).kind == "single_pixel" and task.size == 32]
 display(Markdown(tables.measured(runs, [*_rows, *_fair, *_losses])))
-_missing = [name for name in dict.fromkeys([*_rows, *_fair, *_table2, *_losses]) if name not in by_preset]
-display(Markdown("Not recorded: " + (", ".join(f"`{name}`" for name in _missing) or "none of these is missing") + "."))
+display(Markdown(tables.not_recorded(runs, [*_rows, *_fair, *_table2, *_losses])))
 
 # %% tags=["hide-input"]
 _trained = [*_rows[3:], *_losses]

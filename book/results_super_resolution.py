@@ -131,8 +131,7 @@ display(Markdown(tables.margins(runs, _pairs)))
 
 # %% tags=["hide-input"]
 display(Markdown(tables.measured(runs, [*_rows, *_fair, *_dipa])))
-_missing = [name for name in [*_rows, *_fair, *_dipa] if name not in tables.group(runs)]
-display(Markdown("Not recorded: " + (", ".join(f"`{name}`" for name in _missing) or "none of these is missing") + "."))
+display(Markdown(tables.not_recorded(runs, [*_rows, *_fair, *_dipa])))
 
 # %% tags=["hide-input"]
 display(Markdown(tables.reading(runs, [*_rows[3:], *_dipa], "sr-ridge", "sr-baseline")))

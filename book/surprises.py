@@ -20,8 +20,7 @@
 # some about the printed tables. Each can be seen below in a few lines. They change how the tables of this book should be read.
 
 # %% tags=["hide-input"]
-import statistics
-from collections import defaultdict
+import itertools
 
 import deepinv
 import torch
@@ -54,21 +53,16 @@ systems = {
     "MRI real, AF 5": operators.mri((1, 50, 50), acceleration=5),
     "super-resolution, RF 4": operators.super_resolution((1, 110, 110), factor=4),
 }
-rows, apart = [], {}
+fits = {}
 for name, H in systems.items():
-    noise = torch.randn(4, *H.img_size, generator=torch.Generator().manual_seed(0))
-    gradient = H.A_adjoint_A(noise)
+    gradient = H.A_adjoint_A(torch.randn(4, *H.img_size, generator=torch.Generator().manual_seed(0)))
     makers = dipa.Hessian(H, regularization=0.1), dipa.Polynomial.chebyshev(H), dipa.Polynomial.l2(H)
-    cells = []
-    for number, preconditioner in enumerate(makers):
-        direction = preconditioner(gradient, noise, 1)
-        factor = ((direction * gradient).sum() / gradient.square().sum()).item()
-        apart[name, number] = relative_norm(direction - factor * gradient, direction).mean().item()
-        cells.append(f"{factor:.3f} ({apart[name, number]:.0e})")
-    rows.append((name, *cells))
+    fits[name] = [analysis.as_stepsize(preconditioner, gradient) for preconditioner in makers]
 head = ("operator", "Hessian, $\\lambda=0.1$", "Chebyshev polynomial", "$\\ell_2$ polynomial")
+rows = [(name, *(f"{factor:.3f} ({left:.0e})" for factor, left in found)) for name, found in fits.items()]
 display(Markdown(tables.markdown(head, rows)))
-assert all((far < 1e-3) == (name.startswith("single") or "complex" in name) for (name, _), far in apart.items())
+for name, found in fits.items():
+    assert all((left < 1e-3) == (name.startswith("single") or "complex" in name) for _, left in found)
 
 # %% [markdown]
 # D2GP Table I prints rows for both. In its columns for the single-pixel camera and MRI, they can only say what another stepsize
@@ -76,13 +70,8 @@ assert all((far < 1e-3) == (name.startswith("single") or "complex" in name) for 
 # was dropped.
 
 # %% tags=["hide-input"]
-rows = []
-for task, prefix in (("single pixel", ""), ("MRI", "mri-"), ("super-resolution", "sr-")):
-    values = [
-        tables.published(prefix + name, source="D2GP Table I")[0]["value"] for name in ("baseline", "hessian", "polynomial")
-    ]
-    rows.append((task, *(f"{value:.2f}" for value in values)))
-display(Markdown(tables.markdown(("PSNR (dB), D2GP Table I", "baseline", "Hessian", "polynomial"), rows)))
+made = [prefix + name for prefix in ("", "mri-", "sr-") for name in ("baseline", "hessian", "polynomial")]
+display(Markdown(tables.printed_psnr(made, "D2GP Table I")))
 
 # %% [markdown]
 # ## Super-resolution: what the start is worth
@@ -95,13 +84,7 @@ display(Markdown(tables.markdown(("PSNR (dB), D2GP Table I", "baseline", "Hessia
 # **Nothing is learned in any of them.**
 
 # %% tags=["hide-input"]
-kept = ("sr-baseline", "sr-full-linear", "sr-l-dipa-supervised-r", "sr-n-dipa")
-rows = [
-    (row["source"], experiments.describe(row["preset"])["about"], f"{row['value']:.2f}")
-    for name in kept
-    for row in tables.published(name)
-]
-display(Markdown(tables.markdown(("source", "row", "PSNR (dB)"), rows)))
+display(Markdown(tables.printed_psnr(("sr-baseline", "sr-full-linear", "sr-l-dipa-supervised-r", "sr-n-dipa"))))
 
 # %%
 H = systems["super-resolution, RF 4"]
@@ -219,24 +202,25 @@ assert distance["deepinv"] < 1e-4 < min(distance[rule] for rule in distance if r
 
 # %% tags=["hide-input"]
 answers = by_rule["nesterov"]
-batches = {size: metrics.psnr_batch_mse(answers, x, size) for size in (1, 2, 3, 6)}
-assert (
-    metrics.psnr(answers, x).mean().item() - batches[6] > 0.1 and abs(batches[1] - metrics.psnr(answers, x).mean().item()) < 1e-3
-)
-head = ("the same reconstructions, single pixel", "mean over images", *(f"of batches of {size}" for size in (2, 3, 6)))
-rows = [("PSNR (dB)", f"{batches[1]:.2f}", *(f"{batches[size]:.2f}" for size in (2, 3, 6)))]
-display(Markdown(tables.markdown(head, rows)))
+found = {"mean over images": metrics.psnr(answers, x).mean().item()}
+found |= {f"of batches of {size}": metrics.psnr_batch_mse(answers, x, size) for size in (2, 3, 6)}
+rows = [("PSNR (dB)", *(f"{psnr:.2f}" for psnr in found.values()))]
+display(Markdown(tables.markdown(("the same reconstructions, single pixel", *found), rows)))
+assert found["mean over images"] - found["of batches of 6"] > 0.1
+
+# %% tags=["hide-input"]
 slices = data.load("embedded-mri", "test", size=50, channels=2, count=1).images
 teacher = operators.mri((2, 50, 50), acceleration=2)
-rows = []
-for name, H in (("AF 2", teacher), ("AF 5", systems["MRI complex, AF 5"])):
-    scores = metrics.summary(dipa.FISTA(prior=pnp)(H.A(slices), H, stepsize=0.4).x, slices, 1)
-    rows.append((f"PnP-FISTA, {name}", f"{scores['psnr']:.2f}", f"{scores['psnr_magnitude']:.2f}"))
-blurred = torch.nn.functional.avg_pool2d(slices, 3, 1, 1) * torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1)
-scores = metrics.summary(blurred, slices, 1)
-assert abs(scores["psnr"] - scores["psnr_magnitude"] - 3.01) < 0.01
-rows.append(("a wrong real part, an exact imaginary part", f"{scores['psnr']:.2f}", f"{scores['psnr_magnitude']:.2f}"))
+answers = {
+    f"PnP-FISTA, {name}": dipa.FISTA(prior=pnp)(H.A(slices), H, stepsize=0.4).x
+    for name, H in (("AF 2", teacher), ("AF 5", systems["MRI complex, AF 5"]))
+}
+wrong = "a wrong real part, an exact imaginary part"
+answers[wrong] = torch.nn.functional.avg_pool2d(slices, 3, 1, 1) * torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1)
+scores = {name: [metrics.summary(x, slices, 1)[key] for key in ("psnr", "psnr_magnitude")] for name, x in answers.items()}
+rows = [(name, *(f"{psnr:.2f}" for psnr in pair)) for name, pair in scores.items()]
 display(Markdown(tables.markdown(("PSNR (dB), MRI", "over both channels", "of the modulus"), rows)))
+assert abs(scores[wrong][0] - scores[wrong][1] - 3.01) < 0.01
 
 # %% [markdown]
 # Tables of this book that stand beside the papers use the batch convention, and say so; all others the mean over images.
@@ -261,25 +245,18 @@ assert all(torch.equal(mask, first_masks[0]) for mask in first_masks)
 # teacher lacks, over mask seeds:
 
 # %% tags=["hide-input"]
-rows = []
-seeds = range(10)
-for acceleration in (2, 3):
-    lacking = defaultdict(list)
-    for seed in seeds:
-        drawn = {"acceleration": 5, "teacher_acceleration": acceleration, "mask_seed": seed}
-        pairs = {
-            f"mri_pair, nested={nested}": operators.mri_pair((2, 50, 50), **drawn, nested=nested) for nested in (True, False)
-        }
-        equal = (operators.mri((2, 50, 50), acceleration=factor, mask_seed=seed) for factor in (5, acceleration))
-        for way, (student, teacher) in {"generators of one seed": equal, **pairs}.items():
-            lacking[way].append(int((student.mask * (1 - teacher.mask))[0, 0, 0].sum()))
-    assert not any(lacking["mri_pair, nested=True"]) and statistics.mean(lacking["mri_pair, nested=False"]) > 1
-    columns = int(student.mask[0, 0, 0].sum())
-    rows += [
-        (f"AF {acceleration}", f"`{way}`" if "=" in way else way, str(columns), f"{min(n)} to {max(n)}" if any(n) else "0")
-        for way, n in lacking.items()
-    ]
-display(Markdown(tables.markdown(("teacher", "how the masks are drawn", "columns of the student", "lacking"), rows)))
+size, lacking = (2, 50, 50), {}
+for AF, seed in itertools.product((2, 3), range(10)):
+    drawn = {"acceleration": 5, "teacher_acceleration": AF, "mask_seed": seed}
+    made = {f"`mri_pair, nested={nested}`": operators.mri_pair(size, **drawn, nested=nested) for nested in (True, False)}
+    made["generators of one seed"] = [operators.mri(size, acceleration=a, mask_seed=seed) for a in (5, AF)]
+    for way, pair in made.items():
+        lacking.setdefault((f"AF {AF}", way), []).append(operators.unshared_columns(*pair))
+rows = [(*drawn, f"{min(counts)} to {max(counts)}") for drawn, counts in lacking.items()]
+columns = int(systems["MRI complex, AF 5"].mask[0, 0, 0].sum())
+head = ("teacher", "how the masks are drawn", f"of the student's {columns} columns, the teacher lacks")
+display(Markdown(tables.markdown(head, rows)))
+assert all((max(counts) > 1) == way.endswith("False`") for (_, way), counts in lacking.items())
 
 # %% [markdown]
 # ## The printed tables
@@ -290,18 +267,7 @@ display(Markdown(tables.markdown(("teacher", "how the masks are drawn", "columns
 # **The same cell, printed with different values.** A quantity called `student` is the PSNR of the row, of a baseline's row too.
 
 # %% tags=["hide-input"]
-values = tables.paper_values()
-cells = defaultdict(dict)
-for row in values:
-    cells[row["preset"], row["quantity"], row.get("shift")].setdefault(row["value"], []).append(row["source"])
-rows = []
-for (preset, quantity, _), printed in cells.items():
-    if len(printed) > 1:
-        versions = "; ".join(f"{value:.2f} ({', '.join(sources)})" for value, sources in printed.items())
-        rows.append(
-            (experiments.describe(preset)["task"].replace("_", " "), experiments.describe(preset)["about"], quantity, versions)
-        )
-display(Markdown(tables.markdown(("task", "row", "quantity", "printed"), rows)))
+display(Markdown(tables.contradictions()))
 
 # %% [markdown]
 # **Teachers.** A teacher has no $P$ and is not trained, so in one table it should be one number per teacher. Where it is
@@ -309,45 +275,20 @@ display(Markdown(tables.markdown(("task", "row", "quantity", "printed"), rows)))
 # free estimate of its error bar.
 
 # %% tags=["hide-input"]
-printed = defaultdict(list)
-for row in (row for row in values if row["quantity"] == "teacher"):
-    config = experiments.resolve(row["preset"], "paper")
-    printed[row["source"], config.task, config.solver.prior, config.data.name].append(row["value"])
-rows, spreads = [], []
-for (source, task, prior, _), several in printed.items():
-    if len(set(several)) > 1:
-        spreads.append(max(several) - min(several))
-        rows.append(
-            (source, f"{prior.upper()}, RF {task.teacher_factor}", ", ".join(f"{v:.2f}" for v in several), f"{spreads[-1]:.2f}")
-        )
-display(Markdown(tables.markdown(("source", "teacher", "printed", "spread (dB)"), rows)))
+display(Markdown(tables.teacher_spreads()))
 
 # %% [markdown]
 # **Doubts**, cell by cell:
 
 # %% tags=["hide-input"]
-notes = defaultdict(list)
-for row in (row for row in values if "note" in row and not row["note"].startswith("printed ")):
-    notes[row["source"], row["quantity"], row["note"]].append(row)
-rows = []
-for (source, quantity, note), doubted in notes.items():
-    about = "; ".join(dict.fromkeys(experiments.describe(row["preset"])["about"] for row in doubted))
-    numbers = ", ".join(dict.fromkeys(f"{row['value']:.2f}" for row in doubted))
-    rows.append((source, about, quantity, numbers, note))
-display(Markdown(tables.markdown(("source", "row", "quantity", "printed", "what does not fit"), rows)))
+display(Markdown(tables.doubts()))
 
 # %% [markdown]
 # **Readings.** What the text lost, what we put in its place, and for how many numbers. If a reading is wrong, the comparison of
 # those numbers is wrong with it.
 
 # %% tags=["hide-input"]
-readings, places = defaultdict(int), defaultdict(dict)
-for row in (row for row in values if "reading" in row):
-    readings[row["reading"]] += 1
-    places[row["reading"]][row["source"]] = True
-rows = [(reading, ", ".join(places[reading]), str(count)) for reading, count in readings.items()]
-display(Markdown(tables.markdown(("reading", "source", "numbers"), rows)))
-display(Markdown(f"*{sum(readings.values())} of the {len(values)} published numbers in the file rest on a reading.*"))
+display(Markdown(tables.readings()))
 
 # %% [markdown]
 # Where the two papers differ in formulas, not in numbers, the last section of [Notation](notation.md) says which one is used.

@@ -212,6 +212,25 @@ def test_antisymmetric_share():
     assert analysis.antisymmetric_share(matrix - matrix.T) == pytest.approx(1)
 
 
+def test_errors_of_differences_in_closed_form():
+    """For a sine J is diagonal: the error of a step s is that of (sin(g + s) - sin(g)) / s, and falls with s."""
+    g = images(1, 1, 4, 4, dtype=torch.float64)
+    exact, steps = torch.cos(g).flatten(), (1.0, 0.3, 1e-3)
+    found = analysis.difference_errors(lambda g, z, k: torch.sin(g), g, steps, chunk=5)
+    differences = [((torch.sin(g + step) - torch.sin(g)) / step).flatten() for step in steps]
+    assert found == pytest.approx([((d - exact).norm() / exact.norm()).item() for d in differences], rel=1e-10)
+    some = analysis.difference_errors(lambda g, z, k: torch.sin(g), g, steps, columns=[3, 9])
+    here = [((d - exact)[[3, 9]].norm() / exact[[3, 9]].norm()).item() for d in differences]
+    assert some == pytest.approx(here, rel=1e-10) and found[0] > found[1] > found[2]
+
+
+def test_errors_of_differences_grow_again_with_rounding():
+    """A matrix has no curvature: what is left is rounding, which a smaller step enlarges."""
+    P, g = trained_like(camera()), images(1, 1, 8, 8)
+    coarse, fine = analysis.difference_errors(P, g, (1.0, 1e-6), columns=range(10))
+    assert coarse < 1e-5 and fine > 1e-3
+
+
 def test_jacobian_refuses():
     g = images(1, 1, 4, 4)
     refuses(lambda: analysis.jacobian(bent, images(2, 1, 4, 4)), "gradient.shape", "(2, 1, 4, 4)", "one image")
@@ -223,6 +242,99 @@ def test_jacobian_refuses():
     refuses(lambda: analysis.directional(bent, g, images(2, 1, 4, 5)), "directions.shape", "(2, 1, 4, 5)")
     refuses(lambda: analysis.linearity_index(bent, g, images(2, 3, 4, 4)), "b.shape", "(2, 3, 4, 4)")
     refuses(lambda: analysis.antisymmetric_share(torch.ones(2, 3)), "matrix.shape", "(2, 3)")
+    refuses(lambda: analysis.difference_errors(bent, g, [1e-3, -1.0]), "steps", "-1.0")
+    refuses(lambda: analysis.relative_distance(g, images(1, 1, 4, 5)), "matrix.shape", "(1, 1, 4, 4)", "(1, 1, 4, 5)")
+
+
+def test_relative_distance():
+    reference = torch.tensor([[3.0, 0.0], [0.0, 4.0]])
+    assert analysis.relative_distance(reference + torch.ones(2, 2), reference) == pytest.approx(2 / 5)
+
+
+# Matrices
+
+
+def test_a_multiple_of_the_identity_is_a_stepsize():
+    factor, left = analysis.as_stepsize(lambda gradient, iterate, k: 0.3 * gradient, images(3, 2, 4, 4))
+    assert factor == pytest.approx(0.3) and left < 1e-7
+
+
+def test_the_closest_stepsize_of_a_dense_matrix_is_that_of_least_squares():
+    M, g = torch.randn(16, 16, generator=rng(3), dtype=torch.float64), images(2, 1, 4, 4, dtype=torch.float64) - 0.5
+    factor, left = analysis.as_stepsize(lambda gradient, iterate, k: (gradient.flatten(1) @ M.T).reshape(gradient.shape), g)
+    answer = (g.flatten(1) @ M.T).reshape(-1, 1)
+    solution = torch.linalg.lstsq(g.reshape(-1, 1), answer)
+    assert factor == pytest.approx(solution.solution.item(), rel=1e-12)
+    assert left == pytest.approx((answer - solution.solution * g.reshape(-1, 1)).norm().item() / answer.norm().item(), rel=1e-12)
+    assert 0.1 < left < 1
+
+
+def test_the_closest_stepsize_uses_iterate_and_iteration():
+    g, z = images(2, 1, 4, 4), images(2, 1, 4, 4, seed=1)
+    expected = 3 * torch.sin(g) + g.roll(1, -1) * z
+    assert analysis.as_stepsize(bent, g, z, 3)[0] == pytest.approx(((expected * g).sum() / g.square().sum()).item(), rel=1e-5)
+
+
+def test_fixed_preconditioners_are_stepsizes_on_a_projector_only():
+    for physics, projector in ((camera(), True), (mri((2, 8, 8), acceleration=2), True), (mri((1, 8, 8), acceleration=2), False)):
+        gradient = physics.A_adjoint_A(images(2, *size_of(physics)))
+        hessian, left = analysis.as_stepsize(Hessian(physics, regularization=0.25), gradient)
+        polynomial = Polynomial.l2(physics)
+        at_one, remainder = analysis.as_stepsize(polynomial, gradient)
+        assert (left < 1e-4) == (remainder < 1e-4) == projector
+        if projector:
+            assert hessian == pytest.approx(0.8, rel=1e-4) and at_one == pytest.approx(sum(polynomial.coefficients), rel=1e-3)
+
+
+def test_a_perpendicular_direction_is_no_stepsize():
+    g = torch.tensor([[[[1.0, 0.0]]]])
+    assert analysis.as_stepsize(lambda gradient, iterate, k: gradient.roll(1, -1), g) == (0, 1)
+    assert analysis.as_stepsize(lambda gradient, iterate, k: 0 * gradient, g) == (0, 0)
+
+
+@pytest.mark.parametrize("make", [camera, lambda: mri((2, 8, 6), acceleration=3)], ids=["camera", "MRI"])
+@pytest.mark.parametrize("form", ["low_rank", "dense"])
+def test_blocks_are_those_of_the_dense_matrix_between_all_functions(make, form):
+    physics = make()
+    P, basis, n = trained_like(physics, form), physics.range_basis(), math.prod(size_of(physics))
+    W = linalg.dense(basis.transform, size_of(physics))
+    whole = W @ P.dense().detach() @ W.T
+    seen = basis.index.tolist()
+    hidden = [row for row in range(n) if row not in seen]
+    inside, outside = analysis.coordinate_blocks(P, basis)
+    assert relative(inside, whole[seen][:, seen]) < 1e-5 and relative(outside, whole[hidden][:, seen]) < 1e-5
+
+
+def test_the_identity_has_an_identity_and_nothing():
+    inside, outside = analysis.coordinate_blocks(dipa.Identity(), camera().range_basis())
+    assert (inside - torch.eye(19)).abs().max() < 1e-6 and outside.shape == (45, 19) and outside.abs().max() < 1e-6
+
+
+def test_the_share_of_the_border_by_brute_force():
+    size, width = (2, 5, 7), 2
+    M = torch.randn(70, 70, generator=rng(2), dtype=torch.float64)
+    border = [not (width <= h < 5 - width and width <= w < 7 - width) for _ in range(2) for h in range(5) for w in range(7)]
+    pairs = [(M[i, j].item() ** 2, border[j]) for i in range(70) if not border[i] for j in range(70)]
+    expected = sum(energy for energy, outer in pairs if outer) / sum(energy for energy, _ in pairs)
+    assert analysis.border_share(M, size, width) == pytest.approx(expected, rel=1e-12)
+    assert analysis.border_share(M.T, size, width) != pytest.approx(expected, rel=1e-3)
+
+
+def test_the_share_of_the_border_of_known_matrices():
+    assert analysis.border_share(torch.ones(36, 36), (1, 6, 6), 1) == pytest.approx(20 / 36)
+    assert analysis.border_share(torch.eye(36), (1, 6, 6), 1) == 0
+    assert analysis.border_share(torch.zeros(36, 36), (1, 6, 6), 1) == 0
+
+
+def test_matrices_refuse():
+    g = images(1, 1, 4, 4)
+    refuses(lambda: analysis.as_stepsize(bent, torch.zeros(1, 1, 4, 4)), "gradient", "zero everywhere")
+    refuses(lambda: analysis.as_stepsize(bent, g, images(1, 1, 4, 5)), "iterate.shape", "(1, 1, 4, 5)")
+    refuses(lambda: analysis.coordinate_blocks(bent, camera().range_basis()), "preconditioner", "declares itself linear")
+    foreign = range_basis(inpainting(), (1, 8, 8))
+    refuses(lambda: analysis.coordinate_blocks(dipa.Identity(), foreign), "basis", "MatrixBasis", "transform")
+    refuses(lambda: analysis.border_share(torch.ones(4, 5), (1, 2, 2), 1), "matrix.shape", "(4, 5)", "(4, 4)")
+    refuses(lambda: analysis.border_share(torch.ones(36, 36), (1, 6, 6), 3), "width", "3", "[1, 2]")
 
 
 # Spectra
@@ -298,12 +410,13 @@ def test_eigenvalues_say_where_a_plain_step_converges():
     """Steps x <- x - alpha P H^T (H x - y) shrink the range error by the largest |1 - alpha lambda| in the long run."""
     physics = camera(4, 0.5).double()
     P = trained_like(physics, scale=0.15).double()
-    factors = (1 - 0.5 * analysis.spectra(P, physics).eigenvalues()).abs()
+    found = analysis.spectra(P, physics)
+    factors = (1 - 0.5 * found.eigenvalues()).abs()
     basis, x = physics.range_basis(), images(1, 1, 4, 4, dtype=torch.float64)
     ours = [dipa.FISTA(Bare(), iterations=k, momentum="none", start="zero") for k in (30, 60)]
     short, long = (one(physics.A(x), physics, preconditioner=P, stepsize=0.5).x for one in ours)
     error = [basis.coordinates(found - x).norm().item() for found in (short, long)]
-    assert 0.5 < factors.max() < 1
+    assert 0.5 < factors.max() < 1 and found.radius(0.5) == factors.max().item()
     assert (error[1] / error[0]) ** (1 / 30) == pytest.approx(factors.max().item(), rel=2e-2)
 
 

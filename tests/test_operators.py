@@ -43,7 +43,7 @@ from dipa.operators import (
 )
 from dipa.operators.bases import Basis, TransformBasis, hadamard_matrix
 from dipa.operators.measure import measure
-from dipa.operators.mri import gaussian_mask, mirrored, nested_columns
+from dipa.operators.mri import gaussian_mask, mirrored, nested_columns, unshared_columns
 from dipa.operators.orderings import DEEPINV_ORDERINGS
 from dipa.solvers import lipschitz
 
@@ -446,6 +446,14 @@ def test_masks_that_are_not_nested():
     assert torch.equal(teacher.mask, again.mask) and teacher.mask[0, 0, 0].sum() == 16
     assert (student.mask > teacher.mask).any(), "at this seed a student's column is none of the teacher's"
     assert not torch.equal(teacher.mask, mri((2, 8, 50), acceleration=3).mask)
+
+
+def test_unshared_columns_are_counted():
+    student, teacher = (torch.zeros(2, 8).index_fill(1, torch.tensor(seen), 1) for seen in ([0, 4, 5], [1, 4, 7]))
+    one, two = mri((2, 2, 8), mask=student), mri((1, 2, 8), mask=teacher)
+    assert unshared_columns(one, two) == 2 and unshared_columns(one, one) == 0
+    assert unshared_columns(*mri_pair((2, 4, 50), acceleration=5, teacher_acceleration=3)) == 0
+    refuses(lambda: unshared_columns(one, mri((2, 2, 9), acceleration=3)), "teacher.mask.shape", "(2, 9)", "(2, 8)")
 
 
 def test_a_pair_shares_nothing():

@@ -8,8 +8,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from dipa import InputError, experiments
+from dipa.analysis import Spectra
 from dipa.experiments import published, recorded, tables
 
 VALUES = tables.paper_values()
@@ -246,6 +248,93 @@ def test_presets_of_a_source_and_task():
     assert tables.presets_of("DIPA Table 3", "super_resolution") == []
     with pytest.raises(InputError, match="DIPA Table 3"):
         tables.presets_of("DIPA Table III")
+
+
+# --- the printed tables read against each other -------------------------------------------------------------------------
+
+
+def column(table, name):
+    head, rows = parse(table)
+    return [row[head.index(name)] for row in rows]
+
+
+def kept(monkeypatch, *rows):
+    """Only these published rows, in the place of the file's."""
+    monkeypatch.setattr(published, "_values", lambda: rows)
+
+
+def test_contradictions_name_every_cell_that_two_tables_print_differently():
+    keys = Counter((row["preset"], row["quantity"], row.get("shift")) for row in VALUES)
+    disagreeing = []
+    for key in keys:
+        values = {row["value"] for row in VALUES if (row["preset"], row["quantity"], row.get("shift")) == key}
+        disagreeing += [(experiments.describe(key[0])["about"], key[1])] * (len(values) > 1)
+    _, rows = parse(tables.contradictions())
+    assert [(row[1], row[2]) for row in rows] == disagreeing
+    assert "22.01 (D2GP Table I); 23.01 (DIPA Table 1)" in column(tables.contradictions(), "printed")
+    assert "22.36 (D2GP Table I, DIPA Table 1); 22.88 (DIPA Table 2)" in column(tables.contradictions(), "printed")
+
+
+def test_a_shift_is_no_contradiction_of_the_trained_setting(monkeypatch):
+    trained = {"preset": "shift-mri", "quantity": "student", "value": 30.0, "source": "DIPA Table 7"}
+    kept(monkeypatch, trained, trained | {"value": 20.0, "shift": "AF 8"})
+    assert parse(tables.contradictions())[1] == []
+    kept(monkeypatch, trained, trained | {"value": 20.0, "source": "DIPA Table 8"})
+    assert column(tables.contradictions(), "printed") == ["30.00 (DIPA Table 7); 20.00 (DIPA Table 8)"]
+
+
+def test_teacher_spreads_are_those_of_the_file():
+    settings = {"single_pixel": "teacher_ratio", "mri": "teacher_acceleration", "super_resolution": "teacher_factor"}
+    expected = {}
+    for row in (row for row in VALUES if row["quantity"] == "teacher"):
+        config = paper(row["preset"])
+        key = row["source"], config.solver.prior.upper(), config.task.kind, getattr(config.task, settings[config.task.kind])
+        expected.setdefault(key, []).append(row["value"])
+    spreads = {key: max(values) - min(values) for key, values in expected.items()}
+    _, rows = parse(tables.teacher_spreads())
+    found = {(source, teacher): float(spread) for source, teacher, _, spread in rows}
+    assert found == {
+        (source, f"{prior}, RF {setting}"): pytest.approx(spread, abs=0.005)
+        for (source, prior, _, setting), spread in spreads.items()
+        if spread > 0
+    }
+    assert found["DIPA Table 6", "RED, RF 2"] == 0.27
+
+
+@pytest.mark.parametrize(
+    ("preset", "teacher"), [("l-dipa-supervised", "PNP, ratio 0.7"), ("mri-l-dipa-supervised-t2", "PNP, AF 2")]
+)
+def test_a_spread_names_its_teacher(monkeypatch, preset, teacher):
+    row = {"preset": preset, "quantity": "teacher", "value": 30.0, "source": "DIPA Table 2"}
+    kept(monkeypatch, row, row | {"value": 30.5}, row | {"value": 31.5, "source": "DIPA Table 3"})
+    assert parse(tables.teacher_spreads())[1] == [["DIPA Table 2", teacher, "30.00, 30.50", "0.50"]]
+
+
+def test_doubts_are_the_notes_on_what_does_not_fit():
+    notes = {row["note"] for row in VALUES if "note" in row}
+    assert {note for note in notes if note.startswith("printed ")} - set(column(tables.doubts(), "what does not fit"))
+    assert set(column(tables.doubts(), "what does not fit")) == {note for note in notes if not note.startswith("printed ")}
+    _, rows = parse(tables.doubts())
+    (rest,) = [row for row in rows if row[2:4] == ["teacher", "34.65"]]
+    assert rest[0] == "DIPA Table 5" and rest[1].count("; ") == 3  # four rows of one teacher, one note
+
+
+def test_readings_add_up_to_the_numbers_that_rest_on_one():
+    resting = Counter(row["reading"] for row in VALUES if "reading" in row)
+    _, rows = parse(tables.readings())
+    assert {row[0]: int(row[2]) for row in rows[:-1]} == resting
+    assert rows[-1] == ["all", "", f"{sum(resting.values())} of {len(VALUES)}"]
+    sources = {row[0]: row[1].split(", ") for row in rows[:-1]}
+    for reading, named in sources.items():
+        assert named == list(dict.fromkeys(row["source"] for row in VALUES if row.get("reading") == reading))
+
+
+def test_printed_psnr_of_one_source_or_of_each():
+    _, rows = parse(tables.printed_psnr(["sr-baseline", "sr-n-dipa"]))
+    expected = [(row["source"], f"{row['value']:.2f}") for name in ("sr-baseline", "sr-n-dipa") for row in tables.published(name)]
+    assert [(row[2], row[3]) for row in rows] == expected and ("DIPA Table 6", "11.02") in expected
+    _, (only,) = parse(tables.printed_psnr(["sr-baseline"], "D2GP Table I"))
+    assert only == ["super resolution", experiments.describe("sr-baseline")["about"], "D2GP Table I", "11.14"]
 
 
 def test_values_handed_out_are_copies():
@@ -513,6 +602,25 @@ def test_the_reading_by_hand():
     assert "`l-dipa-supervised` with 27.00 dB: +7.00 dB over `baseline`, +1.00 dB over the closed form `ridge`" in text
     assert "80.0 % lies in the null space" in text  # 0.5^2 / (0.5^2 + 0.25^2)
     assert text.endswith("changed it by +2.00 dB.")  # two of eight iterations, one dB each
+
+
+def test_what_is_not_recorded_is_named_once():
+    runs = [fake("ridge"), fake("n-dipa")]
+    assert tables.not_recorded(runs, ["ridge", "scalar", "hessian", "scalar"]) == "Not recorded: `scalar`, `hessian`."
+    assert tables.not_recorded(runs, ["ridge"]) == "Not recorded: none of these is missing."
+    assert tables.not_recorded([], ["ridge"]) == "Not recorded: `ridge`."
+
+
+def test_spectra_table_by_hand():
+    """R = diag(2, 1/2) and one direction of size 3 sent outside; a second P loses a direction of the range."""
+    full = Spectra(torch.diag(torch.tensor([2.0, 0.5])), torch.tensor([2.0, 0.5]), torch.tensor([3.0, 0.0]))
+    lossy = Spectra(torch.diag(torch.tensor([1.0, 0.0])), torch.tensor([1.0, 0.0]), torch.zeros(2))
+    head, rows = parse(tables.spectra_table({"full": full, "lossy": lossy}, 0.4, {"full": 31.234}))
+    assert head[0] == "P" and head[-1] == "PSNR (dB)" and len(head) == 7
+    assert rows == [
+        ["full", "4", "2.00", "2 of 2", "3.00", "0.800", "31.23"],
+        ["lossy", "infinite", "1.00", "1 of 2", "0.00", "1.000", ""],
+    ]
 
 
 # --- listings -------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,16 @@
-"""What a trained preconditioner does: Jacobian, spectra, long runs, the audit of its null space, and changed conditions."""
+"""What a trained preconditioner does: matrix, Jacobian, spectra, long runs, the audit of its null space, changed conditions."""
 
 from .convergence import Convergence, convergence, verdict
-from .jacobian import antisymmetric_share, directional, finite_differences, jacobian, linearity_index
+from .jacobian import (
+    antisymmetric_share,
+    difference_errors,
+    directional,
+    finite_differences,
+    jacobian,
+    linearity_index,
+    relative_distance,
+)
+from .matrices import as_stepsize, border_share, coordinate_blocks
 from .nullspace import LeakMeter, audit, falsification, relative_norm
 from .shifts import Condition, conditions, shifts, with_noise
 from .spectra import Spectra, spectra
@@ -12,14 +21,19 @@ __all__ = [
     "LeakMeter",
     "Spectra",
     "antisymmetric_share",
+    "as_stepsize",
     "audit",
+    "border_share",
     "conditions",
     "convergence",
+    "coordinate_blocks",
+    "difference_errors",
     "directional",
     "falsification",
     "finite_differences",
     "jacobian",
     "linearity_index",
+    "relative_distance",
     "relative_norm",
     "shifts",
     "spectra",

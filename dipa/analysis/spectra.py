@@ -21,7 +21,7 @@ from ..checks import require, require_number
 from ..declared import image_size, numbers_like
 from ..operators import Basis, range_basis
 from ..solvers.fista import Preconditioner
-from .jacobian import directional
+from .jacobian import directional, is_linear
 
 TOLERANCE = 1e-6
 
@@ -61,6 +61,10 @@ class Spectra:
     def eigenvalues(self) -> torch.Tensor:
         r"""Eigenvalues of R, (r,) complex: without prior and momentum a step converges where all :math:`|1-\alpha\lambda|<1`."""
         return torch.linalg.eigvals(self.range_block)
+
+    def radius(self, stepsize: float) -> float:
+        r"""The largest :math:`|1-\alpha\lambda|`: what a step of this size leaves, in the long run, of the slowest error."""
+        return (1 - stepsize * self.eigenvalues()).abs().max().item()
 
     def summary(self) -> dict[str, float]:
         """The figures of a table, as plain values."""
@@ -108,8 +112,7 @@ def spectra(
     """
     require_number("tolerance", tolerance, 0, 1)
     if gradient is None:
-        linear = getattr(getattr(preconditioner, "traits", None), "linear", False)
-        require(linear, "gradient", None, "one image (1, C, H, W), for a preconditioner that is not linear")
+        require(is_linear(preconditioner), "gradient", None, "one image (1, C, H, W), for a preconditioner that is not linear")
         size = basis.img_size if basis is not None else image_size(physics)
         gradient = torch.zeros(1, *size).to(numbers_like(physics))
     basis = range_basis(physics, tuple(gradient.shape[1:])) if basis is None else basis

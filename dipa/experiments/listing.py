@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .cells import markdown, setting
@@ -28,6 +28,13 @@ def preset_table(presets: Iterable[Mapping[str, Any]], runs: Iterable[Run] = ())
         seeds = ", ".join(str(run.config.seed) for run in made)
         rows.append((f"`{row['name']}`", row["about"], _place(row), row["method"], row["prior"], _loss(row), seeds, *costs))
     return markdown(("preset", "about", "where", "method", "prior", "loss", "recorded seeds", "smoke s", "small s"), rows)
+
+
+def not_recorded(runs: Iterable[Run], presets: Sequence[str]) -> str:
+    """One sentence that names the presets among ``presets`` that no run is of, each once."""
+    groups = group(runs)
+    missing = [f"`{name}`" for name in dict.fromkeys(presets) if name not in groups]
+    return f"Not recorded: {', '.join(missing) or 'none of these is missing'}."
 
 
 def _place(row: Mapping[str, Any]) -> str:

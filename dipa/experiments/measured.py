@@ -1,10 +1,12 @@
-"""Tables of the recorded runs alone: what was measured, with which settings, by which code."""
+"""Tables of this project's numbers alone: what was measured, with which settings, by which code."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from .cells import markdown, mean_sd, setting, tested
+from ..analysis import Spectra
+from .cells import markdown, mean_sd, number, setting, tested
 from .presets import describe
 from .published import changed_settings
 from .recorded import best, first, group, null_share
@@ -39,6 +41,23 @@ def _measured_row(preset: str, runs: Sequence[Run], quality: Iterable[tuple[str,
     seeds = ", ".join(str(run.config.seed) for run in runs)
     tests = ", ".join(dict.fromkeys(filter(None, map(_falsification, runs))))
     return (describe(preset)["about"], seeds, *cells, *audits, tests, seconds)
+
+
+def spectra_table(found: Mapping[str, Spectra], stepsize: float, psnr: Mapping[str, float]) -> str:
+    """One row per preconditioner: what :func:`dipa.analysis.spectra` found of it, and its PSNR; empty without one.
+
+    The column before PSNR is what a plain step of ``stepsize`` leaves of the slowest error in the range.
+    """
+    left = "max $\\lvert 1-\\alpha\\lambda\\rvert$"
+    head = ("P", "$\\kappa$ on the range", "largest of R", "rank of R", "largest of N", left, "PSNR (dB)")
+    rows = []
+    for name, spectra in found.items():
+        kappa = "infinite" if math.isinf(spectra.condition_number) else f"{spectra.condition_number:.3g}"
+        rank = f"{spectra.range_rank} of {len(spectra.range_values)}"
+        range_block = f"{spectra.range_values.max():.2f}", rank
+        null_block = f"{spectra.null_values.max():.2f}", f"{spectra.radius(stepsize):.3f}"
+        rows.append((name, kappa, *range_block, *null_block, number(psnr.get(name))))
+    return markdown(head, rows)
 
 
 def _falsification(run: Run) -> str:

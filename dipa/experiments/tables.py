@@ -7,32 +7,40 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ..checks import require, require_choice
 from .cells import beside, digests, gain, markdown, mean_sd, number, short_count, tested
-from .listing import preset_table, profile_table
-from .measured import differences, measured, provenance, reading
+from .listing import not_recorded, preset_table, profile_table
+from .measured import differences, measured, provenance, reading, spectra_table
 from .presets import describe, resolve
+from .printed import contradictions, doubts, printed_psnr, readings, teacher_spreads
 from .published import paper_baseline, paper_values, presets_of, published, published_value, shared_source
 from .recorded import group
 from .results import Run
 
 __all__ = [
+    "contradictions",
     "differences",
+    "doubts",
     "gain",
     "group",
     "margins",
     "markdown",
     "mean_sd",
     "measured",
+    "not_recorded",
     "paper_baseline",
     "paper_beside_ours",
     "paper_values",
     "preset_table",
     "presets_of",
+    "printed_psnr",
     "profile_table",
     "provenance",
     "published",
     "reading",
+    "readings",
     "shift_table",
     "short_count",
+    "spectra_table",
+    "teacher_spreads",
 ]
 
 METRICS = ("psnr_batch_mse", "psnr", "psnr_magnitude")  # the first is the authors' convention

@@ -12,7 +12,7 @@ from .bases import (
     range_basis,
     rebuild_basis,
 )
-from .mri import MRI, mri, mri_pair
+from .mri import MRI, mri, mri_pair, unshared_columns
 from .orderings import ORDERINGS, hadamard_mask
 from .single_pixel import SinglePixel, single_pixel
 from .super_resolution import SuperResolution, super_resolution
@@ -37,4 +37,5 @@ __all__ = [
     "rebuild_basis",
     "single_pixel",
     "super_resolution",
+    "unshared_columns",
 ]

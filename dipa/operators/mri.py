@@ -197,3 +197,13 @@ def nested_columns(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor
     kept = outer | inner
     kept[rank.argsort(descending=True, stable=True)[:missing]] = False
     return kept.to(teacher.dtype).expand_as(teacher).contiguous()
+
+
+def unshared_columns(student: MRI, teacher: MRI) -> int:
+    """How many columns of k-space the student measures and the teacher does not: 0 where their masks are nested.
+
+    Both of masks of whole columns and of one size. Raises :class:`InputError` where the sizes differ.
+    """
+    one, two = student.mask[0, 0], teacher.mask[0, 0]
+    require(one.shape == two.shape, "teacher.mask.shape", tuple(two.shape), f"{tuple(one.shape)}, as the student's")
+    return int(((one > 0) & ~(two > 0)).any(dim=0).sum())

@@ -127,7 +127,7 @@ class Polynomial(Preconditioner):
 
         The minimiser has :math:`1-s\,p(s)=T_{q+1}(\frac{L+l-2s}{L-l})/T_{q+1}(\frac{L+l}{L-l})`, q the degree in
         [0, 8]. ``interval`` (l, L), 0 < l < L, is by default :math:`[L/30, L]` with :math:`L=\|H\|^2`: an operator
-        with a null space has no smaller floor to offer, and 30 is the customary ratio of Chebyshev smoothers.
+        with a null space has no smaller floor to offer, and the ratio 30 is this project's choice, not a paper's.
         ``img_size`` is needed only where neither interval nor operator says what L is.
         """
         low, high = _interval(physics, interval, img_size, 1 / EIGENVALUE_RATIO)
