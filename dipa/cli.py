@@ -14,6 +14,8 @@ import yaml
 from . import __version__, data, experiments
 from .checks import InputError
 from .experiments import Run
+from .training import parallel
+from .training.interrupt import Guard
 
 
 class _Parser(argparse.ArgumentParser):
@@ -39,8 +41,10 @@ def _show(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     config = experiments.resolve(options.preset, options.profile, seed=options.seed, overrides=options.set)
-    finished = experiments.run(config, options.out, progress=not options.quiet)
-    print(summary(finished))
+    with parallel.joined():
+        finished = experiments.run(config, options.out, progress=not options.quiet)
+        if parallel.rank() == 0:
+            print(summary(finished))
 
 
 def summary(run: Run) -> str:
@@ -129,16 +133,17 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     options = _parser().parse_args(argv)
     try:
-        options.action(options)
+        with Guard():
+            options.action(options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        print(f"stopped ({stop or 'SIGINT'}); the same command continues from the last checkpoint", file=sys.stderr)
+        return getattr(stop, "status", 130)
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 
 from .checks import InputError, require_file
 
@@ -19,20 +19,28 @@ from .checks import InputError, require_file
 def write_atomic(path: str | Path, write: Callable[[Path], None]) -> Path:
     """Let ``write`` fill a temporary sibling, flush it to disk, then rename it to ``path``.
 
-    A crash, a full disk or a kill leaves the old file (or none), never half of the new one.
+    A crash, a full disk or a kill leaves the old file (or none), never half of the new one. What the system refuses to
+    write is an :class:`OSError` that names the file and says what to do.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write(partial)
         with open(partial, "rb+") as handle:
             os.fsync(handle.fileno())
-        partial.chmod(0o644)  # safetensors writes 0600
         os.replace(partial, path)
+    except OSError as error:
+        kept = "what was there is kept; make room or choose another folder, then start again"
+        raise OSError(f"{path}: could not be written ({error.strerror or error}); {kept}") from error
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def write_bytes(path: str | Path, content: bytes) -> Path:
+    """Write ``content``, atomically."""
+    return write_atomic(path, lambda partial: partial.write_bytes(content))
 
 
 def write_text(path: str | Path, text: str) -> Path:
@@ -49,7 +57,7 @@ def write_tensors(path: str | Path, tensors: dict[str, torch.Tensor], record: di
     """Write tensors as safetensors with a JSON ``record`` in the header, atomically. No pickle."""
     whole = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
     metadata = {"record": json.dumps(record, sort_keys=True)}
-    return write_atomic(path, lambda partial: save_file(whole, partial, metadata=metadata))
+    return write_bytes(path, to_bytes(whole, metadata=metadata))
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -29,7 +29,7 @@ from dipa.preconditioners import Preconditioner, Traits
 from dipa.preconditioners.linear import FORMS
 from dipa.priors import RED
 from dipa.solvers import data_gradient
-from dipa.training import load_checkpoint, save_checkpoint, teacher_targets
+from dipa.training import Differentiation, load_checkpoint, save_checkpoint, teacher_targets
 
 SHAPE = (1, 8, 8)
 EVERY_TERM = LossWeights(supervised=1.0, imitation=0.5, gradient=0.3, convergence=0.2, row_space=0.1)
@@ -293,7 +293,9 @@ def test_recomputed_iterations_give_the_same_run_and_keep_less(prior):
         sizes = []
         solve = dipa.FISTA(prior(tiny_denoiser()), iterations=8)
         with torch.autograd.graph.saved_tensors_hooks(lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t):
-            runs.append(train(solve=solve, checkpoint_iterations=recomputed, steps=3))
+            runs.append(
+                train(solve=solve, differentiation=Differentiation("checkpointed" if recomputed else "unrolled"), steps=3)
+            )
         kept.append(sum(sizes))
     assert runs[0].history == runs[1].history and runs[0].record["solver"] == runs[1].record["solver"]
     assert torch.equal(runs[0].preconditioner.matrix, runs[1].preconditioner.matrix)
@@ -586,10 +588,11 @@ def test_checkpoint_round_trip(tmp_path):
 
 def test_the_teacher_runs_once():
     denoiser = Counting(tiny_denoiser())
-    train(solve=solver(3, denoiser), steps=6, batch_size=4)
+    train(solve=solver(3, denoiser), steps=6, batch_size=4, differentiation=Differentiation("unrolled"))
     assert denoiser.planes == 3 * 10 + 6 * 3 * 4, "K on each of ten images, then K on each batch"
     denoiser = Counting(tiny_denoiser())
-    train(LossWeights(supervised=1.0), solve=solver(3, denoiser), steps=6, batch_size=4)
+    way = Differentiation("unrolled")
+    train(LossWeights(supervised=1.0), solve=solver(3, denoiser), steps=6, batch_size=4, differentiation=way)
     assert denoiser.planes == 6 * 3 * 4, "no teacher where no loss needs it"
 
 

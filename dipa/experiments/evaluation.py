@@ -19,6 +19,7 @@ from .. import files, metrics
 from ..analysis import audit, falsification
 from ..operators import Basis, range_basis
 from ..operators.measure import measure
+from ..training import parallel
 from ..training.teacher import cache_directory, cacheable, teacher_key
 from .config import END_TO_END
 from .problem import Problem, make_solver
@@ -130,13 +131,12 @@ def _network(problem: Problem, network: torch.nn.Module) -> Reconstruct:
 
 
 def _over_batches(problem: Problem, physics: LinearPhysics, reconstruct: Reconstruct, label: str, progress: bool) -> Solved:
-    x_true, found, measured = problem.test.images, [], []
-    for first in tqdm(range(0, len(x_true), TEST_BATCH), desc=label, unit="batch", disable=not progress):
-        batch = x_true[first : first + TEST_BATCH]
-        index = torch.arange(first, first + len(batch))
-        measured.append(measure(physics, batch, seed=problem.config.seed, indices=index, stream="test noise"))
-        found.append(reconstruct(measured[-1], batch, first == 0))
-    x, statuses, histories, iterates = zip(*found, strict=True)
+    x_true, found = problem.test.images, []
+    hidden = not progress or parallel.rank() > 0
+    for index in tqdm(parallel.batches(len(x_true), TEST_BATCH), desc=label, unit="batch", disable=hidden):
+        y = measure(physics, x_true[index], seed=problem.config.seed, indices=index, stream="test noise")
+        found.append((y, *reconstruct(y, x_true[index], int(index[0]) == 0)))
+    measured, x, statuses, histories, iterates = zip(*(batch for part in parallel.gather(found) for batch in part), strict=True)
     status = "completed" if set(statuses) == {"completed"} else "diverged"
     curve = _curve(histories, [len(part) for part in x])
     return Solved(torch.cat(x), torch.cat(measured), status, curve, iterates[0])
@@ -149,7 +149,7 @@ def _curve(histories: list[list[dict]], sizes: list[int]) -> dict[str, list[floa
     def mean(name: str, k: int) -> float:
         return sum(history[k][name] * size for history, size in zip(histories, sizes, strict=True)) / sum(sizes)
 
-    return {name: [round(mean(name, k), 6) for k in range(length)] for name in ("psnr", "residual", "change") if length}
+    return {name: [round(mean(name, k), 6) for k in range(length)] for name in ("change", "psnr", "residual") if length}
 
 
 def _cached(problem: Problem, physics: LinearPhysics, alpha: float | str, compute: Callable[[], Solved]) -> Solved:
@@ -159,10 +159,11 @@ def _cached(problem: Problem, physics: LinearPhysics, alpha: float | str, comput
         return compute()
     key = teacher_key(solver, physics, problem.test.images, alpha, problem.config.seed)
     path = Path(cache_directory()) / f"evaluation-{key[:32]}.safetensors"
-    if path.is_file():
+    if all(parallel.gather(path.is_file())):
         tensors, header = files.read_tensors(path)
         return Solved(tensors["x"], tensors["y"], header["status"], header["curve"], tensors["iterates"])
     solved = compute()
     tensors = {"x": solved.x, "y": solved.y, "iterates": solved.iterates.contiguous()}
-    files.write_tensors(path, tensors, {"status": solved.status, "curve": solved.curve})
+    if parallel.rank() == 0:
+        files.write_tensors(path, tensors, {"status": solved.status, "curve": solved.curve})
     return solved

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .. import denoisers, files
+from ..training import parallel
 from . import methods
 from .config import END_TO_END, Config
 from .evaluation import evaluate
@@ -27,11 +28,11 @@ def run(
     """Do a run, or read it where its folder is already finished (a finished folder is never touched again).
 
     A killed run continues from its checkpoint when started again. ``out`` is the folder that holds run folders
-    (:func:`runs_directory` by default).
+    (:func:`runs_directory` by default). Under torchrun the processes share the work and the first one writes.
     """
     root = Path(out) if out is not None else runs_directory()
     folder = root / config.run_name
-    if (folder / "manifest.json").is_file():
+    if all(parallel.gather((folder / "manifest.json").is_file())):
         return Run(folder)
     began, made = time.monotonic(), provenance()
     work = root / f".{config.run_name}.working"
@@ -44,21 +45,17 @@ def run(
         "finished": now(),
         "peak_memory_mib": peak_memory_mib(),
         "seconds": round(time.monotonic() - began, 2),
+        "processes": parallel.size(),
         "training_seconds": fit.record["training_seconds"] if fit else 0.0,
         "sha256": _hashes(problem),
         "counts": _counts(problem, trained),
     }
-    done = write_run(
-        folder,
-        config,
-        metrics=evaluation,
-        history=fit.history if fit else [],
-        examples=examples,
-        manifest=manifest,
-        trained=trained,
-    )
-    shutil.rmtree(work)
-    return done
+    if parallel.rank() == 0:
+        made = {"metrics": evaluation, "history": fit.history if fit else [], "examples": examples, "manifest": manifest}
+        write_run(folder, config, trained=trained, **made)
+        shutil.rmtree(work)
+    parallel.wait()
+    return Run(folder)
 
 
 def _counts(problem: Problem, trained) -> dict[str, int]:

@@ -14,7 +14,7 @@ from ..checks import InputError, require, require_choice, require_images, requir
 from ..declared import declared_size, numbers_like
 from ..priors import PnP
 from . import loop
-from .momentum import MOMENTA
+from .momentum import MOMENTA, restarted
 from .starts import STARTS
 
 Preconditioner = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
@@ -52,6 +52,7 @@ class FISTA:
         momentum: ``none``, ``nesterov`` (the printed algorithm), ``chambolle_dossal``, ``deepinv`` (what the authors'
             code ran); see :mod:`dipa.solvers.momentum`.
         start: ``zero``, ``adjoint``, ``pseudo_inverse`` or ``interpolated``; see :mod:`dipa.solvers.starts`.
+        restart: iterations after which momentum starts again, 0 for never.
 
     Source: D2GP Algorithm 1; DIPA Eq. (4).
     """
@@ -60,12 +61,14 @@ class FISTA:
     iterations: int = 20
     momentum: str = "nesterov"
     start: str = "adjoint"
+    restart: int = 0
 
     def __post_init__(self):
         require(callable(getattr(self.prior, "step", None)), "prior", type(self.prior).__name__, "a prior such as dipa.PnP")
         require_int("iterations", self.iterations, 1)
         require_choice("momentum", self.momentum, MOMENTA)
         require_choice("start", self.start, STARTS)
+        require_int("restart", self.restart, 0)
 
     def __call__(
         self,
@@ -74,6 +77,7 @@ class FISTA:
         *,
         preconditioner: Preconditioner | None = None,
         stepsize: float | str = "1/L",
+        backward: int | None = None,
         x_true: torch.Tensor | None = None,
         history: bool = False,
         iterates: bool = False,
@@ -85,6 +89,7 @@ class FISTA:
             physics: a deepinv linear operator H.
             preconditioner: ``P(gradient, iterate, k) -> direction`` with k from 1 to K; None is the identity.
             stepsize: :math:`\alpha>0`, or ``"1/L"`` for :math:`1/\|H\|^2`.
+            backward: how many of the last iterations can be differentiated; None for all.
             x_true: ground truth (B, C, H, W), adds ``psnr`` to the history.
             history: record residual, gradient norm, change and seconds of every iteration.
             iterates: keep every iterate.
@@ -97,6 +102,8 @@ class FISTA:
         """
         start = self._start(y, physics)
         alpha = self.stepsize(stepsize, physics, tuple(start.shape[1:]), start)
+        if backward is not None:
+            require_int("backward", backward, 0)
         if x_true is not None:
             require_images("x_true", x_true, tuple(start.shape[1:]))
 
@@ -105,8 +112,9 @@ class FISTA:
             direction = gradient if preconditioner is None else preconditioner(gradient, z, k)
             return self.prior.step(z, direction, alpha)
 
-        observe = _observer(y, physics, x_true) if history else None
-        return loop.run(step, start, MOMENTA[self.momentum](), self.iterations, observe=observe, keep_iterates=iterates)
+        momentum = restarted(MOMENTA[self.momentum], self.restart)
+        options = {"observe": _observer(y, physics, x_true) if history else None, "keep_iterates": iterates}
+        return loop.run(step, start, momentum, self.iterations, backward=backward, **options)
 
     def stepsize(
         self, stepsize: float | str, physics: LinearPhysics, img_size: tuple[int, ...], like: torch.Tensor | None = None
@@ -122,7 +130,8 @@ class FISTA:
         """The solver as plain values (for cache keys and run folders); a prior without ``describe()`` is its type's name."""
         own = getattr(self.prior, "describe", None)
         prior = own() if callable(own) else {"kind": type(self.prior).__name__}
-        return {"prior": prior, "iterations": self.iterations, "momentum": self.momentum, "start": self.start}
+        made = {"prior": prior, "iterations": self.iterations, "momentum": self.momentum, "start": self.start}
+        return made | ({"restart": self.restart} if self.restart else {})
 
     def _start(self, y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
         require(isinstance(y, torch.Tensor), "y", type(y).__name__, "a tensor of measurements")

@@ -38,6 +38,7 @@ def run(
     momentum: Iterator[float],
     iterations: int,
     *,
+    backward: int | None = None,
     observe: Observer | None = None,
     keep_iterates: bool = False,
     bound: float = 1e6,
@@ -45,19 +46,22 @@ def run(
     r"""Iterate :math:`x^k=\mathrm{step}(z^k,k)`, :math:`z^{k+1}=x^k+\beta_k(x^k-x^{k-1})` from :math:`x^0=z^1=` ``start``.
 
     ``observe(k, x, previous)`` returns the history record of iteration k. The loop stops as ``diverged`` at the first
-    iterate that is not finite or leaves [-bound, bound], and returns the iterate before it.
+    iterate that is not finite or leaves [-bound, bound], and returns the iterate before it. The last ``backward``
+    iterations can be differentiated (None: all, 0: none); those before are constants.
     """
+    graded, untracked = torch.is_grad_enabled(), 0 if backward is None else iterations - backward
     x = z = start
     history = [observe(0, x, x)] if observe else []
     iterates = [x] if keep_iterates else []
     status, message, done = "completed", f"completed {iterations} iterations", iterations
     for k in range(1, iterations + 1):
-        x_next = step(z, k)
-        if not bool((x_next.detach().abs() <= bound).all()):  # NaN compares false
-            status, done = "diverged", k - 1
-            message = f"diverged at iteration {k}: an iterate is not finite or exceeds {bound:g}; use a smaller stepsize"
-            break
-        z = x_next + next(momentum) * (x_next - x)
+        with torch.set_grad_enabled(graded and k > untracked):
+            x_next = step(z, k)
+            if not bool((x_next.detach().abs() <= bound).all()):  # NaN compares false
+                status, done = "diverged", k - 1
+                message = f"diverged at iteration {k}: an iterate is not finite or exceeds {bound:g}; use a smaller stepsize"
+                break
+            z = x_next + next(momentum) * (x_next - x)
         x, previous = x_next, x
         if observe:
             history.append(observe(k, x, previous))

@@ -3,7 +3,7 @@ r"""Momentum rules: the weight :math:`\beta_k` in :math:`z^{k+1}=x^k+\beta_k(x^k
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 
 def none() -> Iterator[float]:
@@ -38,3 +38,16 @@ def deepinv(a: float = 3.0) -> Iterator[float]:
 
 
 MOMENTA = {"none": none, "nesterov": nesterov, "chambolle_dossal": chambolle_dossal, "deepinv": deepinv}
+
+
+def restarted(rule: Callable[[], Iterator[float]], every: int) -> Iterator[float]:
+    r"""``rule`` begun again after every ``every`` iterations, none passing from one stretch to the next; 0 is ``rule`` itself.
+
+    So :math:`\beta_k=0` at k = every, 2 every, ...: ``every`` iterations are an operator of x alone.
+    """
+    if not every:
+        yield from rule()
+    while True:
+        weights = rule()
+        yield from (next(weights) for _ in range(every - 1))
+        yield 0.0

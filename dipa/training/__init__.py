@@ -2,6 +2,7 @@
 
 from ..losses import LossWeights
 from .checkpoint import load_checkpoint, save_checkpoint
+from .differentiate import Differentiation
 from .distill import Fit, distill
 from .loop import Budget
 from .network import NetworkFit, train_network
@@ -9,6 +10,7 @@ from .teacher import TeacherTargets, teacher_targets
 
 __all__ = [
     "Budget",
+    "Differentiation",
     "Fit",
     "LossWeights",
     "NetworkFit",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import struct
 from pathlib import Path
@@ -28,7 +29,14 @@ UNREADABLE = (
 
 def save_checkpoint(path: Path, key: str, state: dict[str, Any]) -> None:
     """Replace the checkpoint at ``path`` with ``state``, whole or not at all; ``key`` names the run it belongs to."""
-    files.write_atomic(path, lambda partial: torch.save({"key": key, **state}, partial))
+    write_checkpoint(path, {"key": key, **state})
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Replace the file ``path`` with ``state``, whole or not at all."""
+    content = io.BytesIO()
+    torch.save(state, content)
+    files.write_bytes(path, content.getvalue())
 
 
 def load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
@@ -47,7 +55,7 @@ def load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
 def read_checkpoint(path: Path, owner: str) -> dict[str, Any]:
     """The state in the file ``path``, whose entry ``owner`` names the run it belongs to; what is damaged is refused."""
     try:
-        state = dict(torch.load(path, weights_only=True))
+        state = dict(torch.load(path, map_location="cpu", weights_only=True))
         state[owner]
     except UNREADABLE as error:
         raise InputError(f"{path}: damaged or foreign checkpoint ({type(error).__name__}); remove it to start again") from error

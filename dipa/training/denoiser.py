@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from .. import files, seeding
 from ..checks import InputError, require, require_int
-from .checkpoint import read_checkpoint
+from .checkpoint import read_checkpoint, write_checkpoint
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def train(
             losses.append([step + 1, round(float(psnr), 3)])
             state = {"recipe": repr(recipe), "net": net.state_dict(), "optimizer": optimizer.state_dict()}
             state |= {"step": step + 1, "seconds": time.monotonic() - began, "losses": losses}
-            files.write_atomic(checkpoint, lambda partial, state=state: torch.save(state, partial))
+            write_checkpoint(checkpoint, state)
     record = {"training_psnr": losses, "seconds": round(time.monotonic() - began, 1)}
     return net.to(memory_format=torch.contiguous_format), record
 

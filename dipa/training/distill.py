@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from deepinv.physics import LinearPhysics
-from torch.utils.checkpoint import checkpoint as recompute
 
 from .. import files, losses, metrics
 from ..checks import InputError, require, require_images
@@ -19,6 +18,7 @@ from ..operators import range_basis
 from ..operators.measure import measure
 from ..preconditioners import Preconditioner
 from ..solvers import FISTA, data_gradient
+from .differentiate import Differentiation
 from .loop import Budget, Record, Training
 from .teacher import TeacherTargets, teacher_key, teacher_targets
 
@@ -46,7 +46,7 @@ def distill(
     seed: int = 0,
     checkpoint: str | Path | None = None,
     cache: str | Path | None = None,
-    checkpoint_iterations: bool = False,
+    differentiation: Differentiation | None = None,
     progress: bool = True,
     report: Callable[[Record], None] | None = None,
 ) -> Fit:
@@ -56,7 +56,7 @@ def distill(
         \min_P\ \mathbb{E}_x\,\big[\lambda_S L_S+\lambda_I L_I+\lambda_G L_G+\lambda_R R+\dots\big],\qquad
         \hat x_s=\mathrm{FISTA}(P,H_s,H_sx,\alpha_s),\quad \hat x_t=\mathrm{FISTA}(I,H_t,H_tx,\alpha_t)
 
-    The teacher runs once per image (its result does not depend on P). Gradients flow through all K iterations. P may
+    The teacher runs once per image (its result does not depend on P). P may
     have any number of trainable and frozen parameters and may change with the iteration; the losses on directions
     (gradient, convergence, row space) take it at k = K.
 
@@ -74,8 +74,8 @@ def distill(
             (same machine, versions and thread count). Removed by nobody but the caller.
         cache: folder of cached teacher targets, None for no cache. Not used for a denoiser without weights to hash,
             such as a plain function (a checkpoint knows that one by its name alone).
-        checkpoint_iterations: keep the iterates alone and compute every P and prior step again in the backward pass:
-            about a third more time, and the memory of one iteration in the place of K. The result is the same.
+        differentiation: how the gradient of a solve is computed and what is kept for it: the whole run by default,
+            see :class:`~dipa.training.Differentiation`.
         progress: show a bar with loss, PSNR and time left.
         report: called with each history record (step, loss, its terms, psnr, learning rate, gradient norm).
 
@@ -87,14 +87,16 @@ def distill(
 
     Source: D2GP Algorithm 2; DIPA Eq. (6)-(13).
     """
-    budget = budget or Budget()
+    budget, differentiation = budget or Budget(), differentiation or Differentiation()
     _check(student, teacher, images, losses)
-    key = _key(solver, preconditioner, student, teacher, images, losses, budget, stepsize, teacher_stepsize, seed)
+    differentiation.check(preconditioner)
+    settings = [asdict(losses), asdict(budget), teacher_stepsize, *([] if differentiation.exact else [asdict(differentiation)])]
+    key = _key(solver, preconditioner, student, teacher, images, settings, stepsize, teacher_stepsize, seed)
     training = Training.start(preconditioner, budget, name="preconditioner", what="P", key=key, checkpoint=checkpoint)
     targets = None
     if losses.needs_teacher:
         targets = teacher_targets(solver, teacher, images, stepsize=teacher_stepsize, seed=seed, cache=cache, progress=progress)
-    run = _Run(solver, preconditioner, student, teacher, losses, stepsize, checkpoint_iterations)
+    run = _Run(solver, preconditioner, student, teacher, losses, stepsize, differentiation)
 
     def objective(index: torch.Tensor, step: int) -> tuple[torch.Tensor, Record]:
         y = measure(student, images[index], seed=seed, indices=index)
@@ -102,23 +104,29 @@ def distill(
 
     training.run(objective, count=len(images), seed=seed, progress=progress, report=report)
     made = {"losses": asdict(losses), "budget": asdict(budget), "stepsize": stepsize, "teacher_stepsize": teacher_stepsize}
-    made |= {"seed": seed, "solver": solver.describe(), "images": len(images), "training_seconds": round(training.seconds, 2)}
+    made |= {
+        "differentiation": asdict(differentiation),
+        "seed": seed,
+        "solver": solver.describe(),
+        "images": len(images),
+        "training_seconds": round(training.seconds, 2),
+    }
     return Fit(preconditioner, training.history, made)
 
 
 class _Run:
     """The student's run on one batch and its weighted loss, with the terms; what stays from batch to batch is kept."""
 
-    def __init__(self, solver, preconditioner, student, teacher, weights: LossWeights, stepsize: float, recomputed: bool):
-        self.solver = replace(solver, prior=_Recomputed(solver.prior)) if recomputed else solver
-        self.preconditioner = preconditioner
-        self.direction = _recomputed(preconditioner) if recomputed else preconditioner
+    def __init__(self, solver, preconditioner, student, teacher, weights: LossWeights, stepsize: float, way: Differentiation):
+        self.solver, self.preconditioner = way.solver(solver), preconditioner
+        self.direction, self.backward = way.direction(preconditioner), way.backward
         self.student, self.teacher = student, teacher
         self.weights, self.stepsize = weights, stepsize
         self.basis = None
 
     def __call__(self, x, y, targets: TeacherTargets | None, step: int) -> tuple[torch.Tensor, Record]:
-        result = self.solver(y, self.student, preconditioner=self.direction, stepsize=self.stepsize)
+        options = {"preconditioner": self.direction, "stepsize": self.stepsize, "backward": self.backward}
+        result = self.solver(y, self.student, **options)
         if result.status != "completed":
             raise InputError(f"stepsize or learning_rate: at training step {step + 1} the student {result.message}")
         terms = self._on_images(result.x, x, y, targets) | self._on_directions(result.x, x, y, targets)
@@ -152,18 +160,6 @@ class _Run:
         return terms
 
 
-def _recomputed(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """``function``, with what it keeps for the backward pass computed again there."""
-    return lambda *arguments: recompute(function, *arguments, use_reentrant=False)
-
-
-class _Recomputed:
-    """A prior whose step is :func:`_recomputed`."""
-
-    def __init__(self, prior):
-        self.step = _recomputed(prior.step)
-
-
 def _check(student, teacher, images, weights: LossWeights) -> None:
     require_images("images", images)
     require(
@@ -176,9 +172,9 @@ def _check(student, teacher, images, weights: LossWeights) -> None:
         require(size == tuple(images.shape[1:]), f"{name}.img_size", size, f"that of the images, {tuple(images.shape[1:])}")
 
 
-def _key(solver, preconditioner, student, teacher, images, weights, budget, stepsize, teacher_stepsize, seed) -> str:
+def _key(solver, preconditioner, student, teacher, images, settings, stepsize, teacher_stepsize, seed) -> str:
     """Ties a checkpoint to everything that shapes the run, the starting preconditioner included."""
-    parts = [teacher_key(solver, student, images, stepsize, seed), asdict(weights), asdict(budget), teacher_stepsize]
+    parts = [teacher_key(solver, student, images, stepsize, seed), *settings]
     if teacher is not None:
         parts.append(teacher_key(solver, teacher, images, teacher_stepsize, seed))
     parts.append(preconditioner.header() if getattr(preconditioner, "kind", "") else type(preconditioner).__qualname__)

@@ -1,10 +1,12 @@
 """The one optimisation loop of all training: seeded batches, schedule, checkpoints, exact resume, stops on what is not finite.
 
-It trains any module on any objective of (image indices, step) and knows no operator, solver or preconditioner.
+It trains any module on any objective of (image indices, step) and knows no operator, solver or preconditioner. Under
+torchrun every process takes its share of each batch (:mod:`dipa.training.parallel`); the first one writes.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +19,9 @@ from tqdm import tqdm
 
 from .. import seeding
 from ..checks import InputError, require, require_choice, require_int, require_number
+from . import parallel
 from .checkpoint import load_checkpoint, save_checkpoint
+from .interrupt import Guard, Interrupted
 
 Record = dict[str, float]
 Objective = Callable[[torch.Tensor, int], tuple[torch.Tensor, Record]]
@@ -119,45 +123,70 @@ class Training:
     ) -> None:
         """Take the steps of the budget that are not yet taken, on batches drawn from ``count`` images.
 
-        ``objective(index, step)`` gives the loss of the images ``index`` with its record: the terms and ``psnr``. The
-        history gains one record per step: step, loss, the objective's record, learning rate, gradient norm before
-        clipping. ``report`` is called with each.
+        ``objective(index, step)`` gives the mean loss of the images ``index`` with its record: the terms and ``psnr``.
+        The history gains one record per step: step, loss, the objective's record, learning rate, gradient norm before
+        clipping. ``report`` is called with each. Ctrl-C and SIGTERM save the last whole step and raise
+        :class:`~dipa.training.interrupt.Interrupted`.
         """
+        fewest = f"at least 1 for each of {parallel.size()} processes"
+        require(self.budget.batch_size >= parallel.size(), "budget.batch_size", self.budget.batch_size, fewest)
+        parallel.wait()  # all have read the checkpoint before the first one writes
         began = time.monotonic() - self.seconds
         steps = range(len(self.history), self.budget.steps)
-        bar = tqdm(total=self.budget.steps, initial=steps.start, desc=f"training {self.what}", unit="step", disable=not progress)
-        for step in steps:
-            index = seeding.batch_indices(count, self.budget.batch_size, step, seed)
-            self.history.append({"step": step + 1} | self._step(*objective(index, step), step))
-            self.seconds = time.monotonic() - began
-            if report:
-                report(self.history[-1])
-            if self.checkpoint and ((step + 1) % self.budget.checkpoint_every == 0 or step + 1 == self.budget.steps):
-                save_checkpoint(self.checkpoint, self.key, self._dump())
-            bar.set_postfix(loss=f"{self.history[-1]['loss']:.4g}", PSNR=f"{self.history[-1]['psnr']:.2f} dB")
-            bar.update()
-        bar.close()
+        hidden = not progress or parallel.rank() > 0
+        bar = tqdm(total=self.budget.steps, initial=steps.start, desc=f"training {self.what}", unit="step", disable=hidden)
+        with Guard() as guard, bar:
+            try:
+                for step in steps:
+                    index = seeding.batch_indices(count, self.budget.batch_size, step, seed)
+                    record = self._gradient(objective, index, step)
+                    with guard.whole():
+                        self.history.append({"step": step + 1} | record | self._update(record["loss"], step))
+                        self.seconds = time.monotonic() - began
+                    if report:
+                        report(self.history[-1])
+                    if (step + 1) % self.budget.checkpoint_every == 0 or step + 1 == self.budget.steps:
+                        with guard.whole():
+                            self._save()
+                    bar.set_postfix(loss=f"{record['loss']:.4g}", PSNR=f"{record['psnr']:.2f} dB")
+                    bar.update()
+            except Interrupted:
+                self._save()
+                raise
 
-    def _step(self, loss: torch.Tensor, record: Record, step: int) -> Record:
-        rate = self.optimizer.param_groups[0]["lr"]
-        norm = self._update(loss, step)
-        self._schedule(loss.item(), step)
-        return {"loss": loss.item(), **record, "learning_rate": rate, "gradient_norm": norm}
-
-    def _update(self, loss: torch.Tensor, step: int) -> float:
-        """One optimiser step; returns the gradient norm before clipping. What is not finite is refused."""
+    def _gradient(self, objective: Objective, index: torch.Tensor, step: int) -> Record:
+        """Leave the gradient of the batch's mean loss at the parameters; returns the loss and the objective's record."""
+        mine = parallel.share(index)
         self.optimizer.zero_grad(set_to_none=True)
-        if not loss.requires_grad:
-            raise InputError(f"training: the loss does not depend on the trainable parameters of {self.what}")
-        loss.backward()
-        parameters = [p for p in self.module.parameters() if p.requires_grad]
+        with parallel.together():
+            loss, record = objective(mine, step)
+            if not loss.requires_grad:
+                raise InputError(f"training: the loss does not depend on the trainable parameters of {self.what}")
+            loss.backward()
+        names, weight = ("loss", *record), len(mine) / len(index)
+        numbers = torch.tensor([loss.item(), *record.values()], dtype=torch.float64)
+        parallel.average([numbers], weight)
+        parallel.average([p.grad for p in self._parameters() if p.grad is not None], weight)
+        return dict(zip(names, numbers.tolist(), strict=True))
+
+    def _update(self, loss: float, step: int) -> Record:
+        """One optimiser step; returns its rate and the gradient norm before clipping. What is not finite is refused."""
+        rate, parameters = self.optimizer.param_groups[0]["lr"], self._parameters()
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.budget.clip or float("inf"))
-        if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
+        if not (math.isfinite(loss) and bool(torch.isfinite(norm))):
             raise InputError(f"training: loss or gradient is not finite at step {step + 1}; lower the learning rate or set clip")
         self.optimizer.step()
         if not all(bool(torch.isfinite(p).all()) for p in parameters):
             raise InputError(f"training: {self.what} is not finite after step {step + 1}; lower the learning rate")
-        return norm.item()
+        self._schedule(loss, step)
+        return {"learning_rate": rate, "gradient_norm": norm.item()}
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for p in self.module.parameters() if p.requires_grad]
+
+    def _save(self) -> None:
+        if self.checkpoint and parallel.rank() == 0:
+            save_checkpoint(self.checkpoint, self.key, self._dump())
 
     def _schedule(self, loss: float, step: int) -> None:
         if self.budget.schedule != "plateau":

@@ -16,6 +16,7 @@ from .. import files, seeding
 from ..checks import InputError
 from ..operators.measure import measure
 from ..solvers import FISTA, data_gradient
+from . import parallel
 
 
 @dataclass(frozen=True)
@@ -77,25 +78,34 @@ def teacher_targets(
 ) -> TeacherTargets:
     """Run the teacher on every image, or read what an earlier run with the same key left in the folder ``cache``.
 
-    None is no cache; nor is a file read or written for a prior that is not :func:`cacheable`.
+    None is no cache; nor is a file read or written for a prior that is not :func:`cacheable`. Several processes share
+    the images out.
     """
     path = None
     if cache and cacheable(solver):
         path = Path(cache) / f"teacher-{teacher_key(solver, physics, images, stepsize, seed)[:32]}.safetensors"
-    if path and path.is_file():
+    if path and all(parallel.gather(path.is_file())):
         tensors, _ = files.read_tensors(path)
-        return TeacherTargets(tensors["x"], tensors["gradient"])
-    outputs, gradients = [], []
-    starts = range(0, len(images), batch_size)
-    for first in tqdm(starts, desc="running the teacher", unit="batch", disable=not progress):
-        index = torch.arange(first, min(first + batch_size, len(images)))
+        return TeacherTargets(tensors["x"].to(images.device), tensors["gradient"].to(images.device))
+    with parallel.together():
+        mine = _run(solver, physics, images, stepsize, seed, batch_size, progress)
+    batches = [batch for part in parallel.gather(mine) for batch in part]
+    targets = TeacherTargets(*(torch.cat(found).to(images.device) for found in zip(*batches, strict=True)))
+    if path and parallel.rank() == 0:
+        files.write_tensors(path, {"x": targets.x, "gradient": targets.gradient}, {"images": len(images)})
+    return targets
+
+
+def _run(
+    solver: FISTA, physics: LinearPhysics, images: torch.Tensor, stepsize: float, seed: int, batch_size: int, progress: bool
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The teacher's output and gradient on each batch of this process's share of the images, on the processor."""
+    found = []
+    batches = parallel.batches(len(images), batch_size)
+    for index in tqdm(batches, desc="running the teacher", unit="batch", disable=not progress or parallel.rank() > 0):
         y = measure(physics, images[index], seed=seed, indices=index, stream="teacher noise")
         result = solver(y, physics, stepsize=stepsize)
         if result.status != "completed":
             raise InputError(f"teacher_stepsize: got {stepsize!r}; the teacher {result.message}")
-        outputs.append(result.x)
-        gradients.append(data_gradient(physics, y, result.x))
-    targets = TeacherTargets(torch.cat(outputs), torch.cat(gradients))
-    if path:
-        files.write_tensors(path, {"x": targets.x, "gradient": targets.gradient}, {"images": len(images)})
-    return targets
+        found.append((result.x.cpu(), data_gradient(physics, y, result.x).cpu()))
+    return found

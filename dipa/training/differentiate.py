@@ -1,0 +1,103 @@
+"""Ways to differentiate one solve: how far back the gradient of P goes, and what is kept for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..checks import require, require_choice, require_int
+from ..preconditioners import Preconditioner
+from ..preconditioners.per_iteration import PerIteration
+from ..priors import DenoiserPrior
+from ..solvers import FISTA
+from .lean import lean, recomputed
+
+WAYS = ("unrolled", "checkpointed", "truncated", "jacobian_free", "restart")
+
+
+@dataclass(frozen=True)
+class Differentiation:
+    r"""How the gradient of a loss at :math:`\hat x=x^K` with respect to P's parameters :math:`\theta` is computed.
+
+    With :math:`s^k=F_\theta(s^{k-1},k)` one iteration on the state :math:`s=(x,z)`, and :math:`J^k` its Jacobian in s,
+    the exact gradient is a sum over the iterations,
+
+    .. math::
+        \sum_{k=1}^{K}\big(\partial_\theta F(s^{k-1},k)\big)^\top\big(J^{k+1}\big)^\top\cdots\big(J^{K}\big)^\top\nabla\ell(\hat x).
+
+    ``unrolled``
+        All of it, by plain automatic differentiation: every feature map of the K iterations is kept.
+    ``checkpointed``
+        All of it, to the same bits, keeping the iterates and one bit per feature of a frozen DnCNN; other denoisers and
+        nonlinear preconditioners are computed again in the backward pass. The default.
+    ``truncated``
+        The last ``tail`` terms of the sum; the iterations before run without gradient and keep nothing.
+    ``jacobian_free``
+        The last term alone: Jacobian-free backpropagation, exact to first order in :math:`\|J\|` at a fixed point.
+    ``restart``
+        Momentum starts again every ``tail`` iterations, so that ``tail`` of them are one operator of x alone, applied
+        :math:`K/\mathrm{tail}` times; Jacobian-free backpropagation through its last application.
+
+    ``restart`` trains with another momentum than the solver's, which then runs as it is.
+
+    Args:
+        way: one of the five.
+        tail: iterations the gradient goes through, for ``truncated`` and ``restart``; at least 1, K or more is all.
+
+    Raises:
+        InputError: another way, or a tail below 1; with parameters of its own for every iteration, a way that would
+            never train the first ones.
+
+    Source: D2GP Algorithm 2 unrolls; Fung et al., "JFB: Jacobian-free backpropagation for implicit networks", 2022;
+    restart: Davy, Briceno-Arias and Pustelnik, "Restarted contractive operators to learn at equilibrium", 2025 (its
+    abstract; read as above).
+    """
+
+    way: str = "checkpointed"
+    tail: int = 5
+
+    def __post_init__(self):
+        require_choice("differentiation.way", self.way, WAYS)
+        require_int("differentiation.tail", self.tail, 1)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the gradient is that of the whole run."""
+        return self.way in ("unrolled", "checkpointed")
+
+    def check(self, preconditioner: Preconditioner) -> None:
+        """Refuse a preconditioner of which this way would never train some parameters."""
+        every = self.exact or not isinstance(preconditioner, PerIteration)
+        kind = type(preconditioner).__name__
+        require(every, "differentiation.way", self.way, f"unrolled or checkpointed for {kind}: each iteration has its own")
+
+    def solver(self, solver: FISTA) -> FISTA:
+        """The solver that is differentiated: the same iterates (but for ``restart``), a leaner prior."""
+        if self.way == "unrolled":
+            return solver
+        restart = {"restart": self.tail} if self.way == "restart" else {}
+        return replace(solver, prior=_lean_prior(solver.prior), **restart)
+
+    def direction(self, preconditioner: Preconditioner) -> Callable[..., torch.Tensor]:
+        """P as it is called; one that is linear in the gradient keeps little anyway."""
+        traits = getattr(preconditioner, "traits", None)
+        kept = self.way == "unrolled" or (traits is not None and traits.linear)
+        return preconditioner if kept else recomputed(preconditioner)
+
+    @property
+    def backward(self) -> int | None:
+        """How many of the last iterations carry gradients; None for all."""
+        return None if self.exact else 1 if self.way == "jacobian_free" else self.tail
+
+
+def _lean_prior(prior):
+    return replace(prior, denoiser=lean(prior.denoiser)) if isinstance(prior, DenoiserPrior) else _Recomputed(prior)
+
+
+class _Recomputed:
+    """A prior whose step is computed again in the backward pass."""
+
+    def __init__(self, prior):
+        self.step = recomputed(prior.step)

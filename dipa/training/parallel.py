@@ -1,0 +1,101 @@
+"""One training on several processes: each takes its share of every batch; what they find is averaged.
+
+``torchrun --nproc-per-node 2 -m dipa.cli run ...`` starts the processes; every function here does nothing in a single one.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from ..checks import InputError
+
+PATIENCE = datetime.timedelta(hours=6)  # how long one process waits for another, which may be testing or loading data
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Join the processes that torchrun started, and leave them at the end; alone, nothing happens.
+
+    gloo on processors, nccl where every process has a GPU of its own.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield
+        return
+    local = int(os.environ["LOCAL_RANK"])
+    gpus = torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"])
+    if gpus:
+        torch.cuda.set_device(local)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def size() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this is, from 0."""
+    return dist.get_rank() if size() > 1 else 0
+
+
+def share(items: torch.Tensor) -> torch.Tensor:
+    """This process's part of ``items`` (N,): consecutive, sizes differ by at most one."""
+    return items.tensor_split(size())[rank()]
+
+
+def batches(count: int, batch_size: int) -> list[torch.Tensor]:
+    """This process's share of the numbers 0 ... count - 1, in batches; none where there are more processes."""
+    return [batch for batch in share(torch.arange(count)).split(batch_size) if len(batch)]
+
+
+def average(tensors: list[torch.Tensor], weight: float) -> None:
+    r"""Replace tensors by :math:`\sum_r w_r t_r` over the processes, in place; the weights add up to 1."""
+    if size() == 1 or not tensors:
+        return
+    flat = torch.cat([tensor.flatten() for tensor in tensors]) * weight
+    dist.all_reduce(flat)
+    for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.reshape(tensor.shape))
+
+
+def gather(value: Any) -> list[Any]:
+    """What every process passes, by rank, on all of them; plain values and tensors on the processor."""
+    if size() == 1:
+        return [value]
+    found: list[Any] = [None] * size()
+    dist.all_gather_object(found, value)
+    return found
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """A stretch in which bad input found by one process stops them all with the same error, and none waits in vain."""
+    error = None
+    try:
+        yield
+    except InputError as found:
+        if size() == 1:
+            raise
+        error = found
+    messages = [text for text in gather(error and str(error)) if text]
+    if error is not None:
+        raise error
+    if messages:
+        raise InputError(messages[0])
+
+
+def wait() -> None:
+    """Until every process is here."""
+    if size() > 1:
+        dist.barrier()
