@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -34,7 +35,8 @@ def write_atomic(path: str | Path, write: Callable[[Path], None]) -> Path:
         kept = "what was there is kept; make room or choose another folder, then start again"
         raise OSError(f"{path}: could not be written ({error.strerror or error}); {kept}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
     return path
 
 
@@ -56,19 +58,22 @@ def write_json(path: str | Path, value: Any) -> Path:
 def write_tensors(path: str | Path, tensors: dict[str, torch.Tensor], record: dict[str, Any]) -> Path:
     """Write tensors as safetensors with a JSON ``record`` in the header, atomically. No pickle."""
     whole = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-    metadata = {"record": json.dumps(record, sort_keys=True)}
+    metadata = {"record": json.dumps(record, sort_keys=True), "sha256": sha256_tensors(whole)}
     return write_bytes(path, to_bytes(whole, metadata=metadata))
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Read what :func:`write_tensors` wrote; a missing, truncated or foreign file is refused by name."""
+    """Read what :func:`write_tensors` wrote; a missing, damaged (one bit is enough) or foreign file is refused by name."""
     require_file("file", Path(path), "check the path")
     try:
         with safe_open(path, framework="pt") as handle:
             metadata = handle.metadata() or {}
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-        return tensors, json.loads(metadata["record"])
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        record = json.loads(metadata["record"])
+        if metadata.get("sha256", sha256_tensors(tensors)) != sha256_tensors(tensors):
+            raise ValueError("checksum")
+        return tensors, record
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a file written by dipa, or damaged ({type(error).__name__}); write it again") from error
 
 

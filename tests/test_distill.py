@@ -30,6 +30,7 @@ from dipa.preconditioners.linear import FORMS
 from dipa.priors import RED
 from dipa.solvers import data_gradient
 from dipa.training import Differentiation, load_checkpoint, save_checkpoint, teacher_targets
+from dipa.training.checkpoint import write_checkpoint
 
 SHAPE = (1, 8, 8)
 EVERY_TERM = LossWeights(supervised=1.0, imitation=0.5, gradient=0.3, convergence=0.2, row_space=0.1)
@@ -572,6 +573,17 @@ def test_a_checkpoint_with_code_or_without_owner_is_refused(state, tmp_path):
     path = tmp_path / "run.checkpoint"
     torch.save(state, path)
     refuses(lambda: load_checkpoint(path, "k"), "run.checkpoint", "damaged or foreign")
+    write_checkpoint(path, state)
+    refuses(lambda: load_checkpoint(path, "k"), "run.checkpoint", "damaged or foreign")
+
+
+def test_one_flipped_bit_of_a_checkpoint_is_found(tmp_path):
+    path = tmp_path / "run.checkpoint"
+    save_checkpoint(path, "k", {"a": torch.zeros(100)})
+    whole = path.read_bytes()
+    for position in range(0, len(whole), 97):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 16]) + whole[position + 1 :])
+        refuses(lambda: load_checkpoint(path, "k"), "run.checkpoint", "damaged or foreign")
 
 
 def test_checkpoint_round_trip(tmp_path):

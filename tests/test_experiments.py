@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from batteries import refuses
 
 from dipa import experiments
 from dipa.checks import InputError
@@ -167,6 +168,22 @@ def test_a_damaged_file_is_named(tmp_path):
     (run.path / "metrics.json").write_text('{"student": ')
     with pytest.raises(InputError, match="metrics.json"):
         _ = experiments.Run(run.path).metrics
+
+
+@pytest.mark.parametrize("text", ["preset: [", "preset: baseline\nmethod: baseline\nprofile: smoke\nfuture: 1", "", b"\xff\xfe"])
+def test_a_configuration_that_cannot_be_read_is_named(tmp_path, text):
+    run = experiments.run(tiny("baseline"), tmp_path, progress=False)
+    (run.path / "config.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    refuses(lambda: experiments.Run(run.path).config, "config.yaml", "another version", "move the folder away")
+
+
+def test_a_folder_that_holds_another_run_is_refused(tmp_path):
+    one, other = tiny("baseline"), tiny("baseline", seed=1)
+    run = experiments.run(one, tmp_path, progress=False)
+    kept = (run.path / "metrics.json").read_bytes()
+    run.path.rename(tmp_path / other.run_name)
+    refuses(lambda: experiments.run(other, tmp_path, progress=False), "run folder", other.run_name, "move it away")
+    assert (tmp_path / other.run_name / "metrics.json").read_bytes() == kept
 
 
 def test_a_failed_write_leaves_no_run(tmp_path, monkeypatch):

@@ -103,6 +103,25 @@ def test_missing_truncated_foreign_and_empty_files_are_refused_by_name(tmp_path)
     refuses(lambda: files.read_tensors(tmp_path / "pickle.safetensors"), "pickle.safetensors")
 
 
+def test_one_flipped_bit_of_a_number_is_found(tmp_path):
+    path = files.write_tensors(tmp_path / "a.safetensors", {"a": torch.zeros(16)}, {})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    refuses(lambda: files.read_tensors(path), "a.safetensors", "damaged")
+
+
+def test_files_without_a_checksum_can_be_read(tmp_path):
+    """Those written before version 0.3."""
+    save_file({"a": torch.ones(2)}, tmp_path / "a.safetensors", metadata={"record": "{}"})
+    assert torch.equal(files.read_tensors(tmp_path / "a.safetensors")[0]["a"], torch.ones(2))
+
+
+def test_what_the_system_refuses_to_write_is_named(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OSError, match="file/a.txt: could not be written .* start again"):
+        files.write_text(tmp_path / "file" / "a.txt", "x")
+
+
 def test_hash_of_a_file_is_sha256(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
     assert files.sha256_file(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -47,7 +47,12 @@ class Run:
     @cached_property
     def config(self) -> Config:
         """The resolved configuration."""
-        return build(Config, yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8")))
+        path = self.path / "config.yaml"
+        try:
+            return build(Config, yaml.safe_load(path.read_text(encoding="utf-8")))
+        except (InputError, yaml.YAMLError, UnicodeDecodeError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path}: damaged, or of another version of dipa ({reason}); move the folder away") from error
 
     @cached_property
     def manifest(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .. import denoisers, files
+from ..checks import require
 from ..training import parallel
 from . import methods
 from .config import END_TO_END, Config
@@ -33,7 +34,7 @@ def run(
     root = Path(out) if out is not None else runs_directory()
     folder = root / config.run_name
     if all(parallel.gather((folder / "manifest.json").is_file())):
-        return Run(folder)
+        return _finished(folder, config)
     began, made = time.monotonic(), provenance()
     work = root / f".{config.run_name}.working"
     work.mkdir(parents=True, exist_ok=True)
@@ -56,6 +57,13 @@ def run(
         shutil.rmtree(work)
     parallel.wait()
     return Run(folder)
+
+
+def _finished(folder: Path, config: Config) -> Run:
+    """The run in ``folder``, which must be that of ``config``."""
+    found = Run(folder)
+    require(found.config == config, "run folder", str(folder), "the configuration its name says; move it away to run again")
+    return found
 
 
 def _counts(problem: Problem, trained) -> dict[str, int]:

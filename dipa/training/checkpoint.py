@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
 import struct
@@ -25,6 +26,7 @@ UNREADABLE = (
     AttributeError,
     OSError,
 )
+DIGEST = hashlib.sha256().digest_size  # bytes at the end of a checkpoint
 
 
 def save_checkpoint(path: Path, key: str, state: dict[str, Any]) -> None:
@@ -33,10 +35,10 @@ def save_checkpoint(path: Path, key: str, state: dict[str, Any]) -> None:
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Replace the file ``path`` with ``state``, whole or not at all."""
+    """Replace the file ``path`` with ``state`` and the SHA-256 of its bytes, whole or not at all."""
     content = io.BytesIO()
     torch.save(state, content)
-    files.write_bytes(path, content.getvalue())
+    files.write_bytes(path, content.getvalue() + hashlib.sha256(content.getvalue()).digest())
 
 
 def load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
@@ -53,9 +55,16 @@ def load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
 
 
 def read_checkpoint(path: Path, owner: str) -> dict[str, Any]:
-    """The state in the file ``path``, whose entry ``owner`` names the run it belongs to; what is damaged is refused."""
+    """The state in the file ``path``, whose entry ``owner`` names the run it belongs to; what is damaged is refused.
+
+    One changed bit is enough: the checksum is looked at before anything is unpacked.
+    """
     try:
-        state = dict(torch.load(path, map_location="cpu", weights_only=True))
+        whole = path.read_bytes()
+        content, checksum = whole[:-DIGEST], whole[-DIGEST:]
+        if hashlib.sha256(content).digest() != checksum:
+            raise ValueError("checksum")
+        state = dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
         state[owner]
     except UNREADABLE as error:
         raise InputError(f"{path}: damaged or foreign checkpoint ({type(error).__name__}); remove it to start again") from error

@@ -25,7 +25,7 @@ class Differentiation:
     the exact gradient is a sum over the iterations,
 
     .. math::
-        \sum_{k=1}^{K}\big(\partial_\theta F(s^{k-1},k)\big)^\top\big(J^{k+1}\big)^\top\cdots\big(J^{K}\big)^\top\nabla\ell(\hat x).
+        \sum_{k=1}^{K}\partial_\theta F(s^{k-1},k)^\top\,(J^{k+1})^\top\cdots(J^{K})^\top\,\nabla\ell(\hat x).
 
     ``unrolled``
         All of it, by plain automatic differentiation: every feature map of the K iterations is kept.
