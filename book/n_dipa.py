@@ -265,8 +265,9 @@ print(counts)
 # %% [markdown]
 # ## Limits
 #
-# - Training is the price: at the papers' width most of a step's time goes into the network, and every iteration keeps its
-#   feature maps for the backward pass. `distill(..., checkpoint_iterations=True)` computes them again instead.
+# - Training is the price: at the papers' width most of a step's time goes into the network. Its feature maps of all K
+#   iterations would fill the memory, so training keeps the iterates alone and computes the maps again in the backward pass
+#   (`dipa.training.Differentiation` lists the ways).
 # - The reduced widths behind Fig. 1(a) are unknown, and Figures 1(a) and 1(b) print no numbers: this page compares sizes, not
 #   results, with the papers.
 # - The ViT of the public code attends along the batch and drops units at random; ours attends along the patches of one image.
