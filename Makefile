@@ -24,7 +24,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 TEST_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install book train build test pairs nbval smoke presets unit lint format runs sync notebooks clean distclean
+.PHONY: help install book train build test pairs nbval smoke presets unit faults properties lint format runs sync notebooks clean distclean
 # one thing at a time: the stages share the cores and the build folder
 .NOTPARALLEL:
 
@@ -85,6 +85,12 @@ presets: $(STAMP) ## every preset once in profile smoke (minutes)
 
 unit: $(STAMP)
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "unit tests" $(BIN)/python -m pytest tests -q --durations=5
+
+faults: $(STAMP) ## kill and stop runs at 30 random moments, fill the disk, spread a run over two processes (minutes)
+	@DIPA_KILLS=30 OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "faults, long form" $(BIN)/python -m pytest tests/test_faults.py -q -s --durations=3
+
+properties: $(STAMP) ## the property tests with twenty times as many examples (many minutes)
+	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "properties, long form" $(BIN)/python -m pytest tests/test_properties.py -q --hypothesis-profile long
 
 lint: $(STAMP) ## ruff: rules and format
 	@$(BIN)/ruff check .

@@ -34,7 +34,7 @@ from .priors import RED, PnP
 from .solvers import FISTA, Result
 from .training import Budget, Fit, distill, train_network
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 
 def save(fit: "Fit | Preconditioner", path: str | Path) -> Path:

@@ -1,6 +1,6 @@
 """Kill or stop a small run at random moments, again and again; whatever finishes must be the uninterrupted run, bit by bit.
 
-    python tests/kill_and_resume.py --kills 30 [--stops 4] [--seed 0]
+    python tests/kill_and_resume.py --kills 30 [--stops 4] [--seed 0] [--json FILE]
 
 Prints one JSON object: the kills, how many of them came while a file was being written, the stops by SIGTERM and SIGINT,
 the runs that finished. Ends with status 1 and one line at the first difference.
@@ -21,7 +21,8 @@ from pathlib import Path
 
 import torch
 
-from dipa import cli, experiments
+from dipa import cli, experiments, files
+from dipa.experiments.results import provenance
 
 SETTINGS = {  # a run of a second that writes a checkpoint after each of its 60 steps
     "task.size": 8,
@@ -124,15 +125,19 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=30, help="kills (default 30)")
     parser.add_argument("--stops", type=int, default=4, help="SIGTERMs and SIGINTs, in turn (default 4)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--json", help="a file to write the counts to, with provenance")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as root:
         os.environ["DIPA_CACHE"] = str(Path(root) / "cache")
         try:
-            print(json.dumps(torment(Path(root), options.kills, options.stops, random.Random(options.seed))))
+            counts = torment(Path(root), options.kills, options.stops, random.Random(options.seed))
         except Failed as failure:
             print(failure, file=sys.stderr)
             return 1
+    print(json.dumps(counts))
+    if options.json:
+        files.write_json(options.json, {**counts, "manifest": provenance()})
     return 0
 
 

@@ -240,7 +240,8 @@ def test_mnist_resizes_only_what_is_asked(small_mnist, resize, monkeypatch):
 def test_mnist_archives_are_checked(small_mnist, tmp_path):
     path = tmp_path / "mnist" / mnist.FILES["test"][0]
     whole = path.read_bytes()
-    for damaged in (whole[:-10], whole + b"x", b""):
+    flipped = whole[:200] + bytes([whole[200] ^ 1]) + whole[201:]
+    for damaged in (whole[:-10], whole + b"x", b"", flipped):
         path.write_bytes(damaged)
         refuses(lambda: mnist.digits("test"), str(path), "MD5")
     path.unlink()

@@ -294,6 +294,18 @@ def test_files_are_read_without_unpickling_objects(root):
     assert not (root / "ran").exists()
 
 
+def test_one_changed_byte_of_a_file_of_slices_is_found(root):
+    for name, folder in (("fastmri", "fastmri"), ("mri-npz", "mri")):
+        (root / folder).mkdir()
+        path = root / folder / ("a.pt" if name == "fastmri" else "a.npz")
+        slices = torch.rand(20, 16, 16)
+        torch.save(slices, path) if name == "fastmri" else np.savez(path, images=slices.numpy())
+        whole = bytearray(path.read_bytes())
+        whole[len(whole) // 2] ^= 1  # in the numbers
+        path.write_bytes(whole)
+        refuses(lambda name=name: data.load(name, "test"), path.name, "not a")
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

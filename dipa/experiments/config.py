@@ -14,7 +14,7 @@ from ..losses import LossWeights
 from ..networks import BACKBONES, CODES
 from ..preconditioners.linear import FORMS
 from ..solvers import MOMENTA, STARTS
-from ..training import Budget
+from ..training import Budget, Differentiation
 from .tasks import KINDS, SinglePixelTask, Task
 
 UNTRAINED = ("baseline", "ridge", "hessian", "polynomial")
@@ -46,11 +46,12 @@ class Data:
 
 @dataclass(frozen=True)
 class Solver:
-    """K iterations, momentum rule, start, prior, the stepsizes of student and teacher (a number or ``1/L``), the denoiser."""
+    """K iterations, momentum rule and restart, start, prior, stepsizes of student and teacher (a number or ``1/L``), denoiser."""
 
     iterations: int = 20
     momentum: str = "nesterov"
     start: str = "zero"
+    restart: int = 0
     prior: str = "pnp"
     red_weight: float = 1.0
     stepsize: float | str = 0.4
@@ -62,6 +63,7 @@ class Solver:
         require_int("solver.iterations", self.iterations, 1)
         require_choice("solver.momentum", self.momentum, MOMENTA)
         require_choice("solver.start", self.start, STARTS)
+        require_int("solver.restart", self.restart, 0)
         require_choice("solver.prior", self.prior, ("pnp", "red"))
         require_number("solver.red_weight", self.red_weight, 0)
         for name in ("stepsize", "teacher_stepsize"):
@@ -142,6 +144,7 @@ class Config:
     network: Network = field(default_factory=Network)
     losses: LossWeights = field(default_factory=lambda: LossWeights(supervised=1.0))
     training: Budget = field(default_factory=Budget)
+    differentiation: Differentiation = field(default_factory=Differentiation)
     shifts: dict = field(default_factory=dict)
 
     def __post_init__(self):

@@ -40,7 +40,11 @@ def make(problem: Problem, checkpoint: Path | None, *, progress: bool, report: C
         return Fit(start, [], {"training_seconds": 0.0})
     solver = config.solver
     options = {"losses": config.losses, "budget": config.training, "cache": cache_directory()}
-    options |= {"stepsize": solver.stepsize, "teacher_stepsize": solver.teacher_stepsize}
+    options |= {
+        "stepsize": solver.stepsize,
+        "teacher_stepsize": solver.teacher_stepsize,
+        "differentiation": config.differentiation,
+    }
     fit = distill(problem.solver, start, problem.student, problem.teacher, images, **options, **common)
     if isinstance(start, NeuralPreconditioner):
         start.precision = "float32"  # trained in the configured precision, tested and kept in float32

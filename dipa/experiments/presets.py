@@ -14,7 +14,7 @@ from . import costs
 from .config import Config, build
 
 META = ("about", "paper", "table", "like", "profiles")
-TOPICS = ("single_pixel", "mri", "super_resolution", "large", "networks", "end_to_end")
+TOPICS = ("single_pixel", "mri", "super_resolution", "large", "networks", "end_to_end", "training")
 LAYERS = ("tasks", "methods")  # what a profile says beyond its common part, by task.kind and by method
 
 

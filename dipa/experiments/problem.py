@@ -47,7 +47,7 @@ def make_solver(solver: Solver, precision: str | None = None) -> FISTA:
     """The solver of a configuration, its denoiser in the configured precision or the one given."""
     weight = {"weight": solver.red_weight} if solver.prior == "red" else {}
     prior = PRIORS[solver.prior](denoisers.load(solver.denoiser), precision=precision or solver.precision, **weight)
-    return FISTA(prior, iterations=solver.iterations, momentum=solver.momentum, start=solver.start)
+    return FISTA(prior, solver.iterations, momentum=solver.momentum, start=solver.start, restart=solver.restart)
 
 
 def _images(config: Config) -> list[data.ImageSet]:

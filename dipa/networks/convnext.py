@@ -5,9 +5,13 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from .backbone import Backbone, CodeShift, Head, Stem
 from .depthwise import depthwise_conv
+
+MAPS = 12  # maps of a block's width that its backward pass keeps: input, convolved, normal, 4 + 4 hidden, output
+LARGEST = 2**29  # numbers kept for one call of the network
 
 
 class ConvNeXtBlock(nn.Module):
@@ -44,6 +48,9 @@ class ConvNeXtBlock(nn.Module):
 class ConvNeXt(Backbone):
     r"""3x3 stem 1 -> C, ``blocks`` blocks of width C = ``features``, 3x3 head C -> 1; published size C = 128, 5 blocks.
 
+    Where the maps of all blocks hold more than 2^29 numbers (2 GiB in float32), the backward pass keeps those between the
+    blocks and computes the others again, one block at a time.
+
     Parameters: 10 C + blocks * (8 C^2 + 57 C + 1 + (d + 1) C [with a code]) + 9 C + 1; 858 758 at C = 128, 5 blocks,
     d = 256. Any image size; the receptive field is 5 + 6 blocks pixels wide.
 
@@ -58,6 +65,7 @@ class ConvNeXt(Backbone):
 
     def residual(self, x, code):  # noqa: D102
         maps = self.stem(x)
+        large = MAPS * len(self.body) * maps.numel() > LARGEST
         for block in self.body:
-            maps = block(maps, code)
+            maps = checkpoint(block, maps, code, use_reentrant=False) if large else block(maps, code)
         return self.head(maps)

@@ -1,0 +1,122 @@
+"""What the scripts of benchmarks/ have measured, read from their output for the page that quotes it."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..checks import InputError
+from .cells import markdown, mean_sd, setting, tested
+from .recorded import group
+from .results import Run
+
+Output = Mapping[str, Any]
+
+
+def read(folder: str | Path) -> dict[str, Output]:
+    """Every benchmark output of a folder by the stem of its file; a damaged one is refused by name."""
+    found = {}
+    for path in sorted(Path(folder).glob("*.json")):
+        try:
+            found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path}: damaged ({error}); run the benchmark again") from error
+    return found
+
+
+def measured_on(output: Output) -> str:
+    """Machine, threads and commit of an output, as a sentence."""
+    made = output["manifest"]
+    commit = (made["commit"] or "unknown")[:10] + (" (modified)" if made["dirty"] else "")
+    return f"Measured on {made['device']}, {made['threads']} threads, torch {made['versions']['torch']}, commit {commit}."
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound this project set itself: ``key`` of the benchmark ``name`` at most, or at least, ``bound``."""
+
+    text: str
+    name: str
+    key: str
+    bound: float
+    most: bool = True
+
+    def row(self, outputs: Mapping[str, Output]) -> tuple[str, str, str, str]:
+        """Text, aim, measured, verdict; the last two empty where the benchmark has no output."""
+        aim = f"{'at most' if self.most else 'at least'} {self.bound:g}"
+        value = outputs.get(self.name, {}).get(self.key)
+        if value is None:
+            return self.text, aim, "", ""
+        met = value <= self.bound if self.most else value >= self.bound
+        return self.text, aim, f"{value:.3g}", "met" if met else "**not met**"
+
+
+TARGETS = (
+    Target("L-DIPA training step, times faster than the straightforward one", "training_l_dipa", "step_ratio", 5, most=False),
+    Target("the same with the exact gradient", "training_l_dipa", "exact_step_ratio", 3.3, most=False),
+    Target("PSNR lost by the faster way (dB)", "training_l_dipa", "psnr_lost", 0.1),
+    Target("N-DIPA training step, times faster", "training_n_dipa", "step_ratio", 5, most=False),
+    Target("peak memory beside plain automatic differentiation, 32 x 32", "memory", "ratio_32", 0.1),
+    Target("time beside it, 32 x 32", "memory", "time_32", 1.35),
+    Target("peak memory beside it, 128 x 128", "memory", "ratio_128", 0.1),
+    Target("time beside it, 128 x 128", "memory", "time_128", 1.35),
+    Target("peak memory at K = 80 over K = 20, truncated", "memory", "k_growth_truncated", 1.1),
+    Target("peak memory at K = 80 over K = 20, Jacobian-free", "memory", "k_growth_jacobian_free", 1.1),
+    Target("N-DIPA step on one 512 x 512 image (MiB)", "memory_large", "n_dipa_512_mib", 6144),
+    Target("L-DIPA step over K denoiser passes", "training_l_dipa", "floor_ratio", 1.05),
+    Target("solve over K denoiser calls", "training_l_dipa", "solve_ratio", 1.03),
+    Target("exponent of time over pixels, N-DIPA", "scaling", "time_n_dipa_side", 1.1),
+)
+
+
+def targets_table(outputs: Mapping[str, Output], targets: Sequence[Target] = TARGETS) -> str:
+    """Every target beside what was measured."""
+    return markdown(("quantity", "aim", "measured", ""), [target.row(outputs) for target in targets])
+
+
+def ways_table(output: Output, runs: Iterable[Run], presets: Mapping[str, str]) -> str:
+    """One row per way to differentiate: cosine, time and memory measured, PSNR of the recorded run ``presets`` names."""
+    groups = group(runs)
+    trained = output.get("cosine_trained", {})
+    head = ("way", "cosine at the start", "cosine after training", "time", "memory", "PSNR (dB)", "training s")
+    rows = []
+    for way, cosine in output["cosine_start"]["bf16"].items():
+        own = groups.get(presets.get(way, ""), [])
+        later = f"{trained[way]:.4f}" if way in trained else ""
+        seconds = mean_sd([run.manifest["training_seconds"] for run in own], 0)
+        measured = (f"{output['time'][way]:.2f}", f"{output['memory'][way]:.3f}")
+        rows.append((f"`{way}`", f"{cosine:.4f}", later, *measured, mean_sd(tested(own, "student", "psnr")), seconds))
+    return markdown(head, rows)
+
+
+def seconds_table(output: Output, names: Mapping[str, str]) -> str:
+    """Raw interleaved times: median, least and most seconds of each piece of work."""
+    rows = []
+    for key, text in names.items():
+        times = output["seconds"][key]
+        rows.append((text, f"{statistics.median(times):.3f}", f"{min(times):.3f}", f"{max(times):.3f}", str(len(times))))
+    return markdown(("work", "median s", "least", "most", "repetitions"), rows)
+
+
+def scaling_table(output: Output, names: Mapping[str, str]) -> str:
+    """The fitted exponents of time and memory of each series, with the sizes they were fitted on."""
+    rows = []
+    for key, text in names.items():
+        sizes = ", ".join(str(point["size"]) for point in output["series"][key])
+        rows.append((text, sizes, f"{output[f'time_{key}']:.2f}", f"{output[f'memory_{key}']:.2f}"))
+    return markdown(("what grows", "sizes", "exponent of time", "exponent of memory"), rows)
+
+
+def reached_table(output: Output, names: Mapping[str, str]) -> str:
+    """Image-steps and seconds until each gain, for every course; empty where it was not reached."""
+    gains = next(iter(output["reached"].values()))
+    head = ("gain (dB)", *(f"{text}: {unit}" for text in names.values() for unit in ("image-steps", "seconds")))
+    rows = []
+    for gain in gains:
+        cells = [output["reached"][key][gain] or ("", "") for key in names]
+        rows.append((gain, *(setting(value) for cell in cells for value in cell)))
+    return markdown(head, rows)

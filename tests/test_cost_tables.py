@@ -1,0 +1,73 @@
+"""Tables of the cost page, from benchmark outputs written by hand."""
+
+import json
+
+import pytest
+from batteries import refuses
+
+from dipa import experiments
+from dipa.experiments import benchmarks
+from dipa.experiments.benchmarks import Target
+
+MADE = {"device": "a machine", "threads": 2, "commit": "0123456789abcdef", "dirty": False, "versions": {"torch": "2.9"}}
+
+
+def rows(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+
+
+def test_outputs_are_read_by_name_and_a_damaged_one_is_named(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"x": 1}))
+    assert benchmarks.read(tmp_path) == {"a": {"x": 1}}
+    (tmp_path / "b.json").write_text('{"x": ')
+    refuses(lambda: benchmarks.read(tmp_path), "b.json", "damaged")
+
+
+def test_a_target_is_met_or_not_or_not_measured():
+    most, least = Target("a", "one", "x", 1.0), Target("b", "one", "y", 5, most=False)
+    found = rows(benchmarks.targets_table({"one": {"x": 1.0, "y": 4.9}}, [most, least, Target("c", "two", "x", 1)]))
+    assert found == [["a", "at most 1", "1", "met"], ["b", "at least 5", "4.9", "**not met**"], ["c", "at most 1", "", ""]]
+
+
+def test_every_target_names_a_number_some_benchmark_prints():
+    """The keys of the targets stand in the scripts."""
+    from pathlib import Path
+
+    text = "".join(path.read_text() for path in (Path(__file__).parents[1] / "benchmarks").glob("*.py"))
+    for target in benchmarks.TARGETS:
+        stem = target.key.rsplit("_", 1)[0]
+        assert f'"{target.key}"' in text or f'"{stem}_' in text or target.name == "scaling" or "k_growth" in target.key, target
+
+
+def test_raw_times_by_hand():
+    table = benchmarks.seconds_table({"seconds": {"a": [3.0, 1.0, 2.0], "b": [9.0]}}, {"a": "work"})
+    assert rows(table) == [["work", "2.000", "1.000", "3.000", "3"]]
+
+
+def test_ways_beside_recorded_runs():
+    class FakeRun:
+        config = experiments.resolve("l-dipa-truncated-5", "smoke")
+        manifest = {"training_seconds": 61.2}
+        metrics = {"student": {"psnr": 31.25}}
+
+    output = {
+        "cosine_start": {"bf16": {"unrolled": 1.0, "truncated(5)": 0.5}},
+        "cosine_trained": {"truncated(5)": 0.25},
+        "time": {"unrolled": 1.0, "truncated(5)": 0.6},
+        "memory": {"unrolled": 1.0, "truncated(5)": 0.02},
+    }
+    found = rows(benchmarks.ways_table(output, [FakeRun()], {"truncated(5)": "l-dipa-truncated-5"}))
+    assert found[0] == ["`unrolled`", "1.0000", "", "1.00", "1.000", "", ""]
+    assert found[1] == ["`truncated(5)`", "0.5000", "0.2500", "0.60", "0.020", "31.25", "61"]
+
+
+def test_exponents_and_gains():
+    scaling = {"series": {"s": [{"size": 32}, {"size": 64}]}, "time_s": 1.02, "memory_s": 0.5}
+    assert rows(benchmarks.scaling_table(scaling, {"s": "side"})) == [["side", "32, 64", "1.02", "0.50"]]
+    quality = {"reached": {"a": {"2.0": [32, 5], "9.9": None}, "b": {"2.0": None, "9.9": None}}}
+    assert rows(benchmarks.reached_table(quality, {"a": "A", "b": "B"})) == [["2.0", "32", "5", "", ""], ["9.9", "", "", "", ""]]
+
+
+@pytest.mark.parametrize(("dirty", "words"), [(False, "commit 0123456789."), (True, "commit 0123456789 (modified).")])
+def test_where_it_was_measured(dirty, words):
+    assert benchmarks.measured_on({"manifest": MADE | {"dirty": dirty}}).endswith(words)
