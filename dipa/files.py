@@ -56,10 +56,17 @@ def write_json(path: str | Path, value: Any) -> Path:
 
 
 def write_tensors(path: str | Path, tensors: dict[str, torch.Tensor], record: dict[str, Any]) -> Path:
-    """Write tensors as safetensors with a JSON ``record`` in the header, atomically. No pickle."""
+    """Write tensors as safetensors with a JSON ``record`` in the header and a checksum of both, atomically. No pickle.
+
+    The same content gives the same bytes.
+    """
     whole = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-    metadata = {"record": json.dumps(record, sort_keys=True), "sha256": sha256_tensors(whole)}
-    return write_bytes(path, to_bytes(whole, metadata=metadata))
+    text = json.dumps(record | {"sha256": _checksum(whole, record)}, sort_keys=True)
+    return write_bytes(path, to_bytes(whole, metadata={"record": text}))
+
+
+def _checksum(tensors: dict[str, torch.Tensor], record: dict[str, Any]) -> str:
+    return sha256_json([sha256_tensors(tensors), record])
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -70,7 +77,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, A
             metadata = handle.metadata() or {}
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
         record = json.loads(metadata["record"])
-        if metadata.get("sha256", sha256_tensors(tensors)) != sha256_tensors(tensors):
+        if record.pop("sha256", None) not in (None, _checksum(tensors, record)):  # files before 0.3.0 have none
             raise ValueError("checksum")
         return tensors, record
     except (SafetensorError, KeyError, TypeError, ValueError) as error:

@@ -880,7 +880,9 @@ def test_missing_truncated_and_foreign_files_are_refused_by_name(tmp_path):
     refuses(lambda: dipa.load(tmp_path / "other.safetensors"), "other.safetensors", "denoiser")
     dipa.files.write_tensors(tmp_path / "empty.safetensors", {"a": torch.rand(2)}, {"kind": "linear"})
     refuses(lambda: dipa.load(tmp_path / "empty.safetensors"), "empty.safetensors")
-    for record in ({}, [1, 2], {"kind": ["linear"]}, {"kind": None}):
+    save_file({"a": torch.rand(2)}, tmp_path / "list.safetensors", metadata={"record": "[1, 2]"})
+    refuses(lambda: dipa.load(tmp_path / "list.safetensors"), "list.safetensors", "not a file written by dipa")
+    for record in ({}, {"kind": ["linear"]}, {"kind": None}):
         dipa.files.write_tensors(tmp_path / "odd.safetensors", {"a": torch.rand(2)}, record)
         refuses(lambda: dipa.load(tmp_path / "odd.safetensors"), "odd.safetensors", "linear_steps")
 
