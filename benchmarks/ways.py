@@ -23,6 +23,7 @@ BATCH = 16
 WAYS = {"unrolled": Differentiation("unrolled"), "checkpointed": Differentiation("checkpointed")}
 WAYS |= {f"truncated({tail})": Differentiation("truncated", tail) for tail in (15, 10, 5, 2)}
 WAYS |= {"jacobian_free": Differentiation("jacobian_free")}
+WAYS |= {"straight_through": Differentiation("straight_through")}
 WAYS |= {f"restart({tail})": Differentiation("restart", tail) for tail in (10, 5)}
 
 

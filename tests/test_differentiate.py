@@ -5,7 +5,7 @@ import math
 import deepinv
 import pytest
 import torch
-from batteries import PRIORS, identity_denoiser, images, refuses, relative, rng, smooth_images, solver, tiny_denoiser
+from batteries import PRIORS, Bare, identity_denoiser, images, refuses, relative, rng, smooth_images, solver, tiny_denoiser
 
 import dipa
 from dipa import LinearPreconditioner, NeuralPreconditioner, ScalarSteps
@@ -13,7 +13,7 @@ from dipa.operators import mri, single_pixel
 from dipa.solvers import MOMENTA, data_gradient
 from dipa.training import Differentiation
 from dipa.training.differentiate import WAYS
-from dipa.training.lean import _SignedDnCNN, lean, pack, unpack
+from dipa.training.lean import _SignedDnCNN, lean, pack, straight_through, unpack
 
 EXACT = ("unrolled", "checkpointed")
 
@@ -228,6 +228,26 @@ def test_restart_is_the_t_step_operator_applied_again():
     assert relative(found[1], torch.autograd.grad(loss, P.matrix)[0].flatten()) < 1e-5
 
 
+@pytest.mark.parametrize("prior", PRIORS.values(), ids=PRIORS)
+def test_straight_through_is_exact_for_a_denoiser_whose_jacobian_is_the_identity(prior):
+    """Written out: the same gradient as for x + c, with the values of the denoiser itself."""
+    P, net = linear(), tiny_denoiser()
+
+    def shifted(x, sigma):
+        return x + (net(x, None) - x).detach()
+
+    expected = gradient("unrolled", P, prior=prior, denoiser=shifted)
+    found = gradient("straight_through", P, prior=prior, denoiser=net)
+    assert found[0] == pytest.approx(expected[0], rel=1e-6) and relative(found[1], expected[1]) < 1e-6
+    assert relative(found[1], gradient("unrolled", P, prior=prior, denoiser=net)[1]) > 1e-3
+
+
+def test_straight_through_has_the_values_of_the_denoiser_and_needs_one():
+    net, x = tiny_denoiser(), images(2, 1, 8, 8).requires_grad_(True)
+    assert torch.equal(straight_through(net)(x, None), net(x, None))
+    refuses(lambda: Differentiation("straight_through").solver(dipa.FISTA(Bare())), "differentiation.way", "Bare")
+
+
 def test_the_iterations_before_the_tail_keep_nothing():
     kept = {}
     for K in (6, 24):
@@ -239,7 +259,7 @@ def test_the_iterations_before_the_tail_keep_nothing():
 
 
 def test_per_iteration_parameters_need_the_whole_run():
-    for way in set(WAYS) - set(EXACT):
+    for way in ("truncated", "jacobian_free", "restart"):
         refuses(lambda way=way: Differentiation(way).check(ScalarSteps(4)), "differentiation.way", way, "ScalarSteps")
     for way in WAYS:
         Differentiation(way).check(linear())

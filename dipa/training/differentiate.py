@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -12,9 +13,9 @@ from ..preconditioners import Preconditioner
 from ..preconditioners.per_iteration import PerIteration
 from ..priors import DenoiserPrior
 from ..solvers import FISTA
-from .lean import lean, recomputed
+from .lean import lean, recomputed, straight_through
 
-WAYS = ("unrolled", "checkpointed", "truncated", "jacobian_free", "restart")
+WAYS = ("unrolled", "checkpointed", "truncated", "jacobian_free", "restart", "straight_through")
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,14 @@ class Differentiation:
     ``restart``
         Momentum starts again every ``tail`` iterations, so that ``tail`` of them are one operator of x alone, applied
         :math:`K/\mathrm{tail}` times; Jacobian-free backpropagation through its last application.
+    ``straight_through``
+        Every term, with the identity in the place of the denoiser's Jacobian in each :math:`J^k`: the denoiser, which is most
+        of the cost, has no backward pass. Not in the papers; for a weak denoiser its Jacobian is close to the identity.
 
     ``restart`` trains with another momentum than the solver's, which then runs as it is.
 
     Args:
-        way: one of the five.
+        way: one of the six.
         tail: iterations the gradient goes through, for ``truncated`` and ``restart``; at least 1, K or more is all.
 
     Raises:
@@ -69,16 +73,24 @@ class Differentiation:
 
     def check(self, preconditioner: Preconditioner) -> None:
         """Refuse a preconditioner of which this way would never train some parameters."""
-        every = self.exact or not isinstance(preconditioner, PerIteration)
+        every = self.backward is None or not isinstance(preconditioner, PerIteration)
         kind = type(preconditioner).__name__
-        require(every, "differentiation.way", self.way, f"unrolled or checkpointed for {kind}: each iteration has its own")
+        require(every, "differentiation.way", self.way, f"a way through all iterations for {kind}: each has its own")
 
     def solver(self, solver: FISTA) -> FISTA:
         """The solver that is differentiated: the same iterates (but for ``restart``), a leaner prior."""
         if self.way == "unrolled":
             return solver
         restart = {"restart": self.tail} if self.way == "restart" else {}
-        return replace(solver, prior=_lean_prior(solver.prior), **restart)
+        return replace(solver, prior=self._prior(solver.prior), **restart)
+
+    def _prior(self, prior: Any) -> Any:
+        """The prior with another backward pass."""
+        known, kind = isinstance(prior, DenoiserPrior), type(prior).__name__
+        if self.way == "straight_through":
+            require(known, "differentiation.way", self.way, f"another way for {kind}, a prior that shows no denoiser")
+            return replace(prior, denoiser=straight_through(prior.denoiser))
+        return replace(prior, denoiser=lean(prior.denoiser)) if known else _Recomputed(prior)
 
     def direction(self, preconditioner: Preconditioner) -> Callable[..., torch.Tensor]:
         """P as it is called; one that is linear in the gradient keeps little anyway."""
@@ -89,11 +101,9 @@ class Differentiation:
     @property
     def backward(self) -> int | None:
         """How many of the last iterations carry gradients; None for all."""
-        return None if self.exact else 1 if self.way == "jacobian_free" else self.tail
-
-
-def _lean_prior(prior):
-    return replace(prior, denoiser=lean(prior.denoiser)) if isinstance(prior, DenoiserPrior) else _Recomputed(prior)
+        if self.exact or self.way == "straight_through":
+            return None
+        return 1 if self.way == "jacobian_free" else self.tail
 
 
 class _Recomputed:

@@ -22,6 +22,17 @@ def recomputed(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Ten
     return lambda *arguments: checkpoint(function, *arguments, use_reentrant=False)
 
 
+def straight_through(denoiser: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    r"""``denoiser(images, sigma)`` with the identity in the place of its Jacobian: the same values, no backward pass of its own."""
+
+    def passed(images: torch.Tensor, sigma: float | None = None) -> torch.Tensor:
+        with torch.no_grad():
+            found = denoiser(images, sigma)
+        return found + (images - images.detach())
+
+    return passed
+
+
 def lean(denoiser: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     r"""``denoiser(images, sigma)`` with the same values and gradients, which keeps little for the backward pass.
 
