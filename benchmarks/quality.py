@@ -3,7 +3,7 @@
     python benchmarks/quality.py [--steps 300] [--reference-steps 60] [--json FILE]
 
 The straightforward way (benchmarks/reference.py: identity, learning rate 1e-5, every loss with weight 1) and this
-package's (closed-form start, truncated gradients, bf16, cosine schedule). Seconds count training and what must be computed
+package's (closed-form start, straight-through gradients, bf16, cosine schedule). Seconds count training and what must be computed
 before it (the closed form), not the tests in between; test PSNR in float32 on the same images.
 """
 
@@ -58,7 +58,7 @@ def straightforward(setting: Setting, steps: int, every: int) -> list[tuple]:
     return course.points
 
 
-def ours(setting: Setting, closed_form: torch.Tensor, steps: int, every: int, tail: int) -> list[tuple]:
+def ours(setting: Setting, closed_form: torch.Tensor, steps: int, every: int) -> list[tuple]:
     """The course of this package, with the closed form as point 0."""
     course = Course(setting, every)
     P = dipa.LinearPreconditioner.ridge(setting.student, closed_form, stepsize=STUDENT_STEP)
@@ -71,7 +71,7 @@ def ours(setting: Setting, closed_form: torch.Tensor, steps: int, every: int, ta
         setting.images,
         losses=dipa.LossWeights(supervised=1.0),
         budget=dipa.Budget(steps=steps, batch_size=BATCH, learning_rate=RATE, schedule="cosine"),
-        differentiation=Differentiation("truncated", tail),
+        differentiation=Differentiation("straight_through"),
         progress=False,
         report=lambda record: course.note(record["step"], P),
     )
@@ -88,7 +88,6 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("--steps", type=int, default=300, help="steps of this package's training (default 300)")
     made.add_argument("--reference-steps", type=int, default=60, help="steps of the straightforward one (default 60)")
-    made.add_argument("--tail", type=int, default=5, help="iterations differentiated (default 5)")
     made.add_argument("--every", type=int, default=20, help="steps between two tests (default 20)")
     options = made.parse_args()
     setting = Setting.make(options, count=2400)
@@ -96,7 +95,7 @@ def main() -> None:
     baseline = psnr(setting, setting.student.A(setting.test), None)
     courses = {
         "straightforward": straightforward(setting, options.reference_steps, options.every),
-        "ours": ours(setting, closed_form, options.steps, options.every, options.tail),
+        "ours": ours(setting, closed_form, options.steps, options.every),
     }
     reached = {name: {str(gain): first(points, baseline, gain) for gain in GAINS} for name, points in courses.items()}
     headline = {"baseline": baseline} | {f"gain_{name}": points[-1][2] - baseline for name, points in courses.items()}

@@ -1,13 +1,13 @@
 """One training step beside the straightforward one and beside its floor, interleaved in one run; and what speed costs in PSNR.
 
-    python benchmarks/training.py [--method n-dipa] [--tail 5] [--train-steps 20] [--json FILE]
+    python benchmarks/training.py [--method n-dipa] [--way straight_through] [--train-steps 20] [--json FILE]
 
-step_ratio        the straightforward step (benchmarks/reference.py) over this package's with the last --tail iterations
-                  differentiated; exact_step_ratio the same with all of them. bf16, teacher cached.
-memory_ratio      peak memory of the straightforward step over that of the exact one (fast_memory_ratio: the truncated one).
+step_ratio        the straightforward step (benchmarks/reference.py) over this package's with the gradient of --way;
+                  exact_step_ratio the same with the exact gradient. bf16, teacher cached.
+memory_ratio      peak memory of the straightforward step over that of the exact one (fast_memory_ratio: that of --way).
 floor_ratio       the exact step over K denoiser passes, forward and backward to the input, in the same precision;
                   solve_ratio a solve over K denoiser calls.
-psnr_difference   test PSNR after --train-steps of the truncated bf16 way minus that of exact float32 unrolling, both from
+psnr_difference   test PSNR after --train-steps of --way in bf16 minus that of exact float32 unrolling, both from
                   the same start, on the same batches, at the same learning rate.
 Each ratio is the median over the repetitions of two times taken one after the other.
 """
@@ -23,6 +23,7 @@ from reference import STUDENT_STEP, K, Matrix, Reference
 
 import dipa
 from dipa.training import Differentiation
+from dipa.training.differentiate import WAYS
 
 BATCH = 16
 NETWORK = {"features": 128, "blocks": 5, "code_dim": 256}  # the papers' N-DIPA
@@ -121,11 +122,12 @@ def main() -> None:
     """Measure and print."""
     made = parser(__doc__)
     made.add_argument("--method", default="l-dipa", choices=("l-dipa", "n-dipa"), help="default l-dipa")
-    made.add_argument("--tail", type=int, default=5, help="iterations the fast way differentiates (default 5)")
+    made.add_argument("--way", default="straight_through", choices=WAYS, help="the fast way (default straight_through)")
+    made.add_argument("--tail", type=int, default=5, help="iterations that truncated and restart differentiate (default 5)")
     made.add_argument("--train-steps", type=int, default=20, help="steps of the two trainings compared (default 20)")
     options = made.parse_args()
     setting = Setting.make(options, count=512)
-    ways = {"exact": Differentiation(), "fast": Differentiation("truncated", options.tail)}
+    ways = {"exact": Differentiation(), "fast": Differentiation(options.way, options.tail)}
     times = measure_times(setting, options, ways)
     memory = measure_memory(setting, options, ways)
     exact = psnr_after(setting, options.method, Differentiation("unrolled"), "float32", options.train_steps)

@@ -23,7 +23,7 @@ def recomputed(function: Callable[..., torch.Tensor]) -> Callable[..., torch.Ten
 
 
 def straight_through(denoiser: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    r"""``denoiser(images, sigma)`` with the identity in the place of its Jacobian: the same values, no backward pass of its own."""
+    """``denoiser(images, sigma)`` with the identity in the place of its Jacobian: the same values, no backward pass."""
 
     def passed(images: torch.Tensor, sigma: float | None = None) -> torch.Tensor:
         with torch.no_grad():
