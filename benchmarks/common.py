@@ -62,9 +62,9 @@ class Setting:
 
 
 def _images(name: str, split: str, size: int, count: int) -> torch.Tensor:
-    """Images of a data set; beyond the largest size it has, its largest ones tiled."""
-    largest = 128 if name == "embedded" else 1024
-    found = dipa.data.load(name, split, size=min(size, largest), count=count).images
+    """``count`` images of a data set, repeated where it has fewer; beyond the largest size it has, its largest ones tiled."""
+    largest, known = (128, None) if name == "embedded" else (1024, count)
+    found = dipa.data.load(name, split, size=min(size, largest), count=known).images[:count]
     times = -(-size // found.shape[-1])
     return found.repeat(-(-count // len(found)), 1, times, times)[:count, :, :size, :size].contiguous()
 
