@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from . import __version__, data, experiments
-from .checks import InputError
+from .checks import InputError, one_line
 from .experiments import Run
 from .training import parallel
 from .training.interrupt import Guard
@@ -20,7 +20,7 @@ from .training.interrupt import Guard
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
-        self.exit(2, f"error: {message} (see '{self.prog} --help')\n")
+        self.exit(2, f"error: {one_line(message)} (see '{self.prog} --help')\n")
 
 
 def _list(options: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ import torch
 from deepinv.physics import LinearPhysics
 from torch import nn
 
-from .checks import require
+from .checks import InputError, require, require_img_size
 
 
 def declared_size(physics: LinearPhysics | None) -> tuple[int, int, int] | None:
@@ -20,12 +20,38 @@ def image_size(physics: LinearPhysics, img_size: tuple[int, int, int] | None = N
 
     Raises :class:`InputError` where neither says.
     """
-    size = tuple(img_size or declared_size(physics) or ())
-    require(len(size) == 3, "img_size", size, "(C, H, W) of the images this operator acts on")
-    return size
+    size = declared_size(physics) if img_size is None else img_size
+    return require_img_size(() if size is None else size, "(C, H, W) of the images this operator acts on")
 
 
 def numbers_like(module: nn.Module) -> torch.Tensor:
     """An empty tensor with dtype and device of the first floating-point buffer or parameter, else torch's defaults."""
     held = (*module.buffers(), *module.parameters())
     return next((tensor.new_empty(0) for tensor in held if tensor.is_floating_point()), torch.empty(0))
+
+
+def require_operator(name: str, physics: object) -> None:
+    """Refuse what has no ``A`` and ``A_adjoint`` to call."""
+    able = all(callable(getattr(physics, method, None)) for method in ("A", "A_adjoint"))
+    require(able, name, type(physics).__name__, "a deepinv LinearPhysics")
+
+
+def require_takes(name: str, physics: LinearPhysics, images: torch.Tensor) -> torch.Tensor:
+    r"""Refuse an operator that cannot take such images (C, H, W, dtype, device); returns :math:`H^\top Hx` of the first."""
+    require_operator(name, physics)
+    what, kind = f"images {tuple(images.shape[1:])}, {images.dtype} on {images.device}", type(physics).__name__
+    try:
+        with torch.no_grad():
+            seen = physics.A_adjoint(physics.A(images[:1]))
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise InputError(f"{name}: got {what}; allowed: images that this {kind} takes ({error})") from error
+    require(seen.shape[1:] == images.shape[1:], name, what, f"images {tuple(seen.shape[1:])}, which this {kind} gives back")
+    return seen
+
+
+def require_like(name: str, module: object, images: torch.Tensor, *, autocast: bool = False) -> None:
+    """Refuse a network whose parameters have another dtype or device than ``images``; ``autocast`` leaves float64 alone."""
+    own = next(module.parameters(), images) if isinstance(module, nn.Module) else images
+    same = own.dtype == images.dtype or (autocast and torch.float64 not in (own.dtype, images.dtype))
+    allowed = f"{images.dtype} on {images.device}, as the images are"
+    require(same and own.device == images.device, name, f"parameters of {own.dtype} on {own.device}", allowed)

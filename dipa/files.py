@@ -80,7 +80,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, A
         if record.pop("sha256", None) not in (None, _checksum(tensors, record)):  # files before 0.3.0 have none
             raise ValueError("checksum")
         return tensors, record
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, LookupError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: not a file written by dipa, or damaged ({type(error).__name__}); write it again") from error
 
 

@@ -12,9 +12,10 @@ from deepinv.physics import LinearPhysics
 from torch import nn
 
 from .checks import require
-from .declared import image_size
+from .declared import image_size, require_operator
 from .solvers import FISTA, MOMENTA, STARTS
 from .solvers.fista import Preconditioner
+from .solvers.momentum import restarted
 
 BOUND = 1e6
 
@@ -86,8 +87,12 @@ def to_deepinv(
         InputError: a solver that is no FISTA, a stepsize that is neither positive nor ``"1/L"``.
     """
     require(isinstance(solver, FISTA), "solver", type(solver).__name__, "a dipa.FISTA")
-    size = image_size(physics, img_size) if stepsize == "1/L" else ()
-    iterator = PreconditionedIteration(preconditioner, list(islice(MOMENTA[solver.momentum](), solver.iterations)))
+    require_operator("physics", physics)
+    allowed = "None, or a callable P(gradient, iterate, k)"
+    require(preconditioner is None or callable(preconditioner), "preconditioner", preconditioner, allowed)
+    size = image_size(physics, img_size) if isinstance(stepsize, str) and stepsize == "1/L" else ()
+    weights = restarted(MOMENTA[solver.momentum], solver.restart)
+    iterator = PreconditionedIteration(preconditioner, list(islice(weights, solver.iterations)))
     prior = StepPrior(solver.prior)
     model = BaseOptim(
         iterator,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from .checks import require, require_choice, require_number
+from .checks import require, require_choice, require_number, require_same_shape
+from .declared import require_like
 
 Denoiser = Callable[[torch.Tensor, float], torch.Tensor]
 
@@ -25,11 +26,17 @@ class DenoiserPrior:
         require_choice("precision", self.precision, ("float32", "bf16"))
         require_number("sigma", self.sigma, 0)
 
+    def check(self, images: torch.Tensor) -> None:
+        """Refuse images of another dtype or device than the denoiser's weights."""
+        require_like("prior.denoiser", self.denoiser, images, autocast=self.precision == "bf16")
+
     def denoise(self, images: torch.Tensor) -> torch.Tensor:
         """D(x) on each channel alone: (B, C, H, W) -> the same shape and dtype."""
         planes = images.reshape(-1, 1, *images.shape[-2:])
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.denoiser(planes, self.sigma).to(images.dtype).reshape(images.shape)
+            denoised = self.denoiser(planes, self.sigma)
+        require_same_shape("denoiser", denoised, planes)
+        return denoised.to(images.dtype).reshape(images.shape)
 
     def step(self, z: torch.Tensor, direction: torch.Tensor, stepsize: float) -> torch.Tensor:
         """The next iterate from the extrapolated point ``z`` and the preconditioned gradient ``direction``."""

@@ -6,8 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import tried
+from hypothesis import settings
 
 torch.set_num_threads(1)
+# Properties try the same examples every time; `pytest --hypothesis-profile long` tries 20 times as many, new ones each time.
+settings.register_profile("short", max_examples=100, deadline=None, derandomize=True, database=None)
+settings.register_profile("long", settings.get_profile("short"), max_examples=2000, derandomize=False, print_blob=True)
+settings.load_profile("short")
 USER_DATA = os.environ.get("DIPA_DATA")
 
 
@@ -45,7 +51,9 @@ def user_data() -> Path | None:
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Say where the book that ``make test`` built before these tests is, just above the closing line."""
+    """How many examples the properties tried; where the book is that ``make test`` built before, just above the closing line."""
+    if tried.report():
+        terminalreporter.write_line(tried.report())
     index = Path(__file__).parents[1] / "_build" / "html" / "index.html"
     if index.is_file():
         terminalreporter.write_line(

@@ -26,6 +26,24 @@ def test_number_refuses(bad):
     refuses(lambda: checks.require_number("ratio", bad, 0, 1), "ratio", repr(bad), "[0, 1]")
 
 
+def test_numbers_too_long_for_python_to_print_are_refused():
+    """math.isfinite raises on the first, repr on the others; torch takes no integer of more than 63 bits."""
+    for huge in (10**400, -(10**5000), [10**5000]):
+        assert len(refuses(lambda huge=huge: checks.require_number("ratio", huge, 0), "ratio", "allowed")) < 400
+        refuses(lambda huge=huge: checks.require_int("steps", huge, 1, 10), "steps", "allowed")
+        refuses(lambda huge=huge: checks.require_choice("form", huge, ["dense"]), "form", "dense")
+    refuses(lambda: checks.require_number("weight", 2**63, 0), "weight", "63 bits")
+    checks.require_number("weight", 1e300, 0)
+
+
+def test_messages_are_one_short_line():
+    assert str(InputError("name: got\n  two lines")) == "name: got two lines"
+    assert len(refuses(lambda: checks.require(False, "name", "x" * 10**6, "less"), "'xxx", "less")) < 400
+    names = [f"choice-{i}" for i in range(1000)]
+    text = refuses(lambda: checks.require_choice("name", "choise-7", names), "did you mean choice-7", "1000 in all")
+    assert len(text) < 400
+
+
 def test_number_ends():
     for good in (0, 0.0, 1, 0.5):
         checks.require_number("ratio", good, 0, 1)

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 
 from .. import files
-from ..checks import InputError, require_choice, require_int
+from ..checks import InputError, require_choice, require_int, require_path
 from . import embedded, mnist, places
 from .sources import SOURCES, Request
 
@@ -73,6 +73,8 @@ def load(
     require_choice("dataset", name, DATASETS)
     require_choice("split", split, SPLITS)
     require_int("channels", channels, 1, 3)
+    require_choice("resize", resize, mnist.RESIZES)
+    require_path("file", file)
     if count is not None:
         require_int("count", count, 1)
     images = SOURCES[name].images(Request(split, size, count, channels, resize, file))

@@ -11,8 +11,11 @@ from deepinv.physics import LinearPhysics
 from torch import nn
 
 from .. import seeding
-from ..checks import InputError, require, require_choice, require_int
+from ..checks import InputError, require, require_choice, require_img_size, require_int, require_real, require_tensor
+from ..declared import require_like, require_operator
 from ..solvers import STARTS
+
+MAX_SIZE = {"features": 512, "blocks": 64}
 
 
 class EndToEnd(nn.Module):
@@ -36,13 +39,11 @@ class EndToEnd(nn.Module):
 
     def __init__(self, img_size: tuple[int, int, int], start: str, **size: int):
         super().__init__()
-        require(len(img_size) == 3, "img_size", tuple(img_size), "(C, H, W)")
-        for number in img_size:
-            require_int("img_size", number, 1)
+        self.img_size = require_img_size(img_size)
         require_choice("start", start, STARTS)
         for what, number in size.items():
-            require_int(what, number, 1)
-        self.img_size, self.start, self.size = tuple(img_size), start, size
+            require_int(what, number, 1, MAX_SIZE[what])
+        self.start, self.size = start, size
 
     def forward(self, y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
         """The reconstruction from measurements ``y`` of the operator ``physics``."""
@@ -62,17 +63,20 @@ class EndToEnd(nn.Module):
         return {"name": self.name, "img_size": list(self.img_size), "start": self.start, **self.size}
 
     def _begin(self, y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
-        require(isinstance(y, torch.Tensor), "y", type(y).__name__, "a tensor of measurements")
-        require(bool(torch.isfinite(y).all()), "y", "NaN or infinite values", "finite values")
+        require_operator("physics", physics)
+        require_tensor("y", y, "a tensor of measurements")
+        require_real("y", y)
         kind = type(physics).__name__
         try:
             x = STARTS[self.start](y, physics)
         except (RuntimeError, ValueError, IndexError) as error:
-            raise InputError(f"y: got shape {tuple(y.shape)}; allowed: measurements of this {kind} ({error})") from error
+            got = f"shape {tuple(y.shape)}, {y.dtype} on {y.device}"
+            raise InputError(f"y: got {got}; allowed: measurements of this {kind} ({error})") from error
         channels = self.img_size[0]
         require(
             x.ndim == 4 and x.shape[1] == channels, "physics", f"{kind} on images {tuple(x.shape[1:])}", f"{channels} channels"
         )
+        require_like("network", self, x)
         return x
 
 

@@ -10,6 +10,8 @@ from ..checks import require
 from ..networks.backbone import pad_to_multiple
 from .base import EndToEnd, seeded, zero
 
+MAX_WIDTH = 2**13  # of the U-Net's coarsest scale
+
 
 class Restormer(EndToEnd):
     r"""Restormer on the starting image: :math:`x^0+R(x^0)`.
@@ -69,6 +71,8 @@ class UNet(EndToEnd):
     ):
         super().__init__(img_size, start, features=features, blocks=blocks)
         require(blocks >= 2, "blocks", blocks, "at least 2 scales")
+        widest = features * 2 ** (blocks - 1)
+        require(widest <= MAX_WIDTH, "features and blocks", f"a scale {widest:,} wide", f"at most {MAX_WIDTH:,}")
         channels, widths = self.img_size[0], [features * 2**scale for scale in range(blocks)]
         with seeded(seed, self.name):
             self.network = deepinv.models.UNet(channels, channels, channels_per_scale=widths, batch_norm=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import files
-from ..checks import InputError, require, require_choice
+from ..checks import InputError, require, require_choice, require_path
 from .base import EndToEnd
 from .direct import Restormer, UNet
 from .fista_net import FISTANet
@@ -26,22 +26,28 @@ def build(name: str, img_size: tuple[int, int, int], **size: Any) -> EndToEnd:
     known = list(inspect.signature(NETWORKS[name]).parameters)[1:]
     for argument in size:
         require_choice("network size", argument, known)
-    return NETWORKS[name](tuple(img_size), **size)
+    return NETWORKS[name](img_size, **size)
 
 
 def save(network: EndToEnd, path: str | Path, record: dict[str, Any] | None = None) -> Path:
     """Write a network and the ``record`` (plain values) of what made it, atomically."""
+    require_path("path", path)
     require(isinstance(network, EndToEnd), "network", type(network).__name__, "a network of dipa.endtoend")
     return files.write_tensors(path, network.state_dict(), {"kind": KIND, "network": network.header(), "made_by": record or {}})
 
 
 def load(path: str | Path) -> tuple[EndToEnd, dict[str, Any]]:
     """Read back a network, in evaluation mode, and its record; a missing, damaged or foreign file is refused by name."""
+    require_path("path", path)
     tensors, header = files.read_tensors(path)
+    header = header if isinstance(header, dict) else {}
     require(header.get("kind") == KIND, str(path), header.get("kind"), f"a file of kind {KIND}")
-    network = build(**header["network"])
+    try:
+        network = build(**header["network"])
+    except (LookupError, TypeError, InputError) as error:
+        raise InputError(f"{path}: names no network that can be made ({error}); write it again") from error
     try:
         network.to(next(iter(tensors.values())).dtype).load_state_dict(tensors)
-    except (RuntimeError, StopIteration) as error:
+    except (RuntimeError, TypeError, StopIteration) as error:
         raise InputError(f"{path}: its tensors are not those of the network it names; write it again") from error
-    return network.eval(), header["made_by"]
+    return network.eval(), header.get("made_by", {})

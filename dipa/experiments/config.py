@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -9,7 +11,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from .. import data, denoisers, files
-from ..checks import InputError, require, require_choice, require_int, require_number
+from ..checks import require, require_choice, require_int, require_number, shown
 from ..losses import LossWeights
 from ..networks import BACKBONES, CODES
 from ..preconditioners.linear import FORMS
@@ -21,6 +23,7 @@ UNTRAINED = ("baseline", "ridge", "hessian", "polynomial")
 LEARNED = ("scalar", "convolutional", "pointwise", "full-linear", "l-dipa", "n-dipa")
 END_TO_END = ("fista-net", "e2e-varnet", "restormer", "u-net")
 METHODS = (*UNTRAINED, *LEARNED, *END_TO_END)
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")  # of a preset or profile: it becomes part of a folder's name
 
 
 @dataclass(frozen=True)
@@ -148,9 +151,12 @@ class Config:
     shifts: dict = field(default_factory=dict)
 
     def __post_init__(self):
+        for name in ("preset", "profile"):
+            require(PLAIN_NAME.fullmatch(getattr(self, name)), name, getattr(self, name), "letters, digits, '-' and '_'")
         require_choice("method", self.method, METHODS)
         require_int("seed", self.seed, 0, 2**31 - 1)
         for name in self.shifts:
+            require(isinstance(name, str), "shifts", name, "names as text")
             self.shifted(name)
 
     @property
@@ -172,8 +178,9 @@ class Config:
         """This configuration under the shift ``name``: its task and solver changed, its own shifts dropped."""
         changes = self.shifts[name]
         require(isinstance(changes, Mapping), f"shifts.{name}", changes, "a mapping with the keys task and solver")
-        for key in changes:
+        for key, change in changes.items():
             require_choice(f"key shifts.{name}", key, ("task", "solver"))
+            require(isinstance(change, Mapping), f"shifts.{name}.{key}", change, "a mapping of keys to values")
         parts = {key: build(type(getattr(self, key)), _plain(getattr(self, key)) | dict(changes[key]), key) for key in changes}
         return replace(self, shifts={}, **parts)
 
@@ -202,7 +209,8 @@ def build(kind: type, values: Mapping[str, Any], where: str = "") -> Any:
     hints = typing.get_type_hints(kind)
     arguments = {}
     for key, value in values.items():
-        path = f"{where}.{key}" if where else str(key)
+        name = key if isinstance(key, str) else shown(key)
+        path = f"{where}.{name}" if where else name
         require_choice(f"key {path}" if where else "key", key, known)
         hint = _task(value) if key == "task" else hints[key]
         arguments[key] = build(hint, value, path) if is_dataclass(hint) else _typed(path, value, hint)
@@ -221,7 +229,7 @@ def _task(values: Any) -> type:
 def _typed(path: str, value: Any, hint: Any) -> Any:
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        require_number(path, value, -math.inf)
         return float(value)
-    if not any(type(value) is kind for kind in allowed):
-        raise InputError(f"{path}: got {value!r}; allowed: {' or '.join(kind.__name__ for kind in allowed)}")
+    require(type(value) in allowed, path, value, " or ".join(kind.__name__ for kind in allowed))
     return value

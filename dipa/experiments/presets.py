@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 
 import yaml
 
-from ..checks import InputError, require_choice
+from ..checks import InputError, in_a_row, require, require_choice, shown
 from . import costs
 from .config import Config, build
 
 META = ("about", "paper", "table", "like", "profiles")
 TOPICS = ("single_pixel", "mri", "super_resolution", "large", "networks", "end_to_end", "training")
+# what PyYAML raises on text: on 2026-13-45 a ValueError, on [[[[... a RecursionError
+UNREADABLE = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
 LAYERS = ("tasks", "methods")  # what a profile says beyond its common part, by task.kind and by method
 
 
@@ -97,9 +100,12 @@ def _merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _nested(overrides: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
+    allowed = "a mapping of section.key to values, or a list of 'section.key=value'"
+    require(in_a_row(overrides), "overrides", overrides, allowed)
     pairs = overrides.items() if isinstance(overrides, Mapping) else [_parse(text) for text in overrides]
     nested: dict[str, Any] = {}
     for dotted, value in pairs:
+        require(isinstance(dotted, str), "overrides", dotted, "keys such as 'training.steps'")
         layer: Any = value
         for key in reversed(dotted.split(".")):
             layer = {key: layer}
@@ -108,14 +114,14 @@ def _nested(overrides: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parse(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise InputError(f"--set: got {text!r}; allowed: section.key=value, such as training.steps=10")
+    require(isinstance(text, str) and text.find("=") > 0, "--set", text, "section.key=value, such as training.steps=10")
+    key, _, value = text.partition("=")
     try:
         parsed = yaml.safe_load(value)
-        return key, float(value) if isinstance(parsed, str) and _is_number(value) else parsed
-    except yaml.YAMLError as error:
-        raise InputError(f"--set: got {text!r}; allowed: a value YAML can read") from error
+        json.dumps(parsed, default=str, skipkeys=True)  # refuses a value that holds itself
+    except UNREADABLE as error:
+        raise InputError(f"--set: got {shown(text)}; allowed: a value YAML can read") from error
+    return key, float(value) if isinstance(parsed, str) and _is_number(value) else parsed
 
 
 def _is_number(text: str) -> bool:

@@ -6,7 +6,7 @@ import torch
 
 from .. import seeding
 from ..checks import require_choice
-from .backbone import STARTS, Backbone
+from .backbone import STARTS, Backbone, require_buildable
 from .codes import CODES, LearnedCode, SinusoidalCode, build_code, sinusoidal
 from .convnext import ConvNeXt
 from .plain import CNN, MLP, AttentionCNN, MultiScale
@@ -68,9 +68,14 @@ def build(
     """
     require_choice("backbone", name, BACKBONES)
     require_choice("start", start, STARTS)
+
+    def make() -> Backbone:
+        return BACKBONES[name](img_size, features, blocks, code_dim)
+
+    require_buildable(make)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seeding.derive(seed, "network", name))
-        net = BACKBONES[name](img_size, features, blocks, code_dim)
+        net = make()
     if start == "identity":
         net.zero_head()
     return net

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..checks import require, require_int
+from ..checks import require, require_img_size, require_int
 
 STARTS = ("identity", "random")
+MAX_SIZE = {"features": 2**16, "blocks": 256, "code_dim": 2**16}
+MAX_NUMBERS = 2**28  # parameters: one gigabyte in float32
+
+
+def require_buildable(make: Callable[[], nn.Module]) -> None:
+    """Refuse a network of more than ``MAX_NUMBERS`` parameters, counted on the device ``meta``, where they take no memory."""
+    with torch.device("meta"):
+        count = sum(parameter.numel() for parameter in make().parameters())
+    require(count <= MAX_NUMBERS, "features and blocks", f"a network of {count:,} parameters", f"at most {MAX_NUMBERS:,}")
 
 
 class Backbone(nn.Module):
@@ -33,12 +44,11 @@ class Backbone(nn.Module):
 
     def __init__(self, img_size: tuple[int, int, int], features: int, blocks: int, code_dim: int):
         super().__init__()
-        require(len(img_size) == 3 and img_size[0] == 1, "img_size", tuple(img_size), "(1, H, W)")
+        sides = require_img_size(img_size, "(1, H, W)")
+        require(sides[0] == 1, "img_size", sides, "(1, H, W)")
         for name, value, low in (("features", features, 1), ("blocks", blocks, 1), ("code_dim", code_dim, 0)):
-            require_int(name, value, low)
-        for side in img_size[1:]:
-            require_int("img_size", side, 1)
-        self.img_size, self.features, self.blocks, self.code_dim = tuple(img_size), features, blocks, code_dim
+            require_int(name, value, low, MAX_SIZE[name])
+        self.img_size, self.features, self.blocks, self.code_dim = sides, features, blocks, code_dim
 
     def forward(self, x: torch.Tensor, code: torch.Tensor | None = None) -> torch.Tensor:
         """x plus the network's residual; ``code`` of shape (code_dim,), None exactly where ``code_dim`` is 0."""

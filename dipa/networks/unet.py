@@ -6,7 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..checks import require
 from .backbone import Backbone, CodeShift, Head, pad_to_multiple
+
+MAX_WIDTH = 2**20  # of the bottom
 
 
 class _TwoConvolutions(nn.Sequential):
@@ -30,6 +33,8 @@ class UNet(Backbone):
 
     def __init__(self, img_size: tuple[int, int, int], features: int, blocks: int, code_dim: int):
         super().__init__(img_size, features, blocks, code_dim)
+        widest = features * 2**blocks
+        require(widest <= MAX_WIDTH, "features and blocks", f"a level {widest:,} wide", f"at most {MAX_WIDTH:,}")
         widths = [features * 2**level for level in range(blocks)]
         self.down = nn.ModuleList(_TwoConvolutions(*pair) for pair in zip([1, *widths], widths, strict=False))
         self.bottom = _TwoConvolutions(widths[-1], 2 * widths[-1])

@@ -9,10 +9,10 @@ import torch
 from deepinv.physics.generator import GaussianMaskGenerator
 
 from .. import seeding
-from ..checks import require, require_int, require_number
+from ..checks import require, require_int, require_number, require_tensor
 from .bases import FourierBasis, HartleyBasis
 from .measure import gaussian_noise
-from .sizes import image_sides
+from .sizes import check_sigma, operator_sides
 
 
 class MRI(deepinv.physics.MRI):
@@ -136,9 +136,9 @@ def mri(
         InputError: a size that is not three such integers, an acceleration below 1 or too large for the width, a
             negative seed or noise, a mask that is no 0/1 tensor (H, W) with a one.
     """
-    channels, height, width = image_sides(img_size, lambda side: side >= 2, "an integer >= 2")
+    channels, height, width = operator_sides(img_size, lambda side: side >= 2, "an integer >= 2")
     require(channels in (1, 2), "img_size channels", channels, "2 (complex, re and im) or 1 (real)")
-    require_number("noise_sigma", noise_sigma, 0)
+    check_sigma(noise_sigma)
     require_int("mask_seed", mask_seed, 0, 2**63 - 1)
     if acceleration is not None or mask is None:
         require_number("acceleration", acceleration, 1)
@@ -154,6 +154,8 @@ def _given(mask: object, shape: tuple[int, int]) -> torch.Tensor:
     tensor = isinstance(mask, torch.Tensor) and tuple(mask.shape) == shape
     got = tuple(mask.shape) if isinstance(mask, torch.Tensor) else type(mask).__name__
     require(tensor, "mask", got, f"a tensor of shape {shape}")
+    require_tensor("mask", mask)
+    require(not mask.is_complex(), "mask.dtype", mask.dtype, "a real type")
     binary = bool(((mask == 0) | (mask == 1)).all()) and bool(mask.any())
     require(binary, "mask", "other values", "zeros and ones, one of them at least")
     return mask.detach().cpu().float()

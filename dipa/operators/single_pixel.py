@@ -11,7 +11,7 @@ from ..checks import require, require_choice, require_number
 from .bases import HadamardBasis
 from .measure import gaussian_noise
 from .orderings import ORDERINGS, hadamard_mask
-from .sizes import image_sides
+from .sizes import check_sigma, operator_sides
 
 
 class SinglePixel(DecomposablePhysics):
@@ -90,9 +90,9 @@ def single_pixel(
             ordering, negative noise.
     """
     power_of_two = "a power of two >= 2 (Hadamard transform)"
-    channels, height, width = image_sides(img_size, lambda side: side >= 2 and side & (side - 1) == 0, power_of_two)
+    channels, height, width = operator_sides(img_size, lambda side: side >= 2 and side & (side - 1) == 0, power_of_two)
     require_number("ratio", ratio, 0, 1, open_low=True)
-    require_number("noise_sigma", noise_sigma, 0)
+    check_sigma(noise_sigma)
     require_choice("ordering", ordering, ORDERINGS)
     require(height == width or ordering != "cake_cutting", "img_size", tuple(img_size), "H = W for ordering 'cake_cutting'")
     m = max(1, round(ratio * height * width))

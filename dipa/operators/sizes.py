@@ -1,22 +1,30 @@
-"""The size of the images an operator acts on, checked at the door."""
+"""The size of the images an operator acts on and the level of its noise, checked at the door."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from numbers import Integral
+import math
+from collections.abc import Callable
 
-from ..checks import require
+from ..checks import image_sides, require, require_number
+
+MAX_NUMBERS = 2**26  # in one image: a quarter of a gigabyte
+MAX_SIGMA = 1e6  # images are in [0, 1]; far beyond, noise is no finite number
 
 
-def image_sides(img_size: object, side_allowed: Callable[[int], bool], allowed: str) -> tuple[int, int, int]:
+def operator_sides(img_size: object, side_allowed: Callable[[int], bool], allowed: str) -> tuple[int, int, int]:
     """(C, H, W) as three integers with C >= 1 and H, W by ``side_allowed`` (``allowed`` in words).
 
     Raises :class:`InputError` naming the one that is not.
     """
-    sides = tuple(img_size) if isinstance(img_size, Iterable) else ()
-    whole = len(sides) == 3 and all(isinstance(side, Integral) and not isinstance(side, bool) for side in sides)
-    require(whole, "img_size", img_size, "(C, H, W), three integers")
+    sides = image_sides(img_size)
+    require(len(sides) == 3, "img_size", img_size, "(C, H, W), three integers")
     require(sides[0] >= 1, "img_size channels", sides[0], "an integer >= 1")
     for name, side in zip(("height", "width"), sides[1:], strict=True):
         require(side_allowed(side), f"img_size {name}", side, allowed)
-    return tuple(int(side) for side in sides)
+    require(math.prod(sides) <= MAX_NUMBERS, "img_size", sides, f"at most {MAX_NUMBERS:,} numbers in an image")
+    return sides
+
+
+def check_sigma(noise_sigma: float) -> None:
+    """Refuse a standard deviation of the noise that is not a number in [0, ``MAX_SIGMA``]."""
+    require_number("noise_sigma", noise_sigma, 0, MAX_SIGMA)

@@ -8,10 +8,10 @@ import torch
 from deepinv.physics import Downsampling
 from deepinv.physics.functional import gaussian_blur
 
-from ..checks import require, require_int, require_number
+from ..checks import require, require_int
 from .bases import KroneckerBasis
 from .measure import gaussian_noise
-from .sizes import image_sides
+from .sizes import check_sigma, operator_sides
 
 RANK_TOLERANCE = 1e-6  # as linalg.orthonormal_range: singular values below this part of the largest count as zero
 
@@ -120,7 +120,7 @@ def super_resolution(img_size: tuple[int, int, int], *, factor: int, noise_sigma
     Raises:
         InputError: a size that is not three such integers, a factor outside its range, negative noise.
     """
-    sides = image_sides(img_size, lambda side: side >= 4, "an integer >= 4 (a 9 x 9 kernel that wraps around once)")
+    sides = operator_sides(img_size, lambda side: side >= 4, "an integer >= 4 (a 9 x 9 kernel that wraps around once)")
     require_int("factor", factor, 1, min(sides[1:]))
-    require_number("noise_sigma", noise_sigma, 0)
+    check_sigma(noise_sigma)
     return SuperResolution(sides, factor=factor, noise_sigma=float(noise_sigma))

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from ..checks import require
+from ..declared import require_like
 
 KINDS: dict[str, type[Preconditioner]] = {}  # every learned class by the name files know it by; a class joins by naming its kind
+MAX_NUMBERS = 2**32  # of one preconditioner: sixteen gigabytes in float32
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,10 @@ class Preconditioner(nn.Module):
     def parameter_count(self) -> int:
         """Number of trainable numbers."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def check(self, images: torch.Tensor) -> None:
+        """Refuse images (B, C, H, W) that this preconditioner cannot work on, before a run starts: dtype and device."""
+        require_like("preconditioner", self, images)
 
     def header(self) -> dict[str, Any]:
         """Plain values which with ``state_dict()`` rebuild this preconditioner: by default the constructor's arguments."""

@@ -15,12 +15,13 @@ from deepinv.optim.linear import conjugate_gradient
 from deepinv.physics import LinearPhysics
 
 from .. import linalg
-from ..checks import require, require_int, require_number
-from ..declared import image_size, numbers_like
+from ..checks import in_a_row, require, require_int, require_number
+from ..declared import declared_size, image_size, numbers_like, require_operator, require_takes
 from .base import Preconditioner, Traits
 
 MAX_DEGREE = 8  # beyond it, powers of H^T H lose more than two digits in float32
 EIGENVALUE_RATIO = 30.0
+SCALES = (1e-30, 1e30)  # of the eigenvalues: the ninth powers of both are finite numbers above 0
 
 
 class Hessian(Preconditioner):
@@ -69,6 +70,9 @@ class Hessian(Preconditioner):
         nothing = torch.zeros_like(self.physics.A(gradient))
         return self.physics.prox_l2(gradient / self.regularization, nothing, 1 / self.regularization)
 
+    def check(self, images: torch.Tensor) -> None:  # noqa: D102
+        require_takes("preconditioner", self.physics, images)
+
     def _iterated(self, gradient: torch.Tensor) -> torch.Tensor:
         # deepinv's conjugate gradients add 1e-8 to squared norms: each image is solved at a norm where that is nothing
         scale = 1e4 / gradient.detach().flatten(1).norm(dim=1).clamp_min(1e-30).reshape(-1, 1, 1, 1)
@@ -96,10 +100,13 @@ class Polynomial(Preconditioner):
 
     def __init__(self, physics: LinearPhysics, coefficients: Sequence[float]):
         super().__init__()
-        numbers = tuple(float(c) for c in coefficients)
+        require_operator("physics", physics)
+        require(in_a_row(coefficients), "coefficients", coefficients, "numbers in a row")
+        numbers = tuple(c.item() if hasattr(c, "item") else c for c in coefficients)
         require(len(numbers) > 0, "coefficients", numbers, "at least one number")
         for number in numbers:
             require_number("coefficients", number, -np.inf)
+        numbers = tuple(map(float, numbers))
         self.physics, self.coefficients = copy.deepcopy(physics).requires_grad_(False), numbers
 
     @property
@@ -109,10 +116,16 @@ class Polynomial(Preconditioner):
 
     def forward(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
         """p(H^T H) applied to the gradient; the iterate and k are not used."""
+        size = declared_size(self.physics) or tuple(gradient.shape[1:])
+        fits = tuple(gradient.shape[1:]) == size
+        require(fits, "gradient.shape", tuple(gradient.shape), f"images of this operator, {size}")
         direction = self.coefficients[-1] * gradient
         for coefficient in reversed(self.coefficients[:-1]):
             direction = self.physics.A_adjoint_A(direction) + coefficient * gradient
         return direction
+
+    def check(self, images: torch.Tensor) -> None:  # noqa: D102
+        require_takes("preconditioner", self.physics, images)
 
     @classmethod
     def chebyshev(
@@ -163,13 +176,16 @@ def _interval(
     physics: LinearPhysics, interval: tuple[float, float] | None, img_size: tuple[int, int, int] | None, floor: float
 ) -> tuple[float, float]:
     """(l, L) as given, checked, else (floor L, L) with L the operator's squared norm."""
+    require_operator("physics", physics)
     if interval is None:
         high = _squared_norm(physics, img_size)
+        require_number("L = |H|^2 of physics", high, *SCALES)
         return floor * high, high
-    require(len(interval) == 2, "interval", interval, "(l, L)")
+    require(isinstance(interval, Sequence) and len(interval) == 2, "interval", interval, "(l, L)")
     low, high = interval
     require_number("interval l", low, 0)
     require_number("interval L", high, low, open_low=True)
+    require_number("interval L", high, *SCALES)
     return float(low), float(high)
 
 

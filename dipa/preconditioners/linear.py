@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,9 +10,9 @@ from deepinv.physics import LinearPhysics
 from torch import nn
 
 from ..checks import require, require_choice, require_images, require_number
-from ..declared import image_size, numbers_like
+from ..declared import image_size, numbers_like, require_operator, require_takes
 from ..operators import Basis, PixelBasis, plane_basis, range_basis, rebuild_basis
-from .base import Preconditioner, Traits, as_planes
+from .base import MAX_NUMBERS, Preconditioner, Traits, as_planes
 
 FORMS = ("low_rank", "dense")
 
@@ -41,6 +42,9 @@ class LinearPreconditioner(Preconditioner):
 
     def __init__(self, matrix: torch.Tensor, basis: Basis, complement: float = 0.0):
         super().__init__()
+        require(isinstance(basis, Basis), "basis", basis, "a dipa.operators.Basis")
+        real = isinstance(matrix, torch.Tensor) and matrix.is_floating_point()
+        require(real, "matrix", getattr(matrix, "dtype", type(matrix).__name__), "a real floating-point tensor (n, r)")
         n = int(torch.tensor(basis.img_size).prod())
         require(tuple(matrix.shape) == (n, basis.dim), "matrix.shape", tuple(matrix.shape), f"({n}, {basis.dim})")
         require_number("complement", complement, 0)
@@ -67,6 +71,7 @@ class LinearPreconditioner(Preconditioner):
         ``planes``: one P, n = H W, for every channel. dtype and device are those of ``physics``.
         """
         require_choice("form", form, FORMS)
+        require_operator("physics", physics)
         basis = subspace(physics, img_size, form=form, planes=planes)
         rows = basis.image(torch.eye(basis.dim).to(numbers_like(physics))).flatten(1)
         return cls(rows.T, basis, complement)
@@ -101,6 +106,7 @@ class LinearPreconditioner(Preconditioner):
         require_number("regularization", regularization, 0, open_low=True)
         require_number("null_weight", null_weight, 0, 1)
         require_choice("form", form, FORMS)
+        require_takes("physics", physics, images)
         basis = subspace(physics, tuple(images.shape[1:]), planes=planes)
         columns = (_predictor(physics, images, basis, regularization).T / stepsize).to(images.dtype)
         columns = columns.reshape(-1, *basis.img_size)
@@ -124,10 +130,14 @@ def subspace(
     physics: LinearPhysics, img_size: tuple[int, int, int] | None, *, form: str = "low_rank", planes: bool = False
 ) -> Basis:
     """Coordinates of the smallest subspace that holds every data gradient, or ``dense`` of all images; ``planes`` of channels."""
+    channels, *sides = size = image_size(physics, img_size)
     if form == "low_rank":
-        return plane_basis(physics, img_size) if planes else range_basis(physics, img_size)
-    channels, *sides = image_size(physics, img_size)
-    return PixelBasis((1 if planes else channels, *sides))
+        basis = plane_basis(physics, size) if planes else range_basis(physics, size)
+    else:
+        basis = PixelBasis((1 if planes else channels, *sides))
+    numbers = math.prod(basis.img_size) * basis.dim
+    require(numbers <= MAX_NUMBERS, "img_size", size, f"at most {MAX_NUMBERS:,} numbers in P, here {numbers:,}")
+    return basis
 
 
 def matrix_product(matrix: torch.Tensor, basis: Basis, complement: float, gradient: torch.Tensor) -> torch.Tensor:

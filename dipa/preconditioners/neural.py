@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from .. import networks, seeding
-from ..checks import require, require_choice, require_int
+from ..checks import require_choice, require_img_size, require_int
+from ..declared import require_like
 from .base import Preconditioner, Traits, as_planes
 
 PRECISIONS = ("float32", "bf16")
@@ -54,12 +55,11 @@ class NeuralPreconditioner(Preconditioner):
         seed: int = 0,
     ):
         super().__init__()
-        require(len(img_size) == 3, "img_size", tuple(img_size), "(C, H, W)")
-        require_int("img_size[0]", img_size[0], 1)
+        img_size = require_img_size(img_size)
         require_choice("precision", precision, PRECISIONS)
         require_choice("code", code, networks.CODES)
         require_int("seed", seed, 0)
-        self.name, self.img_size, self.features, self.blocks = name, tuple(img_size), features, blocks
+        self.name, self.img_size, self.features, self.blocks = name, img_size, features, blocks
         self.code_kind, self.code_dim, self.start, self.precision, self.seed = code, code_dim, start, precision, seed
         self.traits = Traits(linear=False, iteration_dependent=code != "none")
         self.networks = nn.ModuleList(self._network(channel) for channel in range(img_size[0]))
@@ -75,6 +75,9 @@ class NeuralPreconditioner(Preconditioner):
             start=self.start,
             seed=seeding.derive(self.seed, "channel", channel),
         )
+
+    def check(self, images: torch.Tensor) -> None:  # noqa: D102
+        require_like("preconditioner", self, images, autocast=self.precision == "bf16")
 
     def forward(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
         """The network's direction for each channel of the gradient, told k; the iterate is not used."""

@@ -9,6 +9,7 @@ Source: Ehrhardt, Fahy and Golbabaee, "Learning preconditioners for inverse prob
 from __future__ import annotations
 
 import copy
+import math
 from typing import Any
 
 import torch
@@ -16,9 +17,12 @@ from deepinv.physics import LinearPhysics
 from torch import nn
 from torch.nn import functional
 
-from ..checks import require, require_int
-from .base import Preconditioner, Traits, as_planes
+from ..checks import require, require_img_size, require_int
+from .base import MAX_NUMBERS, Preconditioner, Traits, as_planes
 from .linear import LinearPreconditioner, basis_from, basis_header, dense_matrix, matrix_product
+
+MAX_ITERATIONS = 100_000
+MAX_KERNEL = 1001  # side of a kernel
 
 
 class PerIteration(Preconditioner):
@@ -33,9 +37,11 @@ class PerIteration(Preconditioner):
 
     def __init__(self, iterations: int, start: torch.Tensor):
         super().__init__()
-        require_int("iterations", iterations, 1)
+        require_int("iterations", iterations, 1, min(MAX_ITERATIONS, MAX_NUMBERS // start.numel()))
         self.iterations = iterations
-        self.steps = nn.Parameter(start.detach().expand(iterations, *start.shape).clone())
+        # in a layout of its own: a clone of one number would keep the stride 0 of expand, which no file can hold
+        steps = start.detach().expand(iterations, *start.shape).clone(memory_format=torch.contiguous_format)
+        self.steps = nn.Parameter(steps)
 
     def step(self, k: int) -> torch.Tensor:
         """The parameters of iteration k = 1, 2, ...; those of K for any later one."""
@@ -75,7 +81,7 @@ class ConvolutionalSteps(PerIteration):
     kind = "convolutional_steps"
 
     def __init__(self, iterations: int, size: int = 5):
-        require_int("size", size, 1)
+        require_int("size", size, 1, MAX_KERNEL)
         require(size % 2 == 1, "size", size, "an odd integer")
         delta = torch.zeros(size, size)
         delta[size // 2, size // 2] = 1
@@ -84,8 +90,10 @@ class ConvolutionalSteps(PerIteration):
 
     def forward(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
         """The gradient filtered by kernel k."""
+        reach, sides = self.size // 2, gradient.shape[2:]
+        require(min(sides) >= reach, "gradient.shape", tuple(gradient.shape), f"images of at least {reach} x {reach} pixels")
         channels = gradient.reshape(-1, 1, *gradient.shape[2:])
-        padded = functional.pad(channels, [self.size // 2] * 4, mode="circular")
+        padded = functional.pad(channels, [reach] * 4, mode="circular")
         return functional.conv2d(padded, self.step(k)[None, None]).reshape_as(gradient)
 
     def header(self) -> dict[str, Any]:  # noqa: D102
@@ -103,10 +111,9 @@ class PointwiseSteps(PerIteration):
     kind = "pointwise_steps"
 
     def __init__(self, iterations: int, img_size: tuple[int, int, int]):
-        sides = tuple(img_size)
-        whole = len(sides) == 3 and all(isinstance(side, int) and side > 0 for side in sides)
-        require(whole, "img_size", img_size, "(C, H, W), three positive integers")
-        super().__init__(iterations, torch.ones(sides))
+        sides = require_img_size(img_size)
+        require(math.prod(sides) <= MAX_NUMBERS, "img_size", sides, f"at most {MAX_NUMBERS:,} numbers in an image")
+        super().__init__(iterations, torch.ones(()).expand(sides))
         self.img_size = sides
 
     def forward(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:

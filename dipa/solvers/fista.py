@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +11,18 @@ import torch
 from deepinv.physics import LinearPhysics
 
 from .. import linalg, metrics
-from ..checks import InputError, require, require_choice, require_images, require_int, require_number
-from ..declared import declared_size, numbers_like
+from ..checks import (
+    InputError,
+    require,
+    require_choice,
+    require_images,
+    require_int,
+    require_number,
+    require_real,
+    require_same_shape,
+    require_tensor,
+)
+from ..declared import declared_size, numbers_like, require_operator
 from ..priors import PnP
 from . import loop
 from .momentum import MOMENTA, restarted
@@ -101,15 +112,18 @@ class FISTA:
             InputError: a stepsize that is neither positive nor ``"1/L"``, or measurements ``physics`` cannot use.
         """
         start = self._start(y, physics)
+        self.check(start, preconditioner)
         alpha = self.stepsize(stepsize, physics, tuple(start.shape[1:]), start)
         if backward is not None:
             require_int("backward", backward, 0)
         if x_true is not None:
             require_images("x_true", x_true, tuple(start.shape[1:]))
+            require(len(x_true) == len(start), "x_true.shape", tuple(x_true.shape), f"{len(start)} images, as y")
 
         def step(z: torch.Tensor, k: int) -> torch.Tensor:
             gradient = data_gradient(physics, y, z)
             direction = gradient if preconditioner is None else preconditioner(gradient, z, k)
+            _check_direction(direction, z)
             return self.prior.step(z, direction, alpha)
 
         momentum = restarted(MOMENTA[self.momentum], self.restart)
@@ -120,11 +134,21 @@ class FISTA:
         self, stepsize: float | str, physics: LinearPhysics, img_size: tuple[int, ...], like: torch.Tensor | None = None
     ) -> float:
         """The number behind a stepsize rule: a positive float is itself, ``"1/L"`` is one over :func:`lipschitz`."""
-        if stepsize == "1/L":
-            return 1.0 / lipschitz(physics, img_size, like)
+        if isinstance(stepsize, str) and stepsize == "1/L":
+            norm = lipschitz(physics, img_size, like)
+            require(0 < norm < math.inf, "stepsize", "1/L", f"a positive number: this operator has L = {norm:g}")
+            return 1.0 / norm
         require(not isinstance(stepsize, str), "stepsize", stepsize, "a positive number or '1/L'")
         require_number("stepsize", stepsize, 0, open_low=True)
         return float(stepsize)
+
+    def check(self, images: torch.Tensor, preconditioner: Preconditioner | None = None) -> None:
+        """Ask prior and preconditioner, where they have a ``check``, whether they can work on iterates such as ``images``."""
+        allowed = "None, or a callable P(gradient, iterate, k)"
+        require(preconditioner is None or callable(preconditioner), "preconditioner", preconditioner, allowed)
+        for part in (self.prior, preconditioner):
+            if callable(getattr(part, "check", None)):
+                part.check(images)
 
     def describe(self) -> dict:
         """The solver as plain values (for cache keys and run folders); a prior without ``describe()`` is its type's name."""
@@ -134,18 +158,29 @@ class FISTA:
         return made | ({"restart": self.restart} if self.restart else {})
 
     def _start(self, y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
-        require(isinstance(y, torch.Tensor), "y", type(y).__name__, "a tensor of measurements")
-        require(bool(torch.isfinite(y).all()), "y", "NaN or infinite values", "finite values")
+        require_operator("physics", physics)
+        require_tensor("y", y, "a tensor of measurements")
+        require_real("y", y)
+        require(y.ndim > 0 and len(y) > 0, "y.shape", tuple(y.shape), "measurements of at least one image")
         try:
             start = STARTS[self.start](y, physics)
             with torch.no_grad():
                 made = tuple(physics.A(start).shape)
         except (RuntimeError, ValueError, IndexError) as error:
             raise InputError(
-                f"y: got shape {tuple(y.shape)}; allowed: measurements of this {type(physics).__name__} ({error})"
+                f"y: got shape {tuple(y.shape)}, {y.dtype} on {y.device}; "
+                f"allowed: measurements of this {type(physics).__name__} ({error})"
             ) from error
         _check_shapes(tuple(y.shape), made, tuple(start.shape[1:]), physics)
         return start
+
+
+def _check_direction(direction: torch.Tensor, z: torch.Tensor) -> None:
+    """What a preconditioner returned: of the iterate's shape, and of a dtype that leaves the next iterate its own."""
+    require_same_shape("preconditioner", direction, z)
+    kept = torch.promote_types(direction.dtype, z.dtype) == z.dtype and direction.device == z.device
+    got = f"one that returns {direction.dtype} on {direction.device}"
+    require(kept, "preconditioner", got, f"{z.dtype} on {z.device}, as the iterate")
 
 
 def _check_shapes(got: tuple[int, ...], made: tuple[int, ...], image: tuple[int, ...], physics: LinearPhysics) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from deepinv.physics import LinearPhysics
+from torch import nn
 
 from .. import files, losses, metrics
-from ..checks import InputError, require, require_images
-from ..declared import declared_size
+from ..checks import InputError, require, require_images, require_int, require_path
+from ..declared import declared_size, require_takes
 from ..losses import LossWeights
 from ..operators import range_basis
 from ..operators.measure import measure
@@ -87,8 +88,20 @@ def distill(
 
     Source: D2GP Algorithm 2; DIPA Eq. (6)-(13).
     """
-    budget, differentiation = budget or Budget(), differentiation or Differentiation()
+    budget = Budget() if budget is None else budget
+    differentiation = Differentiation() if differentiation is None else differentiation
+    for name, value, kind in (
+        ("solver", solver, FISTA),
+        ("preconditioner", preconditioner, nn.Module),
+        ("losses", losses, LossWeights),
+        ("budget", budget, Budget),
+        ("differentiation", differentiation, Differentiation),
+    ):
+        require(isinstance(value, kind), name, value, f"a {kind.__name__}")
+    for name, path in (("checkpoint", checkpoint), ("cache", cache)):
+        require_path(name, path or ".")
     _check(student, teacher, images, losses)
+    _check_numbers(solver, preconditioner, student, teacher, images, stepsize, teacher_stepsize, seed)
     differentiation.check(preconditioner)
     settings = [asdict(losses), asdict(budget), teacher_stepsize, *([] if differentiation.exact else [asdict(differentiation)])]
     key = _key(solver, preconditioner, student, teacher, images, settings, stepsize, teacher_stepsize, seed)
@@ -170,6 +183,18 @@ def _check(student, teacher, images, weights: LossWeights) -> None:
     for name, physics in (("student", student), ("teacher", teacher)):
         size = declared_size(physics) or tuple(images.shape[1:])
         require(size == tuple(images.shape[1:]), f"{name}.img_size", size, f"that of the images, {tuple(images.shape[1:])}")
+
+
+def _check_numbers(solver: FISTA, preconditioner, student, teacher, images, stepsize, teacher_stepsize, seed) -> None:
+    """Refuse a seed, stepsizes, and dtypes and devices that do not go together, before anything is computed with them."""
+    require_int("seed", seed, 0)
+    trained = any(parameter.requires_grad for parameter in preconditioner.parameters())
+    require(trained, "preconditioner", type(preconditioner).__name__, "one with trainable parameters")
+    solver.check(require_takes("student", student, images), preconditioner)
+    solver.stepsize(stepsize, student, tuple(images.shape[1:]), images)
+    if teacher is not None:
+        solver.check(require_takes("teacher", teacher, images))
+        solver.stepsize(teacher_stepsize, teacher, tuple(images.shape[1:]), images)
 
 
 def _key(solver, preconditioner, student, teacher, images, settings, stepsize, teacher_stepsize, seed) -> str:

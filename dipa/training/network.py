@@ -12,8 +12,8 @@ from deepinv.physics import LinearPhysics
 from torch import nn
 
 from .. import files, losses, metrics
-from ..checks import require, require_images
-from ..declared import declared_size
+from ..checks import require, require_images, require_int, require_path
+from ..declared import declared_size, require_like, require_takes
 from ..operators.measure import measure
 from .loop import Budget, Record, Training
 from .teacher import problem_parts
@@ -58,10 +58,15 @@ def train_network(
 
     Source: the loss is D2GP Eq. (6); DIPA Table 7 compares with networks trained end to end.
     """
-    budget = budget or Budget()
+    budget = Budget() if budget is None else budget
+    require(isinstance(network, nn.Module), "network", network, "a torch module, network(y, physics) -> x")
+    require(isinstance(budget, Budget), "budget", budget, "a Budget")
+    require_int("seed", seed, 0)
+    require_path("checkpoint", checkpoint or ".")
     require_images("images", images)
     size = declared_size(physics) or tuple(images.shape[1:])
     require(size == tuple(images.shape[1:]), "physics.img_size", size, f"that of the images, {tuple(images.shape[1:])}")
+    require_like("network", network, require_takes("physics", physics, images))
     key = _key(network, physics, images, budget, seed)
     training = Training.start(network, budget, name="network", what="the network", key=key, checkpoint=checkpoint)
 
