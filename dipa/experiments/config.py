@@ -24,6 +24,15 @@ LEARNED = ("scalar", "convolutional", "pointwise", "full-linear", "l-dipa", "n-d
 END_TO_END = ("fista-net", "e2e-varnet", "restormer", "u-net")
 METHODS = (*UNTRAINED, *LEARNED, *END_TO_END)
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")  # of a preset or profile: it becomes part of a folder's name
+HASHED = (
+    "task",
+    "data",
+    "solver",
+    "preconditioner",
+    "network",
+    "losses",
+    "training",
+)  # sections that enter a digest even unchanged
 
 
 @dataclass(frozen=True)
@@ -196,7 +205,8 @@ def _changed(value: Any) -> dict[str, Any]:
         own = getattr(value, f.name)
         default = f.default_factory() if f.default_factory is not MISSING else f.default
         if is_dataclass(own):
-            found[f.name] = _changed(own)
+            changed = _changed(own)
+            found |= {f.name: changed} if changed or f.name in HASHED else {}
         elif own != default or f.name == "kind":
             found[f.name] = own
     return found
