@@ -60,7 +60,7 @@ def write_tensors(path: str | Path, tensors: dict[str, torch.Tensor], record: di
 
     The same content gives the same bytes.
     """
-    whole = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    whole = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     text = json.dumps(record | {"sha256": _checksum(whole, record)}, sort_keys=True)
     return write_bytes(path, to_bytes(whole, metadata={"record": text}))
 
@@ -97,9 +97,10 @@ def sha256_tensors(tensors: dict[str, torch.Tensor]) -> str:
     """SHA-256 of named tensors: names, dtypes, shapes and bytes, in name order."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
+        tensor = tensors[name].detach().cpu().resolve_conj()
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        plain = tensor.reshape(-1).clone(memory_format=torch.contiguous_format)
+        digest.update(plain.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -110,6 +110,20 @@ def test_one_flipped_bit_of_a_number_is_found(tmp_path):
     refuses(lambda: files.read_tensors(path), "a.safetensors", "damaged")
 
 
+def test_any_strided_tensor_is_hashed_and_written(tmp_path):
+    base = torch.rand(3, 2)
+    odd = {"expanded": torch.ones(1).expand(1), "turned": base.T, "part": base[:, 1], "conjugate": torch.tensor([1 + 2j]).conj()}
+    plain = {
+        "expanded": torch.ones(1),
+        "turned": base.T.contiguous(),
+        "part": base[:, 1].clone(),
+        "conjugate": torch.tensor([1 - 2j]),
+    }
+    assert files.sha256_tensors(odd) == files.sha256_tensors(plain)
+    again, _ = files.read_tensors(files.write_tensors(tmp_path / "a.safetensors", {"a": base, "b": base}, {}))
+    assert torch.equal(again["a"], base) and torch.equal(again["b"], base), "tensors that share memory"
+
+
 def test_files_without_a_checksum_can_be_read(tmp_path):
     """Those written before version 0.3."""
     save_file({"a": torch.ones(2)}, tmp_path / "a.safetensors", metadata={"record": "{}"})

@@ -43,7 +43,7 @@ class Budget:
             or ``constant``.
         window: steps between two looks of the plateau schedule.
         patience: windows without progress before the plateau schedule acts.
-        factor: what the plateau schedule multiplies the rate by.
+        factor: what the plateau schedule multiplies the rate by, below 1.
         checkpoint_every: steps between two checkpoints.
     """
 
@@ -65,10 +65,10 @@ class Budget:
         require_int("budget.patience", self.patience, 0)
         require_choice("budget.optimizer", self.optimizer, ("adam", "adamw"))
         require_choice("budget.schedule", self.schedule, ("plateau", "cosine", "constant"))
-        require_number("budget.learning_rate", self.learning_rate, 0, open_low=True)
-        require_number("budget.weight_decay", self.weight_decay, 0)
+        require_number("budget.learning_rate", self.learning_rate, 0, 1e38, open_low=True)
+        require_number("budget.weight_decay", self.weight_decay, 0, 1e38)
         require_number("budget.clip", self.clip, 0)
-        require_number("budget.factor", self.factor, 0, 1, open_low=True)
+        require_number("budget.factor", self.factor, 0, 0.999, open_low=True)
 
 
 @dataclass
