@@ -75,16 +75,17 @@ def floor(setting: Setting, precision: str, backward: bool) -> None:
                 torch.autograd.grad(out.sum(), x)
 
 
-def psnr_after(setting: Setting, method: str, way: Differentiation, precision: str, steps: int) -> float:
+def psnr_after(setting: Setting, options: argparse.Namespace, way: Differentiation, precision: str) -> float:
     """Test PSNR after a short training of L-DIPA from the closed form, or of N-DIPA from the identity; tested in float32."""
-    if method == "n-dipa":
-        P, rate = start(setting, method, precision), 1e-3
+    if options.method == "n-dipa":
+        P, rate = start(setting, options.method, precision), 1e-3
     else:
-        P, rate = dipa.LinearPreconditioner.ridge(setting.student, setting.images, stepsize=STUDENT_STEP), 4e-4
-    budget = dipa.Budget(steps=steps, batch_size=BATCH, learning_rate=rate, schedule="cosine")
+        closed_form = dipa.data.load(options.data, "train", size=32).images.to(setting.device)
+        P, rate = dipa.LinearPreconditioner.ridge(setting.student, closed_form, stepsize=STUDENT_STEP), 4e-4
+    budget = dipa.Budget(steps=options.train_steps, batch_size=BATCH, learning_rate=rate, schedule="cosine")
     arguments = {"losses": dipa.LossWeights(supervised=1.0), "budget": budget, "differentiation": way, "progress": False}
     dipa.distill(setting.solver(K, precision), P, setting.student, None, setting.images, **arguments)
-    if method == "n-dipa":
+    if options.method == "n-dipa":
         P.precision = "float32"
     with torch.no_grad():
         y = setting.student.A(setting.test)
@@ -130,10 +131,8 @@ def main() -> None:
     ways = {"exact": Differentiation(), "fast": Differentiation(options.way, options.tail)}
     times = measure_times(setting, options, ways)
     memory = measure_memory(setting, options, ways)
-    exact = psnr_after(setting, options.method, Differentiation("unrolled"), "float32", options.train_steps)
-    found = {"exact_float32": exact} | {
-        name: psnr_after(setting, options.method, way, "bf16", options.train_steps) for name, way in ways.items()
-    }
+    exact = psnr_after(setting, options, Differentiation("unrolled"), "float32")
+    found = {"exact_float32": exact} | {name: psnr_after(setting, options, way, "bf16") for name, way in ways.items()}
     headline = {
         "step_ratio": ratio(times, "reference", "fast"),
         "exact_step_ratio": ratio(times, "reference", "exact"),

@@ -54,6 +54,15 @@ def test_signs_are_enough_for_the_bits_of_the_gradient(make, size, precision):
     assert torch.equal(plain[0], kept[0]) and torch.equal(plain[1], kept[1])
 
 
+def test_changed_weights_are_seen():
+    net, x = dncnn(), images(2, 1, 8, 8)
+    kept = lean(net)
+    kept(x, None)
+    net.in_conv.weight.mul_(2)
+    net.out_conv.weight = torch.nn.Parameter(3 * net.out_conv.weight, requires_grad=False)
+    assert torch.equal(kept(x, None), net(x, None))
+
+
 def test_signs_give_the_derivative_in_float64():
     net, x = dncnn().double(), images(1, 1, 6, 6, dtype=torch.float64).requires_grad_(True)
     assert torch.autograd.gradcheck(lambda x: lean(net)(x, None), x)

@@ -55,15 +55,26 @@ def _is_frozen_dncnn(denoiser: Any) -> bool:
 
 
 class _SignedDnCNN:
+    """A frozen DnCNN whose backward pass needs the signs of its features alone."""
+
     def __init__(self, net: DnCNN):
         self.layers = [net.in_conv, *net.conv_list, net.out_conv]
+        self._cast: dict[tuple, tuple[list, list]] = {}
+
+    def parameters(self, dtype: torch.dtype) -> tuple[list[torch.Tensor], list[torch.Tensor | None]]:
+        """Weights and biases in ``dtype``, made once while they stay as they are."""
+        pairs = [(layer.weight, layer.bias) for layer in self.layers]
+        state = (dtype, tuple((id(p), p._version, p.device) for pair in pairs for p in pair if p is not None))
+        if state not in self._cast:
+            weights, biases = zip(*pairs, strict=True)
+            cast = [weight.to(dtype) for weight in weights], [None if bias is None else bias.to(dtype) for bias in biases]
+            self._cast = {state: cast}
+        return self._cast[state]
 
     def __call__(self, images: torch.Tensor, sigma: float | None = None) -> torch.Tensor:
         device = images.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else images.dtype
-        weights = [layer.weight.to(dtype) for layer in self.layers]
-        biases = [None if layer.bias is None else layer.bias.to(dtype) for layer in self.layers]
-        return _Signed.apply(images, weights, biases)
+        return _Signed.apply(images, *self.parameters(dtype))
 
 
 class _Signed(torch.autograd.Function):

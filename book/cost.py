@@ -1,0 +1,215 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What training costs
+#
+# The papers name the cost of training as their main limitation: one step runs the solver for K iterations and then goes back
+# through all of them. This page says what a step costs here, what it costs the straightforward way, and what is given up for
+# speed. The straightforward way is deepinv alone: its FISTA unrolled under automatic differentiation, in float32, the teacher
+# run again for every batch, P started as the identity with a learning rate of $10^{-5}$ (the authors' script). Both compute the
+# same loss, to rounding; a test compares them.
+#
+# Every number below is read from the output of a script in `benchmarks/`, which times the two ways in turns within one run. The
+# ratios are what to look at: seconds are those of one machine.
+
+# %% tags=["hide-input"]
+from IPython.display import Markdown, display
+
+from dipa import experiments, plots
+from dipa.experiments import benchmarks
+
+measured = benchmarks.read("results/benchmarks")
+runs = experiments.find_runs("results/single_pixel")
+display(Markdown(benchmarks.targets_table(measured)))
+
+# %% [markdown]
+# ## One training step
+#
+# L-DIPA on the single-pixel camera, 32 x 32, batch 16, K = 20. Three things make the step cheap. The teacher runs once per image,
+# because its result does not depend on P. The denoiser runs in bfloat16. And the denoiser's backward pass can be left out
+# (`straight_through`, below). The *floor* is what no exact step can avoid: K passes of the denoiser, forward and backward to its
+# input.
+
+# %% tags=["hide-input"]
+WORK = {
+    "reference": "straightforward step (deepinv, float32)",
+    "exact": "this package, exact gradient",
+    "fast": "this package, the faster way",
+    "floor": "K denoiser passes, forward and backward (bf16)",
+    "solve": "a solve without gradient (bf16)",
+    "calls": "K denoiser calls (bf16)",
+}
+step = measured["training_l_dipa"]
+display(Markdown(benchmarks.seconds_table(step, WORK)))
+display(Markdown(benchmarks.measured_on(step)))
+
+# %% tags=["hide-input"]
+display(
+    Markdown(
+        f"The faster way is `{step['settings']['way']}`. After {step['settings']['train_steps']} training steps from the same start, "
+        f"on the same batches, its test PSNR is {step['psnr_difference']:+.3f} dB from that of "
+        f"exact unrolling in float32; the exact way in bfloat16 is {step['exact_psnr_difference']:+.3f} dB from it."
+    )
+)
+
+# %% [markdown]
+# N-DIPA, the published network (858,758 parameters). Here the network is most of the step, and the reference runs the same code
+# for it, so that the ratio is that of precision, caching and the way to differentiate alone. Its maps do not fit in memory for all
+# iterations, so the exact way computes them again in the backward pass.
+
+# %% tags=["hide-input"]
+network = measured["training_n_dipa"]
+display(Markdown(benchmarks.seconds_table(network, WORK)))
+display(
+    Markdown(
+        f"The faster way is `{network['settings']['way']}`, here {network['psnr_difference']:+.3f} dB after "
+        f"{network['settings']['train_steps']} steps. {benchmarks.measured_on(network)}"
+    )
+)
+
+# %% [markdown]
+# ## Ways to differentiate a solve
+#
+# With $s^k=F_\theta(s^{k-1},k)$ one iteration on the state $s=(x,z)$ and $J^k$ its Jacobian, the exact gradient is a sum over
+# iterations, $\sum_k \partial_\theta F(s^{k-1},k)^\top (J^{k+1})^\top\cdots(J^{K})^\top\nabla\ell(\hat x)$. `unrolled` and
+# `checkpointed` compute all of it, `truncated(T)` its last T terms, `jacobian_free` the last one, and `restart(T)` the terms since
+# momentum last began anew. `straight_through` has all terms, with the identity in the place of the denoiser's Jacobian: this
+# denoiser is trained for a noise level of 2/255 and changes its input little. The cosine is that to the exact gradient in float32;
+# time and memory are those of a forward and backward pass over plain unrolling's, in the same precision (bfloat16).
+
+# %% tags=["hide-input"]
+PRESETS = {
+    "checkpointed": "l-dipa-supervised",
+    "truncated(10)": "l-dipa-truncated-10",
+    "truncated(5)": "l-dipa-truncated-5",
+    "truncated(2)": "l-dipa-truncated-2",
+    "jacobian_free": "l-dipa-jacobian-free",
+    "straight_through": "l-dipa-straight-through",
+    "restart(5)": "l-dipa-restart-5",
+}
+ways = measured["ways"]
+display(Markdown(benchmarks.ways_table(ways, runs, PRESETS)))
+display(Markdown(benchmarks.measured_on(ways)))
+
+# %% [markdown]
+# The PSNR is that of recorded runs (profile `small`, 150 steps of 16 digits, tested with the same plain solver and all K
+# iterations); all of them start from the closed form.
+#
+# **The default is `checkpointed`.** It is exact, and for the papers' denoiser it costs nothing: the Jacobian of a frozen network of
+# convolutions and ReLUs depends on its input through the signs of its features alone, so one bit is kept where automatic
+# differentiation keeps a number, and nothing is computed twice. Another gradient is a choice to make knowingly: it is another
+# descent direction, and this table says how far it leads. The cosines are low and the trainings close: single batches near the
+# edge of stability dominate the exact gradient, and clipping takes their length away.
+
+# %% [markdown]
+# ## Memory
+
+# %% tags=["hide-input"]
+memory = measured["memory"]
+rows = [
+    (f"{size} x {size}, batch {batch}", *(f"{memory[size]['peak_mib'][name]:.0f}" for name in ("plain", "float32", "bf16")))
+    for size, batch in (("32", 16), ("128", 4))
+]
+head = ("K = 20", "plain unrolling, float32 (MiB)", "default, float32 (MiB)", "default, bf16 (MiB)")
+display(Markdown(experiments.tables.markdown(head, rows)))
+display(
+    Markdown(
+        f"At 128 x 128 and batch 16 the default peaks at {memory['128']['batch_16_mib']:.0f} MiB. Plain unrolling does not fit there; "
+        f"the line through its peaks at batches 2 and 4 leads to {memory['128']['plain_batch_16_mib']:.0f} MiB. At batch 4 much of "
+        "the default's memory is P's own: its matrix, the matrix's gradient and the term that is added to it."
+    )
+)
+
+# %% tags=["hide-input"]
+rows = [(f"`{way}`", *(f"{peak:.0f}" for peak in peaks.values())) for way, peaks in memory["growth"].items()]
+head = ("peak memory (MiB), 32 x 32, batch 16", *(f"K = {k}" for k in next(iter(memory["growth"].values()))))
+display(Markdown(experiments.tables.markdown(head, rows)))
+display(Markdown(benchmarks.measured_on(memory)))
+
+# %% [markdown]
+# ## How cost grows
+#
+# Slopes of log-log fits, time and memory of one forward and backward pass; for image sides the abscissa is the number of pixels, so
+# that 1 is linear. L-DIPA's matrix has $n\,m$ entries, the square of the number of pixels at a fixed ratio.
+
+# %% tags=["hide-input"]
+SERIES = {
+    "n_dipa_side": "image side, N-DIPA",
+    "n_dipa_iterations": "iterations K, N-DIPA",
+    "n_dipa_batch": "batch, N-DIPA",
+    "l_dipa_side": "image side, L-DIPA",
+    "l_dipa_iterations": "iterations K, L-DIPA",
+    "l_dipa_batch": "batch, L-DIPA",
+}
+scaling = measured["scaling"]
+display(Markdown(benchmarks.scaling_table(scaling, SERIES)))
+display(Markdown(benchmarks.measured_on(scaling)))
+
+# %% [markdown]
+# ## Time to quality
+#
+# Seconds count training and the closed form it starts from, not the tests in between. The paper reports a gain of 9.9 dB for L-DIPA
+# on the single-pixel camera; an empty cell was not reached by the end of the run.
+
+# %% tags=["hide-input"]
+quality = measured["quality"]
+COURSES = {"straightforward": "straightforward", "ours": "this package"}
+display(Markdown(benchmarks.reached_table(quality, COURSES)))
+display(Markdown(benchmarks.measured_on(quality)))
+
+# %% tags=["hide-input"]
+lines = {COURSES[name]: [psnr for _, _, psnr in points] for name, points in quality["courses"].items()}
+every = quality["settings"]["every"]
+figure = plots.compare(lines, "test PSNR (dB)", xlabel=f"tests, one every {every} steps of 16 images")
+plots.plt.show()
+
+# %% [markdown]
+# ## The same bits
+#
+# The same seed, machine, versions and number of threads give the same bits. Another number of threads adds numbers in another
+# order: the difference below is that of the reconstructed test images after six training steps, relative.
+
+# %% tags=["hide-input"]
+determinism = measured["determinism"]
+rows = [
+    (precision, count, "yes" if found["again"] else "no", f"{found['P']:.1e}", f"{found['images']:.1e}")
+    for precision, counts in determinism["runs"].items()
+    for count, found in counts.items()
+]
+head = ("precision", "threads", "same bits again", "P, against one thread", "images, against one thread")
+display(Markdown(experiments.tables.markdown(head, rows)))
+display(Markdown(benchmarks.measured_on(determinism)))
+
+# %% tags=["hide-input"]
+faults = measured["faults"]
+display(
+    Markdown(
+        f"A training killed at any moment ends in these bits too: `make faults` sent {faults['SIGKILL']} SIGKILLs, "
+        f"{faults['SIGTERM']} SIGTERMs and {faults['SIGINT']} SIGINTs at random moments, {faults['SIGKILL while writing']} of the "
+        f"first while a file was being written; all {faults['finished']} runs ended bitwise as the uninterrupted one."
+    )
+)
+
+# %% [markdown]
+# ## Measure it yourself
+#
+# ```bash
+# python benchmarks/training.py --data mnist --denoiser dncnn-deepinv --json training.json   # --method n-dipa for the network
+# python benchmarks/ways.py; python benchmarks/memory.py --large; python benchmarks/scaling.py
+# python benchmarks/quality.py; python benchmarks/determinism.py; make faults
+# ```
+#
+# `--device cuda` runs the same files on a GPU. Several devices train one preconditioner with
+# `torchrun --nproc-per-node 2 -m dipa.cli run l-dipa-supervised`; the result is that of one process with the same batch, to
+# rounding. Sweeps are better spread as one run per device.
