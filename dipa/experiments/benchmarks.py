@@ -11,7 +11,7 @@ from typing import Any
 
 from ..checks import InputError
 from .cells import markdown, mean_sd, setting, tested
-from .recorded import group
+from .recorded import first, group
 from .results import Run
 
 Output = Mapping[str, Any]
@@ -58,7 +58,7 @@ class Target:
 TARGETS = (
     Target("L-DIPA training step, times faster than the straightforward one", "training_l_dipa", "step_ratio", 5, most=False),
     Target("the same with the exact gradient", "training_l_dipa", "exact_step_ratio", 3.3, most=False),
-    Target("PSNR lost by the faster way (dB)", "training_l_dipa", "psnr_lost", 0.1),
+    Target("PSNR it loses in a recorded training, against the exact gradient (dB)", "recorded", "psnr_lost", 0.1),
     Target("N-DIPA training step, times faster", "training_n_dipa", "step_ratio", 5, most=False),
     Target("peak memory beside plain automatic differentiation, 32 x 32, batch 16", "memory", "ratio_32", 0.1),
     Target("time beside it, 32 x 32", "memory", "time_32", 1.35),
@@ -71,6 +71,15 @@ TARGETS = (
     Target("solve over K denoiser calls", "training_l_dipa", "solve_ratio", 1.03),
     Target("exponent of time over pixels, N-DIPA", "scaling", "time_n_dipa_side", 1.1),
 )
+
+
+def recorded(runs: Iterable[Run], exact: str, fast: str) -> Output:
+    """What recorded runs add to the outputs: the PSNR that ``fast`` loses against ``exact``, first seeds; empty without both."""
+    found = first(runs, [exact, fast])
+    if len(found) < 2:
+        return {}
+    exact_psnr, fast_psnr = (found[preset].metrics["student"]["psnr"] for preset in (exact, fast))
+    return {"psnr_lost": exact_psnr - fast_psnr}
 
 
 def targets_table(outputs: Mapping[str, Output], targets: Sequence[Target] = TARGETS) -> str:
