@@ -1,6 +1,6 @@
 """Presets, configurations, runs, their folders and the tables made of them."""
 
-from . import notebook, tables
+from . import notebook, recorded, tables
 from .config import Config
 from .presets import describe, names, profiles, resolve
 from .results import Run, find_runs
@@ -14,6 +14,7 @@ __all__ = [
     "names",
     "notebook",
     "profiles",
+    "recorded",
     "resolve",
     "run",
     "runs_directory",

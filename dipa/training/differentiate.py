@@ -36,7 +36,7 @@ class Differentiation:
     ``truncated``
         The last ``tail`` terms of the sum; the iterations before run without gradient and keep nothing.
     ``jacobian_free``
-        The last term alone: Jacobian-free backpropagation, exact to first order in :math:`\|J\|` at a fixed point.
+        The last term alone: Jacobian-free backpropagation, at a fixed point the first term of the Neumann series.
     ``restart``
         Momentum starts again every ``tail`` iterations, so that ``tail`` of them are one operator of x alone, applied
         :math:`K/\mathrm{tail}` times; Jacobian-free backpropagation through its last application.
