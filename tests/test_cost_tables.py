@@ -31,7 +31,7 @@ def test_a_target_is_met_or_not_or_not_measured():
 
 def test_every_target_is_of_a_known_benchmark():
     """Those whose output the page reads, and the recorded runs."""
-    known = {"training_l_dipa", "training_n_dipa", "memory", "memory_large", "scaling", "recorded"}
+    known = {"training_l_dipa", "training_n_dipa", "memory", "memory_large", "scaling", "recorded", "growth"}
     assert {target.name for target in benchmarks.TARGETS} <= known
     assert len({(target.name, target.key) for target in benchmarks.TARGETS}) == len(benchmarks.TARGETS)
 
@@ -54,8 +54,13 @@ def test_ways_beside_recorded_runs():
         "memory": {"unrolled": 1.0, "truncated(5)": 0.02},
     }
     found = rows(benchmarks.ways_table(output, [FakeRun()], {"truncated(5)": "l-dipa-truncated-5"}))
-    assert found[0] == ["`unrolled`", "1.0000", "", "1.00", "1.000", "", ""]
-    assert found[1] == ["`truncated(5)`", "0.5000", "0.2500", "0.60", "0.020", "31.25", "61"]
+    assert found[0] == ["`unrolled`", "1.0000", "", "1.00", "1.000", ""]
+    assert found[1] == ["`truncated(5)`", "0.5000", "0.2500", "0.60", "0.020", "31.25"]
+
+
+def test_growth_is_a_slope():
+    peaks = {"a": {"20": 10.0, "40": 50.0, "80": 130.0}, "b": {"20": 3.0, "40": 3.0, "80": 3.0}}
+    assert benchmarks.growth({"growth": peaks}) == {"a": pytest.approx(2), "b": pytest.approx(0)}
 
 
 def test_what_recorded_runs_lose():
