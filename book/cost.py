@@ -24,8 +24,8 @@
 # same loss, to rounding; a test compares them.
 #
 # Every number below is read from the output of a script in `benchmarks/`, which times the two ways in turns within one run. The
-# ratios are what to look at: seconds are those of one machine. The first table holds what this project aimed at, and where it
-# falls short: on this machine the straightforward step is already fast, and its bfloat16 passes are what remains.
+# ratios are what to look at: seconds are those of one machine. The first table holds what this project aimed at, and says where it
+# falls short.
 
 # %% tags=["hide-input"]
 from IPython.display import Markdown, display
@@ -71,8 +71,8 @@ display(
 
 # %% [markdown]
 # N-DIPA, the published network (858,758 parameters). Here the network is most of the step, and the reference runs the same code
-# for it, so that the ratio is that of precision, caching and the way to differentiate alone. Its maps do not fit in memory for all
-# iterations, so the exact way computes them again in the backward pass.
+# for it, so that the ratio is that of precision, caching and the way to differentiate alone. Its maps of all
+# iterations would fill the memory at larger batches, so the exact way computes them again in the backward pass.
 
 # %% tags=["hide-input"]
 network = measured["training_n_dipa"]

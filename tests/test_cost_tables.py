@@ -26,6 +26,8 @@ def test_outputs_are_read_by_name_and_a_damaged_one_is_named(tmp_path):
 def test_a_target_is_met_or_not_or_not_measured():
     most, least = Target("a", "one", "x", 1.0), Target("b", "one", "y", 5, most=False)
     found = rows(benchmarks.targets_table({"one": {"x": 1.0, "y": 4.9}}, [most, least, Target("c", "two", "x", 1)]))
+    large = Target("d", "one", "z", 6144).row({"one": {"z": 5692.4}})
+    assert large == ("d", "at most 6144", "5692", "met")
     assert found == [["a", "at most 1", "1", "met"], ["b", "at least 5", "4.9", "**not met**"], ["c", "at most 1", "", ""]]
 
 

@@ -52,7 +52,7 @@ class Target:
         if value is None:
             return self.text, aim, "", ""
         met = value <= self.bound if self.most else value >= self.bound
-        return self.text, aim, f"{value:.3g}", "met" if met else "**not met**"
+        return self.text, aim, f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}", "met" if met else "**not met**"
 
 
 TARGETS = (
