@@ -45,7 +45,8 @@ def data_fidelity(measured: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     teacher, and says nothing about the null space of H. Source: Ehrhardt, Fahy and Golbabaee 2024 train their
     preconditioners on the objective they minimise; g as in D2GP Eq. (1).
     """
-    return 0.5 * _squared(measured - y)
+    difference = measured - y
+    return 0.5 * _squared(torch.view_as_real(difference) if difference.is_complex() else difference)
 
 
 def convergence(student_update: torch.Tensor, teacher_update: torch.Tensor) -> torch.Tensor:

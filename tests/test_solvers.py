@@ -459,3 +459,41 @@ def test_description_is_plain_and_tells_solvers_apart():
         dipa.FISTA(prior=dipa.PnP(tiny_denoiser(), precision="bf16"), iterations=5),
     ):
         assert other.describe() != base.describe()
+
+
+def partial_fourier(size: int = 8):
+    """y = the first rows of the unitary Fourier transform, complex; the adjoint gives the real part."""
+    rows = size // 2
+
+    def adjoint(y, **_):
+        return torch.fft.ifft2(torch.nn.functional.pad(y, (0, 0, 0, size - rows)), norm="ortho").real
+
+    return deepinv.physics.LinearPhysics(A=lambda x, **_: torch.fft.fft2(x, norm="ortho")[..., :rows, :], A_adjoint=adjoint)
+
+
+def test_complex_measurements_of_real_images():
+    """The gradient is that of half the squared modulus of the residual; the run and the loss are those of two real parts."""
+    physics, x = partial_fourier(), images(2, *SHAPE)
+    y = physics.A(x)
+    assert y.is_complex() and linalg_dot(physics, x) < 1e-5
+    two = deepinv.physics.LinearPhysics(
+        A=lambda x, **_: torch.view_as_real(physics.A(x)), A_adjoint=lambda y, **_: physics.A_adjoint(torch.view_as_complex(y))
+    )
+    found, expected = (solver(5)(p.A(x), p, stepsize=0.7) for p in (physics, two))
+    assert found.status == "completed" and relative(found.x, expected.x) < 1e-6
+    a, b = (dipa.losses.data_fidelity(p.A(found.x), p.A(x)) for p in (physics, two))
+    assert a.dtype == torch.float32 and relative(a, b) < 1e-6
+    P = dipa.LinearPreconditioner.identity(student())
+    fit = dipa.distill(
+        solver(2), P, physics, None, x, losses=dipa.LossWeights(data_fidelity=1.0), budget=dipa.Budget(steps=1), progress=False
+    )
+    assert fit.history[0]["data_fidelity"] > 0
+    for real in (student(), inpainting()):
+        refuses(lambda real=real: solver(2)(real.A(x).to(torch.complex64), real, stepsize=0.4), "y", "complex64")
+
+
+def linalg_dot(physics, x: torch.Tensor) -> float:
+    """The dot test in the inner product of two real parts."""
+    y = physics.A(torch.rand_like(x)) + 1j
+    left, right = (physics.A(x) * y.conj()).real.sum(), (x * physics.A_adjoint(y)).sum()
+    return ((left - right).abs() / left.abs()).item()

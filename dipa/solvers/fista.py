@@ -18,7 +18,6 @@ from ..checks import (
     require_images,
     require_int,
     require_number,
-    require_real,
     require_same_shape,
     require_tensor,
 )
@@ -160,18 +159,24 @@ class FISTA:
     def _start(self, y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
         require_operator("physics", physics)
         require_tensor("y", y, "a tensor of measurements")
-        require_real("y", y)
+        number = y.is_floating_point() or y.is_complex()
+        require(number, "y.dtype", y.dtype, "a floating-point type, real, or complex where the operator's measurements are")
+        require(bool(torch.isfinite(y).all()), "y", "NaN or infinite values", "finite values")
         require(y.ndim > 0 and len(y) > 0, "y.shape", tuple(y.shape), "measurements of at least one image")
         try:
             start = STARTS[self.start](y, physics)
             with torch.no_grad():
                 made = tuple(physics.A(start).shape)
-        except (RuntimeError, ValueError, IndexError) as error:
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
             raise InputError(
                 f"y: got shape {tuple(y.shape)}, {y.dtype} on {y.device}; "
                 f"allowed: measurements of this {type(physics).__name__} ({error})"
             ) from error
         _check_shapes(tuple(y.shape), made, tuple(start.shape[1:]), physics)
+        kind = type(physics).__name__
+        require(
+            start.is_floating_point(), "y.dtype", y.dtype, f"what this {kind} makes of real images: its adjoint must give them"
+        )
         return start
 
 
