@@ -655,3 +655,9 @@ def test_profile_table_shows_what_profiles_differ_in():
     assert cells["`network.features`"]["paper"] == "128"
     assert cells["`data.name`"] == {"smoke": "embedded", "small": "mnist", "paper": "mnist"}
     assert "`task.ratio`" not in cells and "`solver.momentum`" not in cells
+
+
+def test_the_papers_gain_is_a_difference_of_two_printed_numbers():
+    """DIPA Table 2 prints 32.74 and 22.88 for the single-pixel camera."""
+    assert published.paper_gain("l-dipa-supervised", "DIPA Table 2") == pytest.approx(32.74 - 22.88)
+    assert published.paper_gain("l-dipa-distilled-r", "DIPA Table 2") is None

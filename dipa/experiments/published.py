@@ -72,6 +72,12 @@ def paper_baseline(preset: str, source: str, shift: str | None = None) -> float 
     return None
 
 
+def paper_gain(preset: str, source: str) -> float | None:
+    """The PSNR ``source`` prints for ``preset`` minus that of the baseline it is compared with, in dB; None without both."""
+    value, baseline = published_value(preset, "student", source), paper_baseline(preset, source)
+    return None if value is None or baseline is None else value - baseline
+
+
 def _setting(preset: str, shift: str | None = None) -> tuple:
     """What a baseline depends on: the task without its teacher, the images, the prior."""
     config = _paper_config(preset).shifted(shift) if shift else _paper_config(preset)
