@@ -30,3 +30,10 @@ def batch_indices(count: int, batch_size: int, step: int, seed: int) -> torch.Te
     epochs = range(first // count, (last - 1) // count + 1)
     order = torch.cat([torch.randperm(count, generator=generator(seed, "epoch", e)) for e in epochs])
     return order[first - epochs[0] * count : last - epochs[0] * count]
+
+
+def drawn(count: int, batch_size: int, steps: int, seed: int) -> torch.Tensor:
+    """The numbers that the first ``steps`` batches of :func:`batch_indices` draw, each once, in increasing order."""
+    if steps * batch_size >= count:
+        return torch.arange(count)
+    return torch.cat([batch_indices(count, batch_size, step, seed) for step in range(steps)]).unique()

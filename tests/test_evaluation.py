@@ -78,6 +78,35 @@ def test_seed_of_the_noise_and_solver_change_what_is_cached(tmp_path, monkeypatc
     assert len(list(Path(tmp_path).glob("evaluation-*"))) == 2 * len(variants)
 
 
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("stage", ["teacher", "student"])
+def test_a_run_killed_while_it_is_tested_goes_on_after_the_last_batch(stage, tmp_path, monkeypatch):
+    """Killed in the second of two batches of a role: the batches before it, of every role, are not solved again."""
+    monkeypatch.setattr(evaluation, "TEST_BATCH", 2)
+    config = tiny("l-dipa-supervised", data__test_count=4)
+    whole = experiments.run(config, tmp_path / "whole", progress=False)
+    monkeypatch.setenv("DIPA_CACHE", str(tmp_path / "cache"))
+    solved, kill_at = [], {"student": 4, "teacher": 6}[stage]
+
+    def counted(*arguments):
+        solved.append(1)
+        if len(solved) == kill_at:
+            raise Killed
+        return solve(*arguments)
+
+    solve = evaluation._solved
+    monkeypatch.setattr(evaluation, "_solved", counted)
+    with pytest.raises(Killed):
+        experiments.run(config, tmp_path / "runs", progress=False)
+    resumed = experiments.run(config, tmp_path / "runs", progress=False)
+    assert len(solved) == 6 + 1, "three roles of two batches, and the one that was killed"
+    assert resumed.metrics["student"]["psnr"] == whole.metrics["student"]["psnr"]
+    assert resumed.metrics == whole.metrics
+
+
 def test_a_shifted_test_is_the_test_of_the_shifted_configuration():
     shifted = {"harsher": {"task": {"ratio": 0.1}}, "RED": {"solver": {"prior": "red"}}}
     problem = Problem.build(tiny("l-dipa-supervised", shifts=shifted, preconditioner__complement=1.0))

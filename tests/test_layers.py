@@ -11,9 +11,12 @@ ROOT = Path(dipa.__file__).parent
 # from what everything uses to what uses everything
 ORDER = [
     "checks",
+    "paths",
     "declared",
     "seeding",
     "files",
+    "identity",
+    "cache",
     "linalg",
     "metrics",
     "data",

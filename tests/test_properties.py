@@ -30,6 +30,7 @@ from dipa import cli, data, endtoend, experiments, networks, operators
 from dipa.experiments.config import METHODS, Config, build
 from dipa.experiments.problem import Problem
 from dipa.experiments.tasks import KINDS
+from dipa.identity import describe
 from dipa.operators.measure import measure
 from dipa.solvers import MOMENTA, STARTS
 from dipa.training import Differentiation, load_checkpoint, save_checkpoint
@@ -754,7 +755,11 @@ def saved(kind: str) -> bytes:
         if kind == "network":
             endtoend.save(endtoend.build("u-net", (1, 8, 8), features=2, blocks=2), path, {"note": "tiny"})
         elif kind == "checkpoint":
-            save_checkpoint(path, "key", {"history": [{"loss": 0.5}], "module": dipa.ScalarSteps(3).state_dict(), "seconds": 1.0})
+            save_checkpoint(
+                path,
+                {"settings": describe(1)},
+                {"history": [{"loss": 0.5}], "module": dipa.ScalarSteps(3).state_dict(), "seconds": 1.0},
+            )
         else:
             dipa.save({"linear": MEMBERS["linear, low rank"], "scalar": lambda: dipa.ScalarSteps(3)}[kind](), path)
         return path.read_bytes()
@@ -763,7 +768,7 @@ def saved(kind: str) -> bytes:
 def loaded(kind: str, path: Path) -> list[tuple[str, object]]:
     """Everything a file gives back, in an order and form that can be compared."""
     if kind == "checkpoint":
-        state = load_checkpoint(path, "key")
+        state = load_checkpoint(path, {"settings": describe(1)})
         return [("history", state["history"]), ("seconds", state["seconds"]), *_tensors(state["module"])]
     module, record = (endtoend.load if kind == "network" else dipa.load)(path)
     return [("record", record), ("header", json.dumps(module.header(), sort_keys=True)), *_tensors(module.state_dict())]

@@ -7,7 +7,7 @@ kept in the cache folder under a hash of all that shapes it, so that the rows of
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,15 @@ import torch
 from deepinv.physics import LinearPhysics
 from tqdm import tqdm
 
-from .. import files, metrics
+from .. import metrics
 from ..analysis import audit, falsification
+from ..cache import Cache, Entry, directory
+from ..identity import describe, describe_code
 from ..operators import Basis, range_basis
 from ..operators.measure import measure
+from ..solvers import FISTA
 from ..training import parallel
-from ..training.teacher import cache_directory, cacheable, teacher_key
+from ..training.teacher import solve_identity
 from .config import END_TO_END
 from .problem import Problem, make_solver
 
@@ -43,9 +46,28 @@ class Solved:
     iterates: torch.Tensor | None
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Where finished batches are kept until the whole run is: ``shared`` with other runs, and the run's ``own`` folder.
+
+    ``cached`` counts, for each role, the batches that were read instead of computed.
+    """
+
+    shared: Path | None = None
+    own: Path | None = None
+    cached: dict[str, list[int]] = field(default_factory=dict)
+
+    def count(self, role: str, cache: Cache) -> None:
+        """Note what ``cache`` did for ``role``: batches read, batches in all."""
+        found, computed = (sum(parallel.gather(number)) for number in (cache.found, cache.computed))
+        read, whole = self.cached.get(role, (0, 0))
+        self.cached[role] = [read + found, whole + found + computed]
+
+
 @torch.no_grad()
-def evaluate(problem: Problem, trained: Any, *, progress: bool = True) -> tuple[dict, dict]:
+def evaluate(problem: Problem, trained: Any, *, kept: Kept | None = None, progress: bool = True) -> tuple[dict, dict]:
     """Metrics of each role and arrays of a few images. ``trained`` is a preconditioner, a network, or None: baseline."""
+    kept = Kept(directory()) if kept is None else kept
     config, x_true = problem.config, problem.test.images
     report: dict[str, Any] = {}
     large = x_true.shape[-1] > LARGE
@@ -53,7 +75,7 @@ def evaluate(problem: Problem, trained: Any, *, progress: bool = True) -> tuple[
     examples = {"truth": x_true[:shown].numpy()}
     bases = {name: range_basis(physics, problem.img_size) for name, physics in _operators(problem).items()}
     for role in ("baseline", "student", "teacher") if trained is not None else ("baseline", "teacher"):
-        solved = _role(problem, role, trained, progress)
+        solved = _role(problem, role, trained, kept, progress)
         operator = "teacher" if role == "teacher" else "student"
         report[role] = _numbers(solved, x_true, _operators(problem)[operator], bases[operator])
         examples[role] = solved.x[:shown].numpy()
@@ -63,16 +85,16 @@ def evaluate(problem: Problem, trained: Any, *, progress: bool = True) -> tuple[
         report["student"]["falsification"] = _falsification(problem, trained, bases["student"])
     report.setdefault("student", report["baseline"])
     if config.shifts:
-        report["shifts"] = {name: _shift(problem.shifted(name), trained, progress) for name in config.shifts}
+        report["shifts"] = {name: _shift(problem.shifted(name), trained, kept, progress) for name in config.shifts}
     return report, examples
 
 
-def _shift(problem: Problem, trained: Any, progress: bool) -> dict[str, dict]:
+def _shift(problem: Problem, trained: Any, kept: Kept, progress: bool) -> dict[str, dict]:
     """PSNR, SSIM and audit of baseline and student under a shifted task or solver."""
     basis = range_basis(problem.student, problem.img_size)
     numbers = {}
     for role in ("baseline", "student"):
-        found = _numbers(_role(problem, role, trained, progress), problem.test.images, problem.student, basis)
+        found = _numbers(_role(problem, role, trained, kept, progress), problem.test.images, problem.student, basis)
         numbers[role] = {name: value for name, value in found.items() if name != "curve"}
     return numbers
 
@@ -98,22 +120,24 @@ def _numbers(solved: Solved, x_true: torch.Tensor, physics: LinearPhysics, basis
     return numbers | {"audit": audit(solved.x, x_true, solved.y, physics, basis)}
 
 
-def _role(problem: Problem, role: str, trained: Any, progress: bool) -> Solved:
-    config = problem.config
-    label = f"testing the {role}"
-    if role == "student" and config.method in END_TO_END:
-        return _over_batches(problem, problem.student, _network(problem, trained), label, progress)
+def _role(problem: Problem, role: str, trained: Any, kept: Kept, progress: bool) -> Solved:
+    config, label = problem.config, f"testing the {role}"
     physics = problem.teacher if role == "teacher" else problem.student
     alpha = config.solver.teacher_stepsize if role == "teacher" else config.solver.stepsize
-    solve = _solver(problem, physics, trained if role == "student" else None, alpha)
+    solver = make_solver(config.solver, precision="float32")
+    identity = solve_identity(solver, physics, problem.test.images, alpha, config.seed) | {"tested by": describe_code(__file__)}
     if role == "student":
-        return _over_batches(problem, physics, solve, label, progress)
-    return _cached(problem, physics, alpha, lambda: _over_batches(problem, physics, solve, label, progress))
+        cache = Cache(kept.own, role, identity | {"trained": describe(trained)})
+        end_to_end = config.method in END_TO_END
+        reconstruct = _network(problem, trained) if end_to_end else _solver(solver, physics, trained, alpha)
+    else:
+        cache, reconstruct = Cache(kept.shared, "evaluation", identity), _solver(solver, physics, None, alpha)
+    solved = _over_batches(problem, physics, reconstruct, cache, label, progress)
+    kept.count(role, cache)
+    return solved
 
 
-def _solver(problem: Problem, physics: LinearPhysics, preconditioner: Any, alpha: float | str) -> Reconstruct:
-    solver = make_solver(problem.config.solver, precision="float32")
-
+def _solver(solver: FISTA, physics: LinearPhysics, preconditioner: Any, alpha: float | str) -> Reconstruct:
     def reconstruct(y, x_true, keep):
         options = {"stepsize": alpha, "x_true": x_true, "history": True, "iterates": keep}
         result = solver(y, physics, preconditioner=preconditioner, **options)
@@ -130,16 +154,28 @@ def _network(problem: Problem, network: torch.nn.Module) -> Reconstruct:
     return reconstruct
 
 
-def _over_batches(problem: Problem, physics: LinearPhysics, reconstruct: Reconstruct, label: str, progress: bool) -> Solved:
+def _over_batches(
+    problem: Problem, physics: LinearPhysics, reconstruct: Reconstruct, cache: Cache, label: str, progress: bool
+) -> Solved:
     x_true, found = problem.test.images, []
     hidden = not progress or parallel.rank() > 0
-    for index in tqdm(parallel.batches(len(x_true), TEST_BATCH), desc=label, unit="batch", disable=hidden):
-        y = measure(physics, x_true[index], seed=problem.config.seed, indices=index, stream="test noise")
-        found.append((y, *reconstruct(y, x_true[index], int(index[0]) == 0)))
-    measured, x, statuses, histories, iterates = zip(*(batch for part in parallel.gather(found) for batch in part), strict=True)
-    status = "completed" if set(statuses) == {"completed"} else "diverged"
-    curve = _curve(histories, [len(part) for part in x])
-    return Solved(torch.cat(x), torch.cat(measured), status, curve, iterates[0])
+    for index in tqdm(parallel.batches(torch.arange(len(x_true)), TEST_BATCH), desc=label, unit="batch", disable=hidden):
+        own = {"images": describe([x_true[index], index])}
+        found.append(cache(own, lambda index=index: _solved(problem, physics, reconstruct, index)))
+    tensors, records = zip(*(batch for part in parallel.gather(found) for batch in part), strict=True)
+    status = "completed" if {record["status"] for record in records} == {"completed"} else "diverged"
+    curve = _curve([record["history"] for record in records], [len(part["x"]) for part in tensors])
+    x, y = (torch.cat([part[name] for part in tensors]) for name in ("x", "y"))
+    return Solved(x, y, status, curve, tensors[0].get("iterates"))
+
+
+def _solved(problem: Problem, physics: LinearPhysics, reconstruct: Reconstruct, index: torch.Tensor) -> Entry:
+    """One batch of test images: measurements, reconstructions, of the first batch every iterate; status and history."""
+    x_true = problem.test.images[index]
+    y = measure(physics, x_true, seed=problem.config.seed, indices=index, stream="test noise")
+    x, status, history, iterates = reconstruct(y, x_true, int(index[0]) == 0)
+    kept = {} if iterates is None else {"iterates": iterates}
+    return {"x": x, "y": y} | kept, {"status": status, "history": history}
 
 
 def _curve(histories: list[list[dict]], sizes: list[int]) -> dict[str, list[float]]:
@@ -150,20 +186,3 @@ def _curve(histories: list[list[dict]], sizes: list[int]) -> dict[str, list[floa
         return sum(history[k][name] * size for history, size in zip(histories, sizes, strict=True)) / sum(sizes)
 
     return {name: [round(mean(name, k), 6) for k in range(length)] for name in ("change", "psnr", "residual") if length}
-
-
-def _cached(problem: Problem, physics: LinearPhysics, alpha: float | str, compute: Callable[[], Solved]) -> Solved:
-    """What ``compute`` makes, from the cache folder where an earlier run with the same key left it."""
-    solver = make_solver(problem.config.solver, precision="float32")
-    if not cacheable(solver):
-        return compute()
-    key = teacher_key(solver, physics, problem.test.images, alpha, problem.config.seed)
-    path = Path(cache_directory()) / f"evaluation-{key[:32]}.safetensors"
-    if all(parallel.gather(path.is_file())):
-        tensors, header = files.read_tensors(path)
-        return Solved(tensors["x"], tensors["y"], header["status"], header["curve"], tensors["iterates"])
-    solved = compute()
-    tensors = {"x": solved.x, "y": solved.y, "iterates": solved.iterates.contiguous()}
-    if parallel.rank() == 0:
-        files.write_tensors(path, tensors, {"status": solved.status, "curve": solved.curve})
-    return solved

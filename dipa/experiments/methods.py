@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from .. import endtoend
+from .. import cache, endtoend
 from ..preconditioners import (
     ConvolutionalSteps,
     Hessian,
@@ -20,7 +20,6 @@ from ..preconditioners import (
     ScalarSteps,
 )
 from ..training import Fit, NetworkFit, distill, train_network
-from ..training.teacher import cache_directory
 from .config import END_TO_END
 from .problem import Problem
 
@@ -39,7 +38,7 @@ def make(problem: Problem, checkpoint: Path | None, *, progress: bool, report: C
     if not config.trained:
         return Fit(start, [], {"training_seconds": 0.0})
     solver = config.solver
-    options = {"losses": config.losses, "budget": config.training, "cache": cache_directory()}
+    options = {"losses": config.losses, "budget": config.training, "cache": cache.directory()}
     options |= {
         "stepsize": solver.stepsize,
         "teacher_stepsize": solver.teacher_stepsize,

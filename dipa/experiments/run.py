@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .. import denoisers, files
+from .. import cache, denoisers, files
 from ..checks import require
 from ..training import parallel
 from . import methods
 from .config import END_TO_END, Config
-from .evaluation import evaluate
+from .evaluation import Kept, evaluate
 from .problem import Problem
 from .results import Run, now, peak_memory_mib, provenance, write_run
 
@@ -41,7 +41,7 @@ def run(
     problem = Problem.build(config)
     fit = methods.make(problem, work / "checkpoint.pt", progress=progress, report=report)
     trained = fit and (fit.network if config.method in END_TO_END else fit.preconditioner)
-    evaluation, examples = evaluate(problem, trained, progress=progress)
+    evaluation, examples = evaluate(problem, trained, kept=Kept(cache.directory(), work), progress=progress)
     manifest = made | {
         "finished": now(),
         "peak_memory_mib": peak_memory_mib(),

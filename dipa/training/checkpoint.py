@@ -6,12 +6,14 @@ import hashlib
 import io
 import pickle
 import struct
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from .. import files
+from ..cache import Identity, differences, from_record, to_record, unknown
 from ..checks import InputError
 
 # what torch's unpickler raises on bytes that are damaged, foreign or hold code
@@ -29,9 +31,9 @@ UNREADABLE = (
 DIGEST = hashlib.sha256().digest_size  # bytes at the end of a checkpoint
 
 
-def save_checkpoint(path: Path, key: str, state: dict[str, Any]) -> None:
-    """Replace the checkpoint at ``path`` with ``state``, whole or not at all; ``key`` names the run it belongs to."""
-    write_checkpoint(path, {"key": key, **state})
+def save_checkpoint(path: Path, identity: Identity, state: dict[str, Any]) -> None:
+    """Replace the checkpoint at ``path`` with ``state``, whole or not at all; ``identity`` is what shapes the run."""
+    write_checkpoint(path, {"identity": to_record(identity), **state})
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -41,16 +43,26 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     files.write_bytes(path, content.getvalue() + hashlib.sha256(content.getvalue()).digest())
 
 
-def load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
+def load_checkpoint(path: Path, identity: Identity) -> dict[str, Any] | None:
     """The state saved at ``path``, or None where there is none.
 
-    Raises :class:`InputError` naming the file when it is damaged, holds code, or belongs to another run.
+    What cannot be described, such as a denoiser that is a plain function, is named in a warning: nothing tells whether
+    it is what it was.
+
+    Raises :class:`InputError` naming the file when it is damaged, holds code, or belongs to another run, with the parts
+    in which that differs.
     """
     if not path.is_file():
         return None
-    state = read_checkpoint(path, "key")
-    if state["key"] != key:
-        raise InputError(f"{path}: checkpoint of another configuration or data set; remove it to start again")
+    state = read_checkpoint(path, "identity")
+    try:
+        other = differences(identity, from_record(state["identity"]))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: damaged or foreign checkpoint ({type(error).__name__}); remove it to start again") from error
+    if other:
+        raise InputError(f"{path}: checkpoint of a run with other {', '.join(other)}; remove it to start again")
+    if unchecked := unknown(identity):
+        warnings.warn(f"{path}: cannot check that these are what they were: {', '.join(unchecked)}", stacklevel=2)
     return state
 
 

@@ -11,9 +11,11 @@ import torch
 from deepinv.physics import LinearPhysics
 from torch import nn
 
-from .. import files, losses, metrics
+from .. import losses, metrics, seeding
+from ..cache import Identity
 from ..checks import InputError, require, require_images, require_int, require_path
 from ..declared import declared_size, require_takes
+from ..identity import describe, describe_physics, describe_preconditioner
 from ..losses import LossWeights
 from ..operators import range_basis
 from ..operators.measure import measure
@@ -21,7 +23,7 @@ from ..preconditioners import Preconditioner
 from ..solvers import FISTA, data_gradient
 from .differentiate import Differentiation
 from .loop import Budget, Record, Training
-from .teacher import TeacherTargets, teacher_key, teacher_targets
+from .teacher import TeacherTargets, solve_identity, teacher_targets
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ def distill(
         seed: of the order of images and of the measurement noise.
         checkpoint: a file to save to and resume from; a resumed run ends in the same tensors as an uninterrupted one
             (same machine, versions and thread count). Removed by nobody but the caller.
-        cache: folder of cached teacher targets, None for no cache. Not used for a denoiser without weights to hash,
-            such as a plain function (a checkpoint knows that one by its name alone).
+        cache: folder of cached teacher targets, None for no cache. Not used where some part of the solver cannot be
+            described, such as a denoiser that is a plain function; resuming a checkpoint then warns.
         differentiation: how the gradient of a solve is computed and what is kept for it: the whole run by default,
             see :class:`~dipa.training.Differentiation`.
         progress: show a bar with loss, PSNR and time left.
@@ -103,27 +105,24 @@ def distill(
     _check(student, teacher, images, losses)
     _check_numbers(solver, preconditioner, student, teacher, images, stepsize, teacher_stepsize, seed)
     differentiation.check(preconditioner)
-    settings = [asdict(losses), asdict(budget), teacher_stepsize, *([] if differentiation.exact else [asdict(differentiation)])]
-    key = _key(solver, preconditioner, student, teacher, images, settings, stepsize, teacher_stepsize, seed)
-    training = Training.start(preconditioner, budget, name="preconditioner", what="P", key=key, checkpoint=checkpoint)
+    made = {"losses": asdict(losses), "budget": asdict(budget), "stepsize": stepsize, "teacher_stepsize": teacher_stepsize}
+    made |= {"differentiation": asdict(differentiation), "seed": seed, "solver": solver.describe(), "images": len(images)}
+    identity = _identity(solver, preconditioner, student, teacher, images, made) if checkpoint else {}
+    training = Training.start(preconditioner, budget, name="preconditioner", what="P", identity=identity, checkpoint=checkpoint)
     targets = None
     if losses.needs_teacher:
-        targets = teacher_targets(solver, teacher, images, stepsize=teacher_stepsize, seed=seed, cache=cache, progress=progress)
+        options = {"stepsize": teacher_stepsize, "seed": seed, "cache": cache, "progress": progress}
+        used = seeding.drawn(len(images), budget.batch_size, budget.steps, seed)
+        targets = teacher_targets(solver, teacher, images, indices=used, **options)
+        made["teacher_images"] = {"all": len(used), "cached": targets.cached}
     run = _Run(solver, preconditioner, student, teacher, losses, stepsize, differentiation)
 
     def objective(index: torch.Tensor, step: int) -> tuple[torch.Tensor, Record]:
         y = measure(student, images[index], seed=seed, indices=index)
-        return run(images[index], y, targets and TeacherTargets(targets.x[index], targets.gradient[index]), step)
+        return run(images[index], y, targets and targets.of(index), step)
 
     training.run(objective, count=len(images), seed=seed, progress=progress, report=report)
-    made = {"losses": asdict(losses), "budget": asdict(budget), "stepsize": stepsize, "teacher_stepsize": teacher_stepsize}
-    made |= {
-        "differentiation": asdict(differentiation),
-        "seed": seed,
-        "solver": solver.describe(),
-        "images": len(images),
-        "training_seconds": round(training.seconds, 2),
-    }
+    made["training_seconds"] = round(training.seconds, 2)
     return Fit(preconditioner, training.history, made)
 
 
@@ -197,10 +196,11 @@ def _check_numbers(solver: FISTA, preconditioner, student, teacher, images, step
         solver.stepsize(teacher_stepsize, teacher, tuple(images.shape[1:]), images)
 
 
-def _key(solver, preconditioner, student, teacher, images, settings, stepsize, teacher_stepsize, seed) -> str:
+def _identity(solver: FISTA, preconditioner, student, teacher, images: torch.Tensor, made: dict[str, Any]) -> Identity:
     """Ties a checkpoint to everything that shapes the run, the starting preconditioner included."""
-    parts = [teacher_key(solver, student, images, stepsize, seed), *settings]
+    found = solve_identity(solver, student, images, made["stepsize"], made["seed"])
     if teacher is not None:
-        parts.append(teacher_key(solver, teacher, images, teacher_stepsize, seed))
-    parts.append(preconditioner.header() if getattr(preconditioner, "kind", "") else type(preconditioner).__qualname__)
-    return files.sha256_json([*parts, files.sha256_tensors(preconditioner.state_dict())])
+        found |= {f"teacher's {name}": part for name, part in describe_physics(teacher, images).items()}
+    found |= {"images": describe(images)} | describe_preconditioner(preconditioner, images, solver.iterations)
+    same = {"solver"} | ({"differentiation"} if Differentiation(**made["differentiation"]).exact else set())
+    return found | {"settings": describe({name: value for name, value in made.items() if name not in same})}

@@ -18,6 +18,7 @@ from torch import nn
 from tqdm import tqdm
 
 from .. import seeding
+from ..cache import Identity
 from ..checks import InputError, require, require_choice, require_int, require_number
 from . import parallel
 from .checkpoint import load_checkpoint, save_checkpoint
@@ -81,13 +82,13 @@ class Training:
     optimizer: torch.optim.Optimizer
     scheduler: Any
     checkpoint: Path | None
-    key: str
+    identity: Identity
     history: list[Record] = field(default_factory=list)
     seconds: float = 0.0
 
     @classmethod
     def start(
-        cls, module: nn.Module, budget: Budget, *, name: str, what: str, key: str, checkpoint: str | Path | None
+        cls, module: nn.Module, budget: Budget, *, name: str, what: str, identity: Identity, checkpoint: str | Path | None
     ) -> Training:
         """A run at its beginning, or where the file ``checkpoint`` left it.
 
@@ -96,7 +97,7 @@ class Training:
             budget: steps, optimiser, schedule.
             name: the caller's argument that holds ``module``, for error messages.
             what: a name of the module for messages and the progress bar.
-            key: ties the checkpoint to all that shapes the run.
+            identity: ties the checkpoint to all that shapes the run.
             checkpoint: the file to save to and resume from, None for none.
 
         Raises:
@@ -106,8 +107,8 @@ class Training:
         require(len(parameters) > 0, name, type(module).__name__, "one with trainable parameters")
         optimizer = _optimizer(parameters, budget)
         path = Path(checkpoint) if checkpoint else None
-        training = cls(module, what, budget, optimizer, _scheduler(optimizer, budget), path, key)
-        saved = load_checkpoint(path, key) if path else None
+        training = cls(module, what, budget, optimizer, _scheduler(optimizer, budget), path, identity)
+        saved = load_checkpoint(path, identity) if path else None
         if saved:
             training._restore(saved)
         return training
@@ -186,7 +187,7 @@ class Training:
 
     def _save(self) -> None:
         if self.checkpoint and parallel.rank() == 0:
-            save_checkpoint(self.checkpoint, self.key, self._dump())
+            save_checkpoint(self.checkpoint, self.identity, self._dump())
 
     def _schedule(self, loss: float, step: int) -> None:
         if self.budget.schedule != "plateau":

@@ -11,12 +11,13 @@ import torch
 from deepinv.physics import LinearPhysics
 from torch import nn
 
-from .. import files, losses, metrics
+from .. import losses, metrics
+from ..cache import Identity
 from ..checks import require, require_images, require_int, require_path
 from ..declared import declared_size, require_like, require_takes
+from ..identity import describe, describe_code, describe_physics
 from ..operators.measure import measure
 from .loop import Budget, Record, Training
-from .teacher import problem_parts
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,8 @@ def train_network(
     size = declared_size(physics) or tuple(images.shape[1:])
     require(size == tuple(images.shape[1:]), "physics.img_size", size, f"that of the images, {tuple(images.shape[1:])}")
     require_like("network", network, require_takes("physics", physics, images))
-    key = _key(network, physics, images, budget, seed)
-    training = Training.start(network, budget, name="network", what="the network", key=key, checkpoint=checkpoint)
+    identity = _identity(network, physics, images, budget, seed) if checkpoint else {}
+    training = Training.start(network, budget, name="network", what="the network", identity=identity, checkpoint=checkpoint)
 
     def objective(index: torch.Tensor, step: int) -> tuple[torch.Tensor, Record]:
         x = images[index]
@@ -89,7 +90,7 @@ def _describe(network: nn.Module) -> dict[str, Any]:
     return own() if callable(own) else {"kind": type(network).__name__}
 
 
-def _key(network: nn.Module, physics: LinearPhysics, images: torch.Tensor, budget: Budget, seed: int) -> str:
+def _identity(network: nn.Module, physics: LinearPhysics, images: torch.Tensor, budget: Budget, seed: int) -> Identity:
     """Ties a checkpoint to everything that shapes the run, the network's first weights included."""
-    weights = files.sha256_tensors(network.state_dict())
-    return files.sha256_json([_describe(network), weights, problem_parts(physics, images, seed), asdict(budget)])
+    own = {"network": describe(network), "images": describe(images), "budget or seed": describe([asdict(budget), seed])}
+    return {"dipa, torch or deepinv": describe_code()} | describe_physics(physics, images) | own

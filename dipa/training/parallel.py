@@ -54,9 +54,10 @@ def share(items: torch.Tensor) -> torch.Tensor:
     return items.tensor_split(size())[rank()]
 
 
-def batches(count: int, batch_size: int) -> list[torch.Tensor]:
-    """This process's share of the numbers 0 ... count - 1, in batches; none where there are more processes."""
-    return [batch for batch in share(torch.arange(count)).split(batch_size) if len(batch)]
+def batches(items: torch.Tensor, batch_size: int) -> list[torch.Tensor]:
+    """This process's share of the batches of ``items`` (N,), the same batches for any number of processes; may be none."""
+    whole = items.split(batch_size)
+    return [whole[i] for i in share(torch.arange(len(whole)))]
 
 
 def average(tensors: list[torch.Tensor], weight: float) -> None:

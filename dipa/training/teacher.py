@@ -1,19 +1,17 @@
-"""The teacher runs once: its reconstructions and gradients are computed, cached by a hash of all that shapes them, reused."""
+"""The teacher runs once for each image that training uses; its reconstructions and gradients are cached batch by batch."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from deepinv.physics import LinearPhysics
-from torch import nn
 from tqdm import tqdm
 
-from .. import files, seeding
+from ..cache import Cache, Entry, Identity
 from ..checks import InputError
+from ..identity import describe, describe_code, describe_physics
 from ..operators.measure import measure
 from ..solvers import FISTA, data_gradient
 from . import parallel
@@ -21,47 +19,31 @@ from . import parallel
 
 @dataclass(frozen=True)
 class TeacherTargets:
-    r"""For each image: the teacher's output :math:`\hat x_t` and its data gradient :math:`\nabla g_t(\hat x_t)`, (N, C, H, W)."""
+    r"""The teacher's output :math:`\hat x_t` and its data gradient :math:`\nabla g_t(\hat x_t)` for some images.
+
+    Attributes:
+        x: outputs (M, C, H, W).
+        gradient: data gradients (M, C, H, W).
+        indices: which images these are (M,), in increasing order.
+        cached: how many of the images were read from the cache.
+    """
 
     x: torch.Tensor
     gradient: torch.Tensor
+    indices: torch.Tensor
+    cached: int = 0
+
+    def of(self, images: torch.Tensor) -> TeacherTargets:
+        """The targets of the images with these numbers (B,), in their order."""
+        rows = torch.searchsorted(self.indices, images)
+        return TeacherTargets(self.x[rows], self.gradient[rows], images)
 
 
-def cache_directory() -> Path:
-    """Where teacher targets are kept: ``DIPA_CACHE``, else ``~/.cache/dipa``."""
-    return Path(os.environ.get("DIPA_CACHE") or Path.home() / ".cache" / "dipa")
-
-
-def teacher_key(solver: FISTA, physics: LinearPhysics, images: torch.Tensor, stepsize: float, seed: int) -> str:
-    """Hash of what shapes the targets: images, operator, denoiser weights, solver, stepsize, noise seed.
-
-    A denoiser that is not a network enters by its name alone: see :func:`cacheable`.
-    """
-    parts = problem_parts(physics, images, seed) | {"solver": solver.describe(), "stepsize": stepsize}
-    denoiser = getattr(solver.prior, "denoiser", solver.prior)
-    name = getattr(denoiser, "__qualname__", type(denoiser).__qualname__)
-    parts["denoiser"] = [name, files.sha256_tensors(_weights(denoiser))]
-    return files.sha256_json(parts)
-
-
-def problem_parts(physics: LinearPhysics, images: torch.Tensor, seed: int) -> dict[str, Any]:
-    """What shapes the measurements of ``images``, hashed: the images, the operator, its noise, the seed, torch's version."""
-    parts: dict[str, Any] = {"seed": seed, "torch": torch.__version__, "images": files.sha256_tensors({"images": images})}
-    probe = torch.randn((1, *images.shape[1:]), generator=seeding.generator(0, "probe")).to(images)
-    parts["physics"] = files.sha256_tensors({"A": physics.A(probe), "A_adjoint": physics.A_adjoint(physics.A(probe))})
-    noise = getattr(physics, "noise_model", None)
-    levels = noise.state_dict() if isinstance(noise, nn.Module) else {}
-    levels = {name: level for name, level in levels.items() if "random_state" not in name}
-    return parts | {"noise": [type(noise).__qualname__, files.sha256_tensors(levels)]}
-
-
-def cacheable(solver: FISTA) -> bool:
-    """Whether :func:`teacher_key` tells the prior from any other: it describes itself and its denoiser has weights."""
-    return callable(getattr(solver.prior, "describe", None)) and bool(_weights(getattr(solver.prior, "denoiser", None)))
-
-
-def _weights(denoiser: object) -> dict[str, torch.Tensor]:
-    return denoiser.state_dict() if isinstance(denoiser, nn.Module) else {}
+def solve_identity(solver: FISTA, physics: LinearPhysics, images: torch.Tensor, stepsize: float | str, seed: int) -> Identity:
+    """What shapes a solve but the images themselves: code and versions, solver with prior and denoiser, operator, noise."""
+    shape = describe([list(images.shape[1:]), str(images.dtype)])
+    shared = {"dipa, torch or deepinv": describe_code(), "solver": describe(solver), "shape of the images": shape}
+    return shared | describe_physics(physics, images) | {"stepsize or seed": describe([stepsize, seed])}
 
 
 @torch.no_grad()
@@ -72,40 +54,51 @@ def teacher_targets(
     *,
     stepsize: float,
     seed: int = 0,
+    indices: torch.Tensor | None = None,
     batch_size: int = 64,
     cache: str | Path | None = None,
     progress: bool = True,
 ) -> TeacherTargets:
-    """Run the teacher on every image, or read what an earlier run with the same key left in the folder ``cache``.
+    """Run the teacher on images, or read what an earlier run of the same problem left in the folder ``cache``.
 
-    None is no cache; nor is a file read or written for a prior that is not :func:`cacheable`. Several processes share
-    the images out.
+    Finished batches are kept there at once: a run that is killed goes on after the last of them. None is no cache; nor
+    is a file read or written for a solver of which some part cannot be described (:mod:`dipa.identity`). Several
+    processes share the batches out.
+
+    Args:
+        solver: what runs.
+        physics: the teacher's operator.
+        images: clean images (N, C, H, W).
+        stepsize: of the teacher.
+        seed: of the measurement noise.
+        indices: the numbers of the images to run on, in increasing order; None for all.
+        batch_size: images at once.
+        cache: the folder.
+        progress: show a bar.
+
+    Raises:
+        InputError: a teacher that diverges.
     """
-    path = None
-    if cache and cacheable(solver):
-        path = Path(cache) / f"teacher-{teacher_key(solver, physics, images, stepsize, seed)[:32]}.safetensors"
-    if path and all(parallel.gather(path.is_file())):
-        tensors, _ = files.read_tensors(path)
-        return TeacherTargets(tensors["x"].to(images.device), tensors["gradient"].to(images.device))
+    wanted = torch.arange(len(images)) if indices is None else indices
+    kept = Cache(cache, "teacher", solve_identity(solver, physics, images, stepsize, seed) if cache else {})
+    mine, found = [], 0
+    hidden = not progress or parallel.rank() > 0
     with parallel.together():
-        mine = _run(solver, physics, images, stepsize, seed, batch_size, progress)
+        for index in tqdm(parallel.batches(wanted, batch_size), desc="running the teacher", unit="batch", disable=hidden):
+            own = {"images": describe([images[index], index])} if cache else {}
+            before = kept.found
+            tensors, _ = kept(own, lambda index=index: _solve(solver, physics, images, stepsize, seed, index))
+            found += len(index) * (kept.found - before)
+            mine.append((tensors["x"], tensors["gradient"]))
     batches = [batch for part in parallel.gather(mine) for batch in part]
-    targets = TeacherTargets(*(torch.cat(found).to(images.device) for found in zip(*batches, strict=True)))
-    if path and parallel.rank() == 0:
-        files.write_tensors(path, {"x": targets.x, "gradient": targets.gradient}, {"images": len(images)})
-    return targets
+    x, gradient = (torch.cat(parts).to(images.device) for parts in zip(*batches, strict=True))
+    return TeacherTargets(x, gradient, wanted, sum(parallel.gather(found)))
 
 
-def _run(
-    solver: FISTA, physics: LinearPhysics, images: torch.Tensor, stepsize: float, seed: int, batch_size: int, progress: bool
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """The teacher's output and gradient on each batch of this process's share of the images, on the processor."""
-    found = []
-    batches = parallel.batches(len(images), batch_size)
-    for index in tqdm(batches, desc="running the teacher", unit="batch", disable=not progress or parallel.rank() > 0):
-        y = measure(physics, images[index], seed=seed, indices=index, stream="teacher noise")
-        result = solver(y, physics, stepsize=stepsize)
-        if result.status != "completed":
-            raise InputError(f"teacher_stepsize: got {stepsize!r}; the teacher {result.message}")
-        found.append((result.x.cpu(), data_gradient(physics, y, result.x).cpu()))
-    return found
+def _solve(solver: FISTA, physics: LinearPhysics, images: torch.Tensor, stepsize: float, seed: int, index: torch.Tensor) -> Entry:
+    """The teacher's output and gradient on one batch, on the processor."""
+    y = measure(physics, images[index], seed=seed, indices=index, stream="teacher noise")
+    result = solver(y, physics, stepsize=stepsize)
+    if result.status != "completed":
+        raise InputError(f"teacher_stepsize: got {stepsize!r}; the teacher {result.message}")
+    return {"x": result.x.cpu(), "gradient": data_gradient(physics, y, result.x).cpu()}, {}

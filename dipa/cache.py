@@ -1,0 +1,116 @@
+"""Results of batches, kept in a folder under all that shaped them; what is damaged or of something else is computed again."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import files, paths
+from .checks import InputError, one_line
+from .identity import Description
+
+Identity = dict[str, Description]
+Entry = tuple[dict[str, torch.Tensor], dict[str, Any]]  # tensors, and a record of plain values
+
+
+def directory() -> Path | None:
+    """Where results are kept: :func:`dipa.paths.cache_directory`; None, with one warning, where there is no such place."""
+    try:
+        return paths.cache_directory()
+    except InputError as error:
+        warnings.warn(f"cache: {error}; going on without", stacklevel=2)
+        return None
+
+
+def differences(wanted: Identity, found: Identity) -> list[str]:
+    """The parts in which two identities differ, by name."""
+    names = [*wanted, *(name for name in found if name not in wanted)]
+    return [name for name in names if not (name in wanted and name in found and wanted[name].same(found[name]))]
+
+
+def unknown(identity: Identity) -> list[str]:
+    """What the identity cannot describe, each with its part."""
+    return [f"{name}: {place}" for name, part in identity.items() for place in part.unknown]
+
+
+def to_record(identity: Identity) -> dict[str, Any]:
+    """Plain values for a file; :func:`from_record` takes them back."""
+    return {name: part.record() for name, part in identity.items()}
+
+
+def from_record(record: dict[str, Any]) -> Identity:
+    """The inverse of :func:`to_record`; raises TypeError, ValueError or AttributeError for anything else."""
+    return {name: Description.read(part) for name, part in record.items()}
+
+
+class Cache:
+    """A folder of entries, each the result of one batch.
+
+    An entry is found by what shaped it and carries that with it: a file that is damaged, or was put in the place of
+    another, is computed again. Where nothing can be written the work goes on without.
+
+    Args:
+        folder: where entries lie; None keeps nothing.
+        kind: what they are, the beginning of their names.
+        identity: what shapes every entry; where a part of it cannot be described nothing is kept.
+    """
+
+    def __init__(self, folder: str | Path | None, kind: str, identity: Identity):
+        self.folder = None if folder is None or unknown(identity) else Path(folder).expanduser()
+        self.kind, self.identity = kind, identity
+        self.found = self.computed = 0
+
+    def __call__(self, own: Identity, compute: Callable[[], Entry]) -> Entry:
+        """The entry of the batch that ``own`` describes, read where it is kept, else computed and kept."""
+        wanted = self.identity | own
+        entry = self._read(wanted) if self.folder else None
+        if entry is not None:
+            self.found += 1
+            return entry
+        self.computed += 1
+        entry = compute()
+        if self.folder:
+            self._write(wanted, entry)
+        return entry
+
+    def _path(self, identity: Identity) -> Path:
+        exact = files.sha256_json({name: part.exact for name, part in identity.items()})
+        numbers = files.sha256_json({name: part.numbers for name, part in identity.items()})
+        return self.folder / f"{self.kind}-{exact[:32]}-{numbers[:8]}.safetensors"
+
+    def _read(self, wanted: Identity) -> Entry | None:
+        """The first entry that was made by what is wanted; those of operators that differ in their numbers stay."""
+        path = self._path(wanted)
+        others = sorted(self.folder.glob(f"{path.name.rpartition('-')[0]}-*.safetensors"))
+        for candidate in sorted(others, key=lambda other: other != path):
+            try:
+                tensors, record = files.read_tensors(candidate)
+                found = from_record(record["identity"])
+            except (InputError, OSError, LookupError, TypeError, ValueError, AttributeError):
+                self._drop(candidate, "damaged")
+                continue
+            if not differences(wanted, found):
+                return tensors, record["record"]
+            if self._path(found) != candidate:
+                self._drop(candidate, "of something else")
+        return None
+
+    def _drop(self, path: Path, what: str) -> None:
+        warnings.warn(f"cache: an entry in {path.parent} is {what}; it is computed again", stacklevel=2)
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+    def _write(self, identity: Identity, entry: Entry) -> None:
+        tensors, record = entry
+        try:
+            files.write_tensors(self._path(identity), tensors, {"identity": to_record(identity), "record": record})
+        except OSError as error:
+            reason = one_line(error.__cause__.strerror if error.__cause__ else str(error))
+            advice = "set DIPA_CACHE to a folder that can be; going on without"
+            warnings.warn(f"cache: {self.folder} cannot be written ({reason}); {advice}", stacklevel=2)
+            self.folder = None
