@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from .checks import require, require_choice, require_number, require_same_shape
+from .checks import plain_fields, require, require_choice, require_number, require_same_shape
 from .declared import require_like
 
 Denoiser = Callable[[torch.Tensor, float], torch.Tensor]
@@ -22,6 +22,7 @@ class DenoiserPrior:
     precision: str = "float32"
 
     def __post_init__(self):
+        plain_fields(self)
         require(callable(self.denoiser), "denoiser", self.denoiser, "a callable denoiser(images, sigma)")
         require_choice("precision", self.precision, ("float32", "bf16"))
         require_number("sigma", self.sigma, 0)

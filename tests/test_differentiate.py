@@ -269,10 +269,10 @@ def test_the_iterations_before_the_tail_keep_nothing():
 
 def test_per_iteration_parameters_need_the_whole_run():
     for way in ("truncated", "jacobian_free", "restart"):
-        refuses(lambda way=way: Differentiation(way).check(ScalarSteps(4)), "differentiation.way", way, "ScalarSteps")
+        refuses(lambda way=way: Differentiation(way).check(ScalarSteps(4), 4), "differentiation.way", way, "ScalarSteps")
     for way in WAYS:
-        Differentiation(way).check(linear())
-        Differentiation(way).check(neural())
+        Differentiation(way).check(linear(), 5)
+        Differentiation(way).check(neural(), 5)
     refuses(lambda: distil("truncated", ScalarSteps(3)), "differentiation.way")
 
 

@@ -11,6 +11,7 @@ ROOT = Path(dipa.__file__).parent
 # from what everything uses to what uses everything
 ORDER = [
     "checks",
+    "paths",
     "declared",
     "seeding",
     "files",

@@ -63,7 +63,7 @@ def conditions(
 
 def with_noise(physics: LinearPhysics, sigma: float) -> LinearPhysics:
     """A copy of ``physics`` with Gaussian noise of standard deviation ``sigma`` >= 0; the original is not touched."""
-    require_number("noise", sigma, 0)
+    sigma = require_number("noise", sigma, 0)
     other = copy.deepcopy(physics)
     other.noise_model = GaussianNoise(sigma, rng=torch.Generator()) if sigma > 0 else ZeroNoise()
     if hasattr(other, "noise_sigma"):
@@ -94,7 +94,7 @@ def shifts(
         ``residual`` of the student (relative to y, mean over images) and ``status`` (``diverged`` where any batch was).
     """
     require_images("x_true", x_true)
-    require_int("batch_size", batch_size, 1)
+    batch_size = require_int("batch_size", batch_size, 1)
     rows = list(rows)
     require(len(rows) > 0, "rows", rows, "at least one Condition")
     return [_row(row, preconditioner, x_true, seed, batch_size) for row in rows]

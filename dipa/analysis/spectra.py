@@ -110,7 +110,7 @@ def spectra(
 
     Source: D2GP Fig. 3(c), which shows singular values and condition number of the whole preconditioned Gram matrix.
     """
-    require_number("tolerance", tolerance, 0, 1)
+    tolerance = require_number("tolerance", tolerance, 0, 1)
     if gradient is None:
         require(is_linear(preconditioner), "gradient", None, "one image (1, C, H, W), for a preconditioner that is not linear")
         size = basis.img_size if basis is not None else image_size(physics)

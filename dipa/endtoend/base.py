@@ -41,9 +41,7 @@ class EndToEnd(nn.Module):
         super().__init__()
         self.img_size = require_img_size(img_size)
         require_choice("start", start, STARTS)
-        for what, number in size.items():
-            require_int(what, number, 1, MAX_SIZE[what])
-        self.start, self.size = start, size
+        self.start, self.size = start, {what: require_int(what, number, 1, MAX_SIZE[what]) for what, number in size.items()}
 
     def forward(self, y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
         """The reconstruction from measurements ``y`` of the operator ``physics``."""
@@ -84,7 +82,7 @@ class EndToEnd(nn.Module):
 def seeded(seed: int, name: str) -> Iterator[None]:
     """Torch's layers draw their first weights from (seed, name) inside; the global generator is left as it was."""
     state = torch.get_rng_state()
-    torch.default_generator.manual_seed(seeding.derive(seed, "end-to-end", name))
+    torch.default_generator.manual_seed(seeding.derive(require_int("seed", seed, 0), "end-to-end", name))
     try:
         yield
     finally:

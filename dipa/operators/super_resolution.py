@@ -11,7 +11,7 @@ from deepinv.physics.functional import gaussian_blur
 from ..checks import require, require_int
 from .bases import KroneckerBasis
 from .measure import gaussian_noise
-from .sizes import check_sigma, operator_sides
+from .sizes import operator_sides, sigma_of
 
 RANK_TOLERANCE = 1e-6  # as linalg.orthonormal_range: singular values below this part of the largest count as zero
 
@@ -121,6 +121,5 @@ def super_resolution(img_size: tuple[int, int, int], *, factor: int, noise_sigma
         InputError: a size that is not three such integers, a factor outside its range, negative noise.
     """
     sides = operator_sides(img_size, lambda side: side >= 4, "an integer >= 4 (a 9 x 9 kernel that wraps around once)")
-    require_int("factor", factor, 1, min(sides[1:]))
-    check_sigma(noise_sigma)
-    return SuperResolution(sides, factor=factor, noise_sigma=float(noise_sigma))
+    factor = require_int("factor", factor, 1, min(sides[1:]))
+    return SuperResolution(sides, factor=factor, noise_sigma=sigma_of(noise_sigma))

@@ -54,9 +54,8 @@ class Hessian(Preconditioner):
         tol: float = 1e-6,
     ):
         super().__init__()
-        require_number("regularization", regularization, 0, open_low=True)
-        require_int("max_iter", max_iter, 1)
-        require_number("tol", tol, 0, 1, open_low=True)
+        regularization = require_number("regularization", regularization, 0, open_low=True)
+        max_iter, tol = require_int("max_iter", max_iter, 1), require_number("tol", tol, 0, 1, open_low=True)
         self.img_size = image_size(physics, img_size)
         self.physics = copy.deepcopy(physics).requires_grad_(False)
         self.regularization, self.options = float(regularization), {"max_iter": max_iter, "tol": tol}
@@ -102,11 +101,9 @@ class Polynomial(Preconditioner):
         super().__init__()
         require_operator("physics", physics)
         require(in_a_row(coefficients), "coefficients", coefficients, "numbers in a row")
-        numbers = tuple(c.item() if hasattr(c, "item") else c for c in coefficients)
+        coefficients = coefficients.tolist() if isinstance(coefficients, torch.Tensor) else coefficients
+        numbers = tuple(float(require_number("coefficients", number, -np.inf)) for number in coefficients)
         require(len(numbers) > 0, "coefficients", numbers, "at least one number")
-        for number in numbers:
-            require_number("coefficients", number, -np.inf)
-        numbers = tuple(map(float, numbers))
         self.physics, self.coefficients = copy.deepcopy(physics).requires_grad_(False), numbers
 
     @property
@@ -182,9 +179,8 @@ def _interval(
         require_number("L = |H|^2 of physics", high, *SCALES)
         return floor * high, high
     require(isinstance(interval, Sequence) and len(interval) == 2, "interval", interval, "(l, L)")
-    low, high = interval
-    require_number("interval l", low, 0)
-    require_number("interval L", high, low, open_low=True)
+    low = require_number("interval l", interval[0], 0)
+    high = require_number("interval L", interval[1], low, open_low=True)
     require_number("interval L", high, *SCALES)
     return float(low), float(high)
 

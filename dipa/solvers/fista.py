@@ -13,6 +13,7 @@ from deepinv.physics import LinearPhysics
 from .. import linalg, metrics
 from ..checks import (
     InputError,
+    plain_fields,
     require,
     require_choice,
     require_images,
@@ -74,6 +75,7 @@ class FISTA:
     restart: int = 0
 
     def __post_init__(self):
+        plain_fields(self)
         require(callable(getattr(self.prior, "step", None)), "prior", type(self.prior).__name__, "a prior such as dipa.PnP")
         require_int("iterations", self.iterations, 1)
         require_choice("momentum", self.momentum, MOMENTA)
@@ -114,7 +116,7 @@ class FISTA:
         self.check(start, preconditioner)
         alpha = self.stepsize(stepsize, physics, tuple(start.shape[1:]), start)
         if backward is not None:
-            require_int("backward", backward, 0)
+            backward = require_int("backward", backward, 0)
         if x_true is not None:
             require_images("x_true", x_true, tuple(start.shape[1:]))
             require(len(x_true) == len(start), "x_true.shape", tuple(x_true.shape), f"{len(start)} images, as y")
@@ -138,8 +140,7 @@ class FISTA:
             require(0 < norm < math.inf, "stepsize", "1/L", f"a positive number: this operator has L = {norm:g}")
             return 1.0 / norm
         require(not isinstance(stepsize, str), "stepsize", stepsize, "a positive number or '1/L'")
-        require_number("stepsize", stepsize, 0, open_low=True)
-        return float(stepsize)
+        return float(require_number("stepsize", stepsize, 0, open_low=True))
 
     def check(self, images: torch.Tensor, preconditioner: Preconditioner | None = None) -> None:
         """Ask prior and preconditioner, where they have a ``check``, whether they can work on iterates such as ``images``."""
