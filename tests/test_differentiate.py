@@ -276,6 +276,20 @@ def test_per_iteration_parameters_need_the_whole_run():
     refuses(lambda: distil("truncated", ScalarSteps(3)), "differentiation.way")
 
 
+@pytest.mark.parametrize(("tail", "iterations"), [(5, 12), (2, 3), (5, 6)])
+def test_a_restart_that_would_fall_inside_the_tail_is_refused(tail, iterations):
+    """``tail`` iterations are one operator of x alone only where the last restart lies right before them."""
+    allowed = f"a divisor of the solver's {iterations} iterations"
+    refuses(lambda: Differentiation("restart", tail).check(linear(), iterations), "differentiation.tail", f"got {tail}", allowed)
+    Differentiation("truncated", tail).check(linear(), iterations)
+    for fits in (1, iterations, iterations + 1):
+        Differentiation("restart", fits).check(linear(), iterations)
+
+
+def test_training_refuses_a_restart_that_does_not_fit():
+    refuses(lambda: distil("restart", tail=3), "differentiation.tail", "4 iterations")
+
+
 @pytest.mark.parametrize(
     ("bad", "words"), [({"way": "forward"}, ("differentiation.way", "forward")), ({"tail": 0}, ("differentiation.tail", "0"))]
 )
