@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -190,6 +191,27 @@ def require_same_shape(name: str, made: object, images: torch.Tensor) -> None:
 
     got = tuple(made.shape) if isinstance(made, torch.Tensor) else type(made).__name__
     require(got == tuple(images.shape), name, f"one that returns {got}", f"one that keeps the shape {tuple(images.shape)}")
+
+
+@contextmanager
+def foreign(name: str, got: str, allowed: str) -> Iterator[None]:
+    """A stretch in which code of the user's or of deepinv's meets our arguments: that it cannot take them is bad input."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {shown(str(error), 300)}"
+        raise InputError(f"{name}: got {got}; allowed: {allowed} ({reason})") from error
+
+
+def answer(name: str, function: Callable[..., Any], images: torch.Tensor, *more: object) -> torch.Tensor:
+    """``function(images, *more)`` of the user's, which must give a tensor of the images' shape."""
+    got = f"{getattr(function, '__name__', type(function).__name__)} on {tuple(images.shape)}, {images.dtype}"
+    with foreign(name, got, f"a function of images and {len(more)} more arguments that can take these"):
+        made = function(images, *more)
+    require_same_shape(name, made, images)
+    return made
 
 
 def require_file(name: str, path: Path, advice: str) -> None:

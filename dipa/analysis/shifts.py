@@ -12,6 +12,7 @@ from deepinv.physics import GaussianNoise, LinearPhysics, ZeroNoise
 
 from .. import metrics
 from ..checks import require, require_images, require_int, require_number
+from ..declared import require_takes
 from ..operators.measure import measure
 from ..solvers import FISTA
 from ..solvers.fista import Preconditioner
@@ -97,6 +98,9 @@ def shifts(
     batch_size = require_int("batch_size", batch_size, 1)
     rows = list(rows)
     require(len(rows) > 0, "rows", rows, "at least one Condition")
+    for row in rows:
+        require(isinstance(row, Condition), "rows", type(row).__name__, "Conditions")
+        require_takes(f"physics of {row.name}", row.physics, x_true)
     return [_row(row, preconditioner, x_true, seed, batch_size) for row in rows]
 
 

@@ -11,7 +11,7 @@ from deepinv.physics import LinearPhysics
 from torch import nn
 
 from .. import seeding
-from ..checks import InputError, require, require_choice, require_img_size, require_int, require_real, require_tensor
+from ..checks import foreign, require, require_choice, require_img_size, require_int, require_real, require_tensor
 from ..declared import require_like, require_operator
 from ..solvers import STARTS
 
@@ -65,11 +65,8 @@ class EndToEnd(nn.Module):
         require_tensor("y", y, "a tensor of measurements")
         require_real("y", y)
         kind = type(physics).__name__
-        try:
+        with foreign("y", f"shape {tuple(y.shape)}, {y.dtype} on {y.device}", f"measurements of this {kind}"):
             x = STARTS[self.start](y, physics)
-        except (RuntimeError, ValueError, IndexError) as error:
-            got = f"shape {tuple(y.shape)}, {y.dtype} on {y.device}"
-            raise InputError(f"y: got {got}; allowed: measurements of this {kind} ({error})") from error
         channels = self.img_size[0]
         require(
             x.ndim == 4 and x.shape[1] == channels, "physics", f"{kind} on images {tuple(x.shape[1:])}", f"{channels} channels"

@@ -21,7 +21,7 @@ from torch import nn
 
 from .. import linalg
 from ..checks import InputError, require
-from ..declared import image_size, numbers_like
+from ..declared import image_size, numbers_like, require_applies, require_operator
 
 
 def hadamard_matrix(size: int) -> torch.Tensor:
@@ -230,14 +230,17 @@ def plane_basis(
 
 
 def _matrix(physics: deepinv.physics.LinearPhysics, img_size: tuple[int, int, int], max_pixels: int, kind: str) -> torch.Tensor:
-    """The matrix of H (m, n), in float64 where the operator can compute in it; refused where n exceeds ``max_pixels``."""
+    """The real matrix of H (m, n), in float64 where the operator can compute in it; refused where n exceeds ``max_pixels``."""
     if int(torch.tensor(img_size).prod()) > max_pixels:
         raise InputError(f"img_size: got {img_size}; allowed: at most {max_pixels} pixels for an operator without {kind}()")
+    require_operator("physics", physics)
     like = numbers_like(physics)
     try:
-        return linalg.dense(copy.deepcopy(physics).double().A, img_size, dtype=torch.float64, device=like.device)
-    except RuntimeError:  # numbers of its own that do not follow
-        return linalg.dense(physics.A, img_size, dtype=like.dtype, device=like.device)
+        matrix = linalg.dense(copy.deepcopy(physics).double().A, img_size, dtype=torch.float64, device=like.device)
+    except (RuntimeError, TypeError):  # numbers of its own that do not follow, unless it cannot take such images at all
+        require_applies("physics", physics, img_size)
+        matrix = linalg.dense(physics.A, img_size, dtype=like.dtype, device=like.device)
+    return torch.cat([matrix.real, matrix.imag]) if matrix.is_complex() else matrix
 
 
 def rebuild_basis(kind: str, img_size: tuple[int, int, int], buffers: dict[str, torch.Tensor]) -> Basis:
