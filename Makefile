@@ -5,7 +5,8 @@ PYTHON ?= python3
 PROFILE ?= small
 PIP_ARGS ?=
 VENV := .venv
-BIN := $(CURDIR)/$(VENV)/bin
+# Relative, as targets are: make cannot read a space in a path, and the checkout may lie under one.
+BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 STAGE := tools/stage
 INDEX := _build/html/index.html
@@ -37,12 +38,12 @@ help: ## this list
 install: $(STAMP) ## the virtual environment with the pinned packages and dipa itself
 
 $(STAMP): requirements.txt constraints.txt pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "error: no $(PYTHON) found; install Python 3.10 or newer, or set PYTHON=..." >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-		{ echo "error: dipa needs Python 3.10 or newer, $(PYTHON) is $$($(PYTHON) -V 2>&1); set PYTHON=..." >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	@command -v "$(PYTHON)" >/dev/null || { echo "error: no $(PYTHON) found; install Python 3.10 or newer, or set PYTHON=..." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "error: dipa needs Python 3.10 or newer, $(PYTHON) is $$("$(PYTHON)" -V 2>&1); set PYTHON=..." >&2; exit 1; }
+	@test -x $(BIN)/python || "$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "error: $(PYTHON) cannot create virtual environments; install its venv package (Debian: python3-venv)" >&2; exit 1; }
-	@test -x $(BIN)/python || $(STAGE) "create $(VENV) with $$($(PYTHON) -V)" $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || $(STAGE) "create $(VENV) with $$("$(PYTHON)" -V)" "$(PYTHON)" -m venv $(VENV)
 	@$(STAGE) "install the packages of requirements.txt (several minutes and GB the first time)" \
 		$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-input $(PIP_ARGS) -r requirements.txt
 	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-input $(PIP_ARGS) --no-deps -e .
@@ -52,7 +53,7 @@ $(STAMP): requirements.txt constraints.txt pyproject.toml
 
 book: train build ## train the example preconditioner, execute the notebooks, build the book, say where it is
 	@echo
-	@echo "The book: $(INDEX)   (open it in a browser: file://$(CURDIR)/$(INDEX))"
+	@$(BIN)/python -c 'from pathlib import Path; path = Path("$(INDEX)"); print(f"The book: {path}   (open it in a browser: {path.resolve().as_uri()})")'
 
 train: $(STAMP) ## the run behind the first page: L-DIPA on photographs (a finished run is reused)
 	@$(STAGE) "train: L-DIPA for the single-pixel camera, profile $(PROFILE)" $(BIN)/dipa run idea --profile $(PROFILE)
@@ -76,9 +77,9 @@ nbval: $(STAMP)
 
 # From an empty folder with its own run folder, so that nothing of this checkout is reused.
 smoke: $(STAMP)
-	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && root="$(CURDIR)" && cd "$$folder" && DIPA_RUNS="$$folder/runs" \
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && root="$$PWD" && cd "$$folder" && DIPA_RUNS="$$folder/runs" \
 		"$$root/$(STAGE)" "papermill: the training notebook, smoke profile, in another folder" \
-		$(BIN)/papermill --no-progress-bar "$$root/book/train.ipynb" "$$folder/train.ipynb" -p method l-dipa -p profile smoke
+		"$$root/$(BIN)/papermill" --no-progress-bar "$$root/book/train.ipynb" "$$folder/train.ipynb" -p method l-dipa -p profile smoke
 
 presets: $(STAMP) ## every preset once in profile smoke (minutes)
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "every preset, profile smoke" $(BIN)/python -m pytest tests/test_presets.py -m presets -q --durations=5

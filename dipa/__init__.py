@@ -10,41 +10,88 @@ The whole of it in a sentence::
     x_hat = solver(y, student, preconditioner=fit.preconditioner, stepsize=0.4).x
 """
 
-from pathlib import Path
+from __future__ import annotations
 
-from . import analysis, data, denoisers, endtoend, losses, metrics, networks, operators, preconditioners, solvers
-from .checks import InputError
-from .interop import to_deepinv
-from .losses import LossWeights
-from .preconditioners import (
-    ConvolutionalSteps,
-    Hessian,
-    Identity,
-    LinearPreconditioner,
-    LinearSteps,
-    NeuralPreconditioner,
-    PointwiseSteps,
-    Polynomial,
-    Preconditioner,
-    ScalarSteps,
-    load,
-)
-from .preconditioners import save as _save
-from .priors import RED, PnP
-from .solvers import FISTA, Result
-from .training import Budget, Fit, distill, train_network
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .preconditioners import Preconditioner
+    from .training import Fit
 
 __version__ = "0.3.0"
 
+# Torch takes seconds to import, in which the command line must already answer Ctrl-C: a name is imported when first used.
+MODULES = (
+    "analysis",
+    "checks",
+    "data",
+    "declared",
+    "denoisers",
+    "endtoend",
+    "files",
+    "interop",
+    "linalg",
+    "losses",
+    "metrics",
+    "networks",
+    "operators",
+    "paths",
+    "preconditioners",
+    "priors",
+    "seeding",
+    "solvers",
+    "training",
+)
+HOMES = {
+    "checks": ("InputError",),
+    "interop": ("to_deepinv",),
+    "losses": ("LossWeights",),
+    "preconditioners": (
+        "ConvolutionalSteps",
+        "Hessian",
+        "Identity",
+        "LinearPreconditioner",
+        "LinearSteps",
+        "NeuralPreconditioner",
+        "PointwiseSteps",
+        "Polynomial",
+        "Preconditioner",
+        "ScalarSteps",
+        "load",
+    ),
+    "priors": ("RED", "PnP"),
+    "solvers": ("FISTA", "Result"),
+    "training": ("Budget", "Fit", "distill", "train_network"),
+}
+_HOME = {name: home for home, names in HOMES.items() for name in names}
 
-def save(fit: "Fit | Preconditioner", path: str | Path) -> Path:
+
+def __getattr__(name: str) -> Any:
+    if name in MODULES:
+        return import_module(f".{name}", __name__)
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *MODULES, *_HOME})
+
+
+def save(fit: Fit | Preconditioner, path: str | Path) -> Path:
     """Write a fitted (or plain) preconditioner as safetensors, with the record of what made it; no pickle.
 
     Read it back with :func:`dipa.load`, which returns the preconditioner and the record.
     """
+    from .preconditioners import save as write
+    from .training import Fit
+
     if isinstance(fit, Fit):
-        return _save(fit.preconditioner, path, fit.record)
-    return _save(fit, path)
+        return write(fit.preconditioner, path, fit.record)
+    return write(fit, path)
 
 
 __all__ = [

@@ -5,10 +5,13 @@ from __future__ import annotations
 import difflib
 import math
 import os
-from collections.abc import Iterable
-from numbers import Integral
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     import torch
@@ -55,19 +58,36 @@ def require_choice(name: str, got: object, choices: Iterable[str]) -> None:
     raise InputError(f"{name}: got {shown(got)}; allowed: {', '.join(listed)}{hint}")
 
 
-def require_number(name: str, got: object, low: float, high: float = math.inf, *, open_low: bool = False) -> None:
-    """Refuse anything but a finite real number in [low, high], or ]low, high] with ``open_low``."""
-    whole = isinstance(got, int) and not isinstance(got, bool)
-    number = abs(got) <= LARGEST_INT if whole else isinstance(got, float) and math.isfinite(got)
-    inside = number and (low < got if open_low else low <= got) and got <= high
+def plain_value(value: Any) -> Any:
+    """A number or text of numpy (a scalar, or an array without axes) as Python's own; anything else is returned as it is."""
+    if not isinstance(value, (np.generic, np.ndarray)) or value.ndim or value.dtype.kind not in "biufU":
+        return value
+    return float(value) if value.dtype.kind == "f" else value.item()  # item() of an extended float is numpy's again
+
+
+def plain_fields(made: Any) -> None:
+    """Python's own numbers in the place of numpy's in the fields of a dataclass, frozen or not."""
+    for field in fields(made):
+        object.__setattr__(made, field.name, plain_value(getattr(made, field.name)))
+
+
+def require_number(name: str, got: object, low: float, high: float = math.inf, *, open_low: bool = False) -> float:
+    """Refuse anything but a finite real number in [low, high], or ]low, high] with ``open_low``; returns Python's own."""
+    value = plain_value(got)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    number = abs(value) <= LARGEST_INT if whole else isinstance(value, float) and math.isfinite(value)
+    inside = number and (low < value if open_low else low <= value) and value <= high
     left = "]" if open_low else "["
     require(inside, name, got, f"a finite number in {left}{low}, {high}]{' (an integer: at most 63 bits)' if whole else ''}")
+    return value
 
 
-def require_int(name: str, got: object, low: int, high: float = math.inf) -> None:
-    """Refuse anything but an integer in [low, high]."""
-    integer = isinstance(got, int) and not isinstance(got, bool)
-    require(integer and low <= got <= high, name, got, f"an integer in [{low}, {high}]")
+def require_int(name: str, got: object, low: int, high: float = math.inf) -> int:
+    """Refuse anything but an integer in [low, high]; returns Python's own."""
+    value = plain_value(got)
+    integer = isinstance(value, int) and not isinstance(value, bool)
+    require(integer and low <= value <= high, name, got, f"an integer in [{low}, {high}]")
+    return value
 
 
 def in_a_row(value: object) -> bool:
@@ -77,9 +97,8 @@ def in_a_row(value: object) -> bool:
 
 def image_sides(img_size: object) -> tuple[int, ...]:
     """The sides of an ``img_size`` as a tuple of integers; empty for anything but whole numbers in a row."""
-    sides = tuple(img_size) if in_a_row(img_size) else ()
-    whole = all(isinstance(side, Integral) and not isinstance(side, bool) for side in sides)
-    return tuple(int(side) for side in sides) if whole else ()
+    sides = tuple(map(plain_value, img_size)) if in_a_row(img_size) else ()
+    return sides if all(isinstance(side, int) and not isinstance(side, bool) for side in sides) else ()
 
 
 def require_img_size(img_size: object, allowed: str = "(C, H, W), three positive integers") -> tuple[int, int, int]:
@@ -115,10 +134,55 @@ def require_images(name: str, images: object, img_size: tuple[int, ...] | None =
     require_real(name, images)
 
 
-def require_path(name: str, path: object) -> None:
-    """Refuse what names no file: anything but text or a path, and a null character in it."""
-    named = isinstance(path, (str, os.PathLike)) and "\0" not in str(path)
+def require_same_images(channels: int | None = None, **images: object) -> None:
+    """Refuse named images unless all are batches (B, C, H, W) of one shape, real dtype and device: nothing broadcasts.
+
+    ``channels`` is C where only one number will do. The numbers themselves are not looked at, so that this costs
+    microseconds in a training step.
+    """
+    wanted = f"(B, {channels or 'C'}, H, W) with B >= 1"
+    for name, batch in images.items():
+        require_tensor(name, batch, f"a tensor of shape {wanted}")
+        shaped = batch.ndim == 4 and batch.numel() > 0 and channels in (None, batch.shape[1])
+        require(shaped, f"{name}.shape", tuple(batch.shape), wanted)
+        require(batch.is_floating_point(), f"{name}.dtype", batch.dtype, "a real floating-point type")
+    require_alike(**images)
+
+
+def require_alike(**tensors: torch.Tensor) -> None:
+    """Refuse named tensors that differ from the first of them in shape, dtype or device."""
+    (first, reference), *others = tensors.items()
+    for name, tensor in others:
+        for part in ("shape", "dtype", "device"):
+            got, allowed = getattr(tensor, part), getattr(reference, part)
+            if got != allowed:
+                raise InputError(f"{name}.{part}: got {_plain_shape(got)}; allowed: {_plain_shape(allowed)}, that of {first}")
+
+
+def _plain_shape(value: object) -> object:
+    return tuple(value) if isinstance(value, tuple) else value
+
+
+def require_path(name: str, path: object) -> Path:
+    """``path`` with a leading ``~`` as the home folder.
+
+    Refuses what names no file: anything but text or a path, a null character or half a character in it, and a ``~`` that
+    stands for no folder.
+    """
+    text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    named = isinstance(text, str) and "\0" not in text and _encodable(text)
     require(named, name, path, "a path, as text or pathlib.Path")
+    found = Path(os.path.expanduser(text))
+    require(found.parts[:1] != ("~",), name, path, "a path without ~ where there is no home folder")
+    return found
+
+
+def _encodable(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def require_same_shape(name: str, made: object, images: torch.Tensor) -> None:
@@ -129,6 +193,27 @@ def require_same_shape(name: str, made: object, images: torch.Tensor) -> None:
     require(got == tuple(images.shape), name, f"one that returns {got}", f"one that keeps the shape {tuple(images.shape)}")
 
 
+@contextmanager
+def foreign(name: str, got: str, allowed: str) -> Iterator[None]:
+    """A stretch in which code of the user's or of deepinv's meets our arguments: that it cannot take them is bad input."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {shown(str(error), 300)}"
+        raise InputError(f"{name}: got {got}; allowed: {allowed} ({reason})") from error
+
+
+def answer(name: str, function: Callable[..., Any], images: torch.Tensor, *more: object) -> torch.Tensor:
+    """``function(images, *more)`` of the user's, which must give a tensor of the images' shape."""
+    got = f"{getattr(function, '__name__', type(function).__name__)} on {tuple(images.shape)}, {images.dtype}"
+    with foreign(name, got, f"a function of images and {len(more)} more arguments that can take these"):
+        made = function(images, *more)
+    require_same_shape(name, made, images)
+    return made
+
+
 def require_file(name: str, path: Path, advice: str) -> None:
     """Refuse a path that is not an existing file, with what to do about it."""
-    require(Path(path).is_file(), name, str(path), f"an existing file; {advice}")
+    require(os.path.isfile(path), name, str(path), f"an existing file; {advice}")  # False too for a name that is too long

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
+
+if __name__ == "__main__":  # run as a module: begin where ``dipa`` does, before anything slow is imported
+    from dipa.__main__ import main
+
+    sys.exit(main())
+
+import argparse
+import contextlib
+import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 
 import yaml
 
 from . import __version__, data, experiments
-from .checks import InputError, one_line
+from .checks import InputError, one_line, require_path
 from .experiments import Run
 from .training import parallel
 from .training.interrupt import Guard
@@ -41,8 +48,9 @@ def _show(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     config = experiments.resolve(options.preset, options.profile, seed=options.seed, overrides=options.set)
+    out = None if options.out is None else require_path("--out", options.out)
     with parallel.joined():
-        finished = experiments.run(config, options.out, progress=not options.quiet)
+        finished = experiments.run(config, out, progress=not options.quiet)
         if parallel.rank() == 0:
             print(summary(finished))
 
@@ -119,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
             "--set", action="append", default=[], metavar="KEY=VALUE", help="override, such as training.steps=10"
         )
         if name == "run":
-            command.add_argument("--out", type=Path, help="folder that holds run folders (default: $DIPA_RUNS, else ./runs)")
+            command.add_argument("--out", help="folder that holds run folders (default: $DIPA_RUNS, else ./runs)")
             command.add_argument("--quiet", action="store_true", help="no progress bars")
     command = add("data", _data, "list the data sets: which are here, how to get the others")
     command.add_argument("name", nargs="?", help="one data set")
@@ -131,21 +139,41 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    options = _parser().parse_args(argv)
     try:
-        with Guard():
-            options.action(options)
+        status = _command(argv)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a pipe that is closed, a disk that is full: here it can still be told
+        return status
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _end(2, f"error: {error}")
+    except BrokenPipeError:  # nobody reads on, as with ``dipa list | head -1``
+        return _end(1)
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return _end(1, f"error: {one_line(error)}")
     except KeyboardInterrupt as stop:
-        print(f"stopped ({stop or 'SIGINT'}); the same command continues from the last checkpoint", file=sys.stderr)
-        return getattr(stop, "status", 130)
+        text = f"stopped ({stop or 'SIGINT'}); the same command continues from the last checkpoint"
+        return _end(getattr(stop, "status", 130), text)
+
+
+def _command(argv: list[str] | None) -> int:
+    try:
+        options = _parser().parse_args(argv)
+    except SystemExit as stop:  # argparse has said what there is to say
+        return stop.code
+    with Guard():
+        options.action(options)
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _end(status: int, text: str = "") -> int:
+    """Say ``text`` on standard error; what standard output still holds and cannot write goes nowhere."""
+    with contextlib.suppress(OSError):
+        if text:
+            print(text, file=sys.stderr, flush=True)
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:  # Python would try again at its end and complain; its documentation advises this
+        with contextlib.suppress(OSError):  # of a stream that is no file
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status

@@ -6,7 +6,7 @@ import torch
 from deepinv.physics import LinearPhysics
 from torch import nn
 
-from .checks import InputError, require, require_img_size
+from .checks import foreign, require, require_img_size
 
 
 def declared_size(physics: LinearPhysics | None) -> tuple[int, int, int] | None:
@@ -31,22 +31,34 @@ def numbers_like(module: nn.Module) -> torch.Tensor:
 
 
 def require_operator(name: str, physics: object) -> None:
-    """Refuse what has no ``A`` and ``A_adjoint`` to call."""
-    able = all(callable(getattr(physics, method, None)) for method in ("A", "A_adjoint"))
+    """Refuse what has no ``A``, ``A_adjoint`` and ``A_adjoint_A`` to call."""
+    able = all(callable(getattr(physics, method, None)) for method in ("A", "A_adjoint", "A_adjoint_A"))
     require(able, name, type(physics).__name__, "a deepinv LinearPhysics")
 
 
 def require_takes(name: str, physics: LinearPhysics, images: torch.Tensor) -> torch.Tensor:
-    r"""Refuse an operator that cannot take such images (C, H, W, dtype, device); returns :math:`H^\top Hx` of the first."""
+    r"""Refuse an operator that cannot take such images (C, H, W, dtype, device) one by one, or measures in several tensors.
+
+    Returns :math:`H^\top Hx` of the first image.
+    """
     require_operator(name, physics)
     what, kind = f"images {tuple(images.shape[1:])}, {images.dtype} on {images.device}", type(physics).__name__
-    try:
-        with torch.no_grad():
-            seen = physics.A_adjoint(physics.A(images[:1]))
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise InputError(f"{name}: got {what}; allowed: images that this {kind} takes ({error})") from error
+    with torch.no_grad(), foreign(name, what, f"images that this {kind} takes"):
+        measured = physics.A(images[:1])
+        seen = physics.A_adjoint(measured)
+    one = isinstance(measured, torch.Tensor)
+    require(one, name, f"{kind} with measurements {type(measured).__name__}", "an operator whose measurements are one tensor")
+    real = isinstance(seen, torch.Tensor) and seen.is_floating_point()
+    require(real, name, f"{kind} that gives back {getattr(seen, 'dtype', type(seen).__name__)}", "an operator on real images")
+    alone = len(measured) == len(seen) == 1
+    require(alone, name, f"{kind} made for {max(len(measured), len(seen))} images", "an operator for every image alone")
     require(seen.shape[1:] == images.shape[1:], name, what, f"images {tuple(seen.shape[1:])}, which this {kind} gives back")
     return seen
+
+
+def require_applies(name: str, physics: LinearPhysics, img_size: tuple[int, int, int]) -> None:
+    """As :func:`require_takes`, of images ``img_size`` (C, H, W) in the operator's own dtype."""
+    require_takes(name, physics, torch.zeros(1, *img_size).to(numbers_like(physics)))
 
 
 def require_like(name: str, module: object, images: torch.Tensor, *, autocast: bool = False) -> None:

@@ -12,7 +12,7 @@ from deepinv.physics import LinearPhysics
 from torch import nn
 
 from .checks import require
-from .declared import image_size, require_operator
+from .declared import image_size, require_applies, require_operator
 from .solvers import FISTA, MOMENTA, STARTS
 from .solvers.fista import Preconditioner
 from .solvers.momentum import restarted
@@ -91,6 +91,8 @@ def to_deepinv(
     allowed = "None, or a callable P(gradient, iterate, k)"
     require(preconditioner is None or callable(preconditioner), "preconditioner", preconditioner, allowed)
     size = image_size(physics, img_size) if isinstance(stepsize, str) and stepsize == "1/L" else ()
+    if size:
+        require_applies("physics", physics, size)
     weights = restarted(MOMENTA[solver.momentum], solver.restart)
     iterator = PreconditionedIteration(preconditioner, list(islice(weights, solver.iterations)))
     prior = StepPrior(solver.prior)

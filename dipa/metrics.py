@@ -1,18 +1,28 @@
-"""Image quality, by deepinv's metrics. PSNR is in dB for data range 1, without clipping."""
+"""Image quality, by deepinv's metrics. PSNR is in dB for data range 1, without clipping.
+
+Images are real batches (B, C, H, W) of one shape, dtype and device; anything else is an :class:`~dipa.InputError`.
+"""
 
 from __future__ import annotations
 
 import torch
 from deepinv.loss.metric import PSNR, SSIM
 
+from .checks import require, require_int, require_same_images
+
+SMALLEST = 6  # pixels a side: the 11 x 11 window of SSIM is mirrored at the edges
+
 
 def psnr(x: torch.Tensor, x_true: torch.Tensor) -> torch.Tensor:
     """PSNR of each image (B,), capped by deepinv at 80 dB for identical images."""
+    require_same_images(x=x, x_true=x_true)
     return PSNR()(x, x_true)
 
 
 def ssim(x: torch.Tensor, x_true: torch.Tensor) -> torch.Tensor:
-    """Structural similarity of each image (B,)."""
+    """Structural similarity of each image (B,), on images of at least 6 x 6 pixels."""
+    require_same_images(x=x, x_true=x_true)
+    require(min(x.shape[2:]) >= SMALLEST, "x.shape", tuple(x.shape), f"H and W >= {SMALLEST} (the window of SSIM)")
     return SSIM()(x, x_true)
 
 
@@ -22,12 +32,15 @@ def psnr_batch_mse(x: torch.Tensor, x_true: torch.Tensor, batch_size: int) -> fl
     Capped like :func:`psnr` at 80 dB for identical images, and never above the mean of :func:`psnr` over the same
     images (Jensen's inequality).
     """
+    require_same_images(x=x, x_true=x_true)
+    batch_size = require_int("batch_size", batch_size, 1)
     parts = zip(x.split(batch_size), x_true.split(batch_size), strict=True)
-    return sum(psnr(a.reshape(1, -1), b.reshape(1, -1)).item() * len(a) for a, b in parts) / len(x)
+    return sum(PSNR()(a.reshape(1, -1), b.reshape(1, -1)).item() * len(a) for a, b in parts) / len(x)
 
 
 def magnitude(images: torch.Tensor) -> torch.Tensor:
     """The modulus of complex images kept as two channels (re, im): (B, 2, H, W) -> (B, 1, H, W)."""
+    require_same_images(2, images=images)
     return images.square().sum(dim=1, keepdim=True).sqrt()
 
 

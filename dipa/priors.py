@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from deepinv.optim.prior import Prior
 
-from .checks import require, require_choice, require_number, require_same_shape
+from .checks import answer, plain_fields, require, require_choice, require_number
 from .declared import require_like
 
 Denoiser = Callable[[torch.Tensor, float], torch.Tensor]
@@ -22,6 +23,9 @@ class DenoiserPrior:
     precision: str = "float32"
 
     def __post_init__(self):
+        plain_fields(self)
+        kind = f"deepinv's prior {type(self.denoiser).__name__}"
+        require(not isinstance(self.denoiser, Prior), "denoiser", kind, "a denoiser, such as the .denoiser of a prior")
         require(callable(self.denoiser), "denoiser", self.denoiser, "a callable denoiser(images, sigma)")
         require_choice("precision", self.precision, ("float32", "bf16"))
         require_number("sigma", self.sigma, 0)
@@ -34,8 +38,7 @@ class DenoiserPrior:
         """D(x) on each channel alone: (B, C, H, W) -> the same shape and dtype."""
         planes = images.reshape(-1, 1, *images.shape[-2:])
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            denoised = self.denoiser(planes, self.sigma)
-        require_same_shape("denoiser", denoised, planes)
+            denoised = answer("denoiser", self.denoiser, planes, self.sigma)
         return denoised.to(images.dtype).reshape(images.shape)
 
     def step(self, z: torch.Tensor, direction: torch.Tensor, stepsize: float) -> torch.Tensor:

@@ -1,3 +1,8 @@
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from batteries import refuses
@@ -89,3 +94,70 @@ def test_file_names_path_and_advice(tmp_path):
     refuses(lambda: checks.require_file("--bsds", tmp_path, "fetch it"), str(tmp_path))
     (tmp_path / "yes").write_text("")
     checks.require_file("--bsds", tmp_path / "yes", "")
+
+
+WHOLE = [np.int64(3), np.uint8(3), np.array(3), np.int16(3)]
+HALVES = [np.float32(0.5), np.float64(0.5), np.float16(0.5), np.longdouble(0.5), np.array(0.5)]
+
+
+@pytest.mark.parametrize("number", WHOLE)
+def test_whole_numbers_of_numpy_become_pythons(number):
+    assert type(checks.require_int("steps", number, 1)) is int and checks.require_int("steps", number, 1) == 3
+    assert type(checks.require_number("ratio", number, 0)) is int
+    assert checks.require_img_size((1, number, 4)) == (1, 3, 4) and type(checks.require_img_size((1, number, 4))[1]) is int
+    refuses(lambda: checks.require_int("steps", number, 4), "steps", "[4, inf]")
+
+
+@pytest.mark.parametrize("number", HALVES)
+def test_floats_of_numpy_become_pythons(number):
+    assert type(checks.require_number("ratio", number, 0)) is float and checks.require_number("ratio", number, 0) == 0.5
+    refuses(lambda: checks.require_number("ratio", number, 0.6), "ratio", "0.6")
+    refuses(lambda: checks.require_int("steps", number, 0), "steps", "integer")
+
+
+@pytest.mark.parametrize(
+    "bad", [np.True_, np.float32("nan"), np.float64("inf"), np.complex64(1), np.ones(1), np.timedelta64(3), "3"]
+)
+def test_what_is_no_number_of_numpy_is_refused(bad):
+    refuses(lambda: checks.require_number("ratio", bad, 0), "ratio")
+    refuses(lambda: checks.require_int("steps", bad, 0), "steps")
+
+
+def test_fields_of_numpy_become_pythons():
+    @dataclass(frozen=True)
+    class Made:
+        count: int = 1
+        name: str = ""
+        other: object = None
+
+    made = Made(np.int8(2), np.str_("text"), row := np.ones(2))
+    checks.plain_fields(made)
+    assert (type(made.count), type(made.name)) == (int, str) and made.other is row
+
+
+def test_paths_begin_at_home_where_they_say_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for given in ("~/a b/ü.npz", Path("~/a b/ü.npz")):
+        assert checks.require_path("path", given) == tmp_path / "a b" / "ü.npz"
+    assert checks.require_path("path", "a~/~b") == Path("a~/~b")
+    assert checks.require_path("path", "~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where neither HOME nor the user's entry says
+    refuses(lambda: checks.require_path("--out", "~/runs"), "--out", "no home folder")
+
+
+@pytest.mark.parametrize("bad", [None, 3, b"bytes", "a\0b", "half of a character \ud800", ["a"], torch.ones(1)])
+def test_what_names_no_file_is_refused(bad):
+    refuses(lambda: checks.require_path("--out", bad), "--out", "a path")
+
+
+def test_names_too_long_for_a_file_are_no_existing_file():
+    refuses(lambda: checks.require_file("file", "x" * 5000, "check the path"), "file", "existing file")
+
+
+def test_images_of_one_kind():
+    x = torch.rand(2, 2, 8, 4)
+    checks.require_same_images(x=x, y=x + 1, z=x * float("nan"))
+    checks.require_same_images(2, x=x)
+    refuses(lambda: checks.require_same_images(1, x=x), "x.shape", "(B, 1, H, W)")
+    refuses(lambda: checks.require_same_images(x=x, y=x[:1]), "y.shape", "(1, 2, 8, 4)", "(2, 2, 8, 4), that of x")
+    refuses(lambda: checks.require_same_images(x=x, y=x, z=x.double()), "z.dtype", "float64", "float32, that of x")

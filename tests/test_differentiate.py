@@ -269,11 +269,25 @@ def test_the_iterations_before_the_tail_keep_nothing():
 
 def test_per_iteration_parameters_need_the_whole_run():
     for way in ("truncated", "jacobian_free", "restart"):
-        refuses(lambda way=way: Differentiation(way).check(ScalarSteps(4)), "differentiation.way", way, "ScalarSteps")
+        refuses(lambda way=way: Differentiation(way).check(ScalarSteps(4), 4), "differentiation.way", way, "ScalarSteps")
     for way in WAYS:
-        Differentiation(way).check(linear())
-        Differentiation(way).check(neural())
+        Differentiation(way).check(linear(), 5)
+        Differentiation(way).check(neural(), 5)
     refuses(lambda: distil("truncated", ScalarSteps(3)), "differentiation.way")
+
+
+@pytest.mark.parametrize(("tail", "iterations"), [(5, 12), (2, 3), (5, 6)])
+def test_a_restart_that_would_fall_inside_the_tail_is_refused(tail, iterations):
+    """``tail`` iterations are one operator of x alone only where the last restart lies right before them."""
+    allowed = f"a divisor of the solver's {iterations} iterations"
+    refuses(lambda: Differentiation("restart", tail).check(linear(), iterations), "differentiation.tail", f"got {tail}", allowed)
+    Differentiation("truncated", tail).check(linear(), iterations)
+    for fits in (1, iterations, iterations + 1):
+        Differentiation("restart", fits).check(linear(), iterations)
+
+
+def test_training_refuses_a_restart_that_does_not_fit():
+    refuses(lambda: distil("restart", tail=3), "differentiation.tail", "4 iterations")
 
 
 @pytest.mark.parametrize(

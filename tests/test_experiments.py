@@ -3,10 +3,12 @@
 import dataclasses
 import json
 import shutil
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from batteries import refuses
 
 from dipa import experiments
@@ -230,37 +232,21 @@ def test_describe_has_the_promised_fields():
         json.dumps(row)
 
 
-# --- the training notebook's parameters -------------------------------------------------------------------------------
-
-
-def test_notebook_parameters_are_those_set_after_the_imports():
-    known = {"display", "plots"}
-    assert experiments.notebook.parameters({"display": 1, "plots": 2, "method": "ridge", "_hidden": 3}, known) == {
-        "method": "ridge"
+def test_numbers_of_numpy_in_overrides_are_those_of_python():
+    """To the same digest, and to what YAML and JSON can write."""
+    numpy = {
+        "task.ratio": np.float32(0.25),
+        "training.steps": np.int64(7),
+        "solver.stepsize": np.array(0.5),
+        "data.name": np.str_("mnist"),
     }
-
-
-def test_a_misspelt_notebook_parameter_is_refused_with_the_valid_names():
-    with pytest.raises(InputError, match="did you mean method") as error:
-        experiments.notebook.parameters({"methd": "ridge"}, set())
-    assert all(name in str(error.value) for name in ("method", "loss", "regulariser", "profile", "seed", "settings", "out"))
-
-
-@pytest.mark.parametrize("bad", [{"method": "ldipa"}, {"loss": "kd"}, {"profile": "tiny"}, {"settings": 3}])
-def test_bad_notebook_values_are_refused(bad, tmp_path):
-    with pytest.raises(InputError):
-        experiments.notebook.train(**{"out": str(tmp_path), "progress": False} | bad)
-
-
-def test_the_notebook_reaches_every_variant(tmp_path):
-    for loss, preset in experiments.notebook.LOSSES.items():
-        for regulariser in (False, True):
-            name = preset + ("-r" if regulariser else "")
-            assert name in experiments.names()
-            losses = experiments.resolve(name).losses
-            assert (losses.convergence > 0) is regulariser
-            assert (losses.supervised > 0) is ("supervised" in loss)
-            assert (losses.imitation > 0) is ("imitation" in loss)
-            assert (losses.gradient > 0) is ("gradient" in loss)
-    run = experiments.notebook.train(method="ridge", settings=" ".join(TINY), out=str(tmp_path), progress=False)
-    assert run.config.method == "ridge"
+    numpy |= {"shifts": {"noisy": {"task": {"noise_sigma": np.float64(0.5)}}}}
+    plain = {"task.ratio": 0.25, "training.steps": 7, "solver.stepsize": 0.5, "data.name": "mnist"}
+    plain |= {"shifts": {"noisy": {"task": {"noise_sigma": 0.5}}}}
+    made, expected = (
+        experiments.resolve("baseline", seed=seed, overrides=values) for seed, values in ((np.int8(1), numpy), (1, plain))
+    )
+    assert made == expected and made.run_name == expected.run_name
+    assert yaml.safe_load(yaml.safe_dump(asdict(made))) == asdict(expected)
+    json.dumps(asdict(made))
+    refuses(lambda: experiments.resolve("baseline", overrides={"training.steps": np.True_}), "training.steps")

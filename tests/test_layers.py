@@ -93,5 +93,6 @@ def test_imports_point_up(path):
     parts = ("dipa", *path.relative_to(ROOT).parts)
     own = layer(parts)
     allowed = {*ORDER[: ORDER.index(own) + 1]} if own in ORDER else {*ORDER}
+    allowed |= {"__main__"} if own == "cli" else set()  # where the command begins: it imports nothing before it is called
     wrong = imported(path.read_text(), parts[:-1]) - (allowed - FORBIDDEN.get(own, set()))
     assert not wrong, f"{own} must not import {', '.join(sorted(wrong))}"

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from batteries import images
+from batteries import images, refuses
 
 from dipa import metrics
 
@@ -62,3 +62,42 @@ def test_summary_joins_them():
     assert report["psnr_batch_mse"] == pytest.approx(metrics.psnr_batch_mse(x, x_true, 2))
     assert report["ssim"] == pytest.approx(metrics.ssim(x, x_true).mean().item())
     assert metrics.summary(x[:1], x_true[:1], 2)["psnr_sd_images"] == 0.0
+
+
+PAIRED = {
+    "psnr": metrics.psnr,
+    "ssim": metrics.ssim,
+    "psnr_batch_mse": lambda x, x_true: metrics.psnr_batch_mse(x, x_true, 2),
+    "summary": lambda x, x_true: metrics.summary(x, x_true, 2),
+}
+
+
+@pytest.mark.parametrize("metric", PAIRED)
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda x: x[:1], "x_true.shape"),
+        (lambda x: x[..., :8], "x_true.shape"),
+        (lambda x: x[:, :1], "x_true.shape"),
+        (lambda x: x[0], "x_true.shape"),
+        (lambda x: x[:0], "x_true.shape"),
+        (lambda x: x.double(), "x_true.dtype"),
+        (lambda x: x.to(torch.uint8), "x_true.dtype"),
+        (lambda x: x.to(torch.complex64), "x_true.dtype"),
+        (lambda x: x.to("meta"), "x_true.device"),
+        (lambda x: x.tolist(), "x_true"),
+        (lambda x: None, "x_true"),
+    ],
+)
+def test_images_that_would_broadcast_or_fail_inside_torch_are_refused_by_name(metric, change, part):
+    x = images(2, 2, 16, 16)
+    refuses(lambda: PAIRED[metric](x, change(x)), part)
+
+
+def test_metrics_refuse_what_they_cannot_measure():
+    x = images(2, 1, 5, 16)
+    refuses(lambda: metrics.ssim(x, x), "x.shape", "window of SSIM")
+    assert metrics.ssim(images(1, 1, 6, 6), images(1, 1, 6, 6)).item() == pytest.approx(1)
+    refuses(lambda: metrics.magnitude(x), "images.shape", "(B, 2, H, W)")
+    for bad in (0, 1.5, None, "2", True):
+        refuses(lambda bad=bad: metrics.psnr_batch_mse(x, x, bad), "batch_size", repr(bad))

@@ -1,8 +1,10 @@
+import copy
 import itertools
 import json
 import math
 
 import deepinv
+import numpy as np
 import pytest
 import torch
 from batteries import (
@@ -13,11 +15,13 @@ from batteries import (
     OPERATORS,
     OURS,
     SINGLE_PIXEL,
+    SUPER_RESOLUTION,
     check_adjoint,
     check_linear,
     downsampling,
     images,
     inpainting,
+    matrix_physics,
     refuses,
     relative,
     rng,
@@ -227,12 +231,12 @@ def test_equals_deepinv(ordering, ratio):
 
 def test_transform_is_the_orthonormal_hadamard_transform():
     matrix = hadamard_matrix(8)
-    sylvester = torch.tensor([[1.0]])
+    sylvester = torch.ones(1, 1, dtype=torch.float64)
     for _ in range(3):
-        sylvester = torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), sylvester)
-    assert torch.allclose(matrix, sylvester / 8**0.5, atol=1e-6)
-    x = images(1, 1, 8, 8)
-    assert relative(single_pixel((1, 8, 8), ratio=1.0).A(x), sylvester @ x @ sylvester / 8) < 1e-6
+        sylvester = torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64), sylvester)
+    assert torch.allclose(matrix, sylvester / 8**0.5, atol=1e-15)
+    x = images(1, 1, 8, 8, dtype=torch.float64)
+    assert relative(single_pixel((1, 8, 8), ratio=1.0).double().A(x), sylvester @ x @ sylvester / 8) < 1e-15
 
 
 @pytest.mark.parametrize("ordering", ORDERINGS)
@@ -630,6 +634,55 @@ def test_pixel_basis_is_the_identity():
     basis = PixelBasis((2, 4, 8))
     x = images(3, 2, 4, 8)
     assert basis.dim == 64 and torch.equal(basis.coordinates(x), x.flatten(1)) and torch.equal(basis.project(x), x)
+
+
+def range_projector(matrix: torch.Tensor) -> torch.Tensor:
+    """The orthogonal projector on the row space of a float64 matrix, by numpy's singular vectors."""
+    _, values, rows = np.linalg.svd(matrix.numpy(), full_matrices=False)
+    kept = rows[values > 1e-6 * values.max()]
+    return torch.from_numpy(kept.T @ kept)
+
+
+def projector(basis: Basis, dtype: torch.dtype) -> torch.Tensor:
+    rows = basis.image(torch.eye(basis.dim, dtype=dtype)).flatten(1)
+    assert rows.dtype == dtype
+    return rows.T @ rows
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_bases_are_exact_in_float64_and_rounded_in_float32(name):
+    """The projector is a projector, and the one on the range, to the last digits of the dtype the operator computes in."""
+    single = OPERATORS[name]()
+    double, size = copy.deepcopy(single).double(), size_of(single) if name != "deepinv's MRI" else (2, 12, 10)
+    truth = range_projector(linalg.dense(double.A, size, dtype=torch.float64))
+    for physics, dtype, digits in ((single, torch.float32, 1e-6), (double, torch.float64, 1e-13)):
+        found = projector(range_basis(physics, size), dtype)
+        assert relative(found @ found, found) < digits
+        assert relative(found.double(), truth) < digits
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_operators_in_float64_are_not_those_rounded_to_float32(name):
+    """Projectors are projectors, and the pseudo-inverse inverts on the range, to the last digits of float64."""
+    physics = OURS[name]().double()
+    x = images(2, *size_of(physics), dtype=torch.float64)
+    y = physics.A(x)
+    assert relative(physics.A(physics.A_dagger(y)), y) < 1e-11
+    if name not in SUPER_RESOLUTION and "real" not in name:
+        assert relative(physics.A_adjoint_A(physics.A_adjoint(y)), physics.A_adjoint(y)) < 1e-14
+
+
+def test_bases_of_badly_conditioned_operators_are_found_in_float64():
+    """Tomography of few angles: in float32 the smallest kept singular vectors are 1e-5 off."""
+    physics = deepinv.physics.Tomography(angles=10, img_width=12, normalize=False)
+    truth = range_projector(linalg.dense(copy.deepcopy(physics).double().A, (1, 12, 12), dtype=torch.float64))
+    assert relative(projector(range_basis(physics, (1, 12, 12)), torch.float32).double(), truth) < 1e-6
+
+
+def test_an_operator_that_cannot_leave_its_dtype_is_taken_in_it():
+    matrix = torch.randn(5, 16, generator=rng(0))
+    found = projector(range_basis(matrix_physics(matrix, (1, 4, 4)), (1, 4, 4)), torch.float32)
+    assert relative(found.double(), range_projector(matrix.double())) < 1e-6
 
 
 def test_range_basis_refuses_what_it_cannot_know():

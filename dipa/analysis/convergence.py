@@ -69,7 +69,7 @@ def convergence(
 
     Memory does not grow with the number of iterations. Other arguments and errors are those of the solver.
     """
-    require_int("iterations", iterations, 1)
+    iterations = require_int("iterations", iterations, 1)
     fidelity, norm = [], []
 
     def see(x: torch.Tensor) -> None:

@@ -92,7 +92,7 @@ def border_share(matrix: torch.Tensor, img_size: tuple[int, int, int], width: in
     channels, height, columns = img_size
     n = channels * height * columns
     require(tuple(matrix.shape) == (n, n), "matrix.shape", tuple(matrix.shape), f"({n}, {n})")
-    require_int("width", width, 1, (min(height, columns) - 1) // 2)
+    width = require_int("width", width, 1, (min(height, columns) - 1) // 2)
     border = torch.ones(img_size, dtype=torch.bool, device=matrix.device)
     border[:, width:-width, width:-width] = False
     energy = matrix[~border.flatten()].square().sum(dim=0)

@@ -12,6 +12,7 @@ from deepinv.physics import GaussianNoise, LinearPhysics, ZeroNoise
 
 from .. import metrics
 from ..checks import require, require_images, require_int, require_number
+from ..declared import require_takes
 from ..operators.measure import measure
 from ..solvers import FISTA
 from ..solvers.fista import Preconditioner
@@ -63,7 +64,7 @@ def conditions(
 
 def with_noise(physics: LinearPhysics, sigma: float) -> LinearPhysics:
     """A copy of ``physics`` with Gaussian noise of standard deviation ``sigma`` >= 0; the original is not touched."""
-    require_number("noise", sigma, 0)
+    sigma = require_number("noise", sigma, 0)
     other = copy.deepcopy(physics)
     other.noise_model = GaussianNoise(sigma, rng=torch.Generator()) if sigma > 0 else ZeroNoise()
     if hasattr(other, "noise_sigma"):
@@ -94,9 +95,12 @@ def shifts(
         ``residual`` of the student (relative to y, mean over images) and ``status`` (``diverged`` where any batch was).
     """
     require_images("x_true", x_true)
-    require_int("batch_size", batch_size, 1)
+    batch_size = require_int("batch_size", batch_size, 1)
     rows = list(rows)
     require(len(rows) > 0, "rows", rows, "at least one Condition")
+    for row in rows:
+        require(isinstance(row, Condition), "rows", type(row).__name__, "Conditions")
+        require_takes(f"physics of {row.name}", row.physics, x_true)
     return [_row(row, preconditioner, x_true, seed, batch_size) for row in rows]
 
 

@@ -11,7 +11,7 @@ from deepinv.physics import LinearPhysics
 from torch import nn
 
 from .. import seeding
-from ..checks import InputError, require, require_choice, require_img_size, require_int, require_real, require_tensor
+from ..checks import foreign, require, require_choice, require_img_size, require_int, require_real, require_tensor
 from ..declared import require_like, require_operator
 from ..solvers import STARTS
 
@@ -41,9 +41,7 @@ class EndToEnd(nn.Module):
         super().__init__()
         self.img_size = require_img_size(img_size)
         require_choice("start", start, STARTS)
-        for what, number in size.items():
-            require_int(what, number, 1, MAX_SIZE[what])
-        self.start, self.size = start, size
+        self.start, self.size = start, {what: require_int(what, number, 1, MAX_SIZE[what]) for what, number in size.items()}
 
     def forward(self, y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
         """The reconstruction from measurements ``y`` of the operator ``physics``."""
@@ -67,11 +65,8 @@ class EndToEnd(nn.Module):
         require_tensor("y", y, "a tensor of measurements")
         require_real("y", y)
         kind = type(physics).__name__
-        try:
+        with foreign("y", f"shape {tuple(y.shape)}, {y.dtype} on {y.device}", f"measurements of this {kind}"):
             x = STARTS[self.start](y, physics)
-        except (RuntimeError, ValueError, IndexError) as error:
-            got = f"shape {tuple(y.shape)}, {y.dtype} on {y.device}"
-            raise InputError(f"y: got {got}; allowed: measurements of this {kind} ({error})") from error
         channels = self.img_size[0]
         require(
             x.ndim == 4 and x.shape[1] == channels, "physics", f"{kind} on images {tuple(x.shape[1:])}", f"{channels} channels"
@@ -84,7 +79,7 @@ class EndToEnd(nn.Module):
 def seeded(seed: int, name: str) -> Iterator[None]:
     """Torch's layers draw their first weights from (seed, name) inside; the global generator is left as it was."""
     state = torch.get_rng_state()
-    torch.default_generator.manual_seed(seeding.derive(seed, "end-to-end", name))
+    torch.default_generator.manual_seed(seeding.derive(require_int("seed", seed, 0), "end-to-end", name))
     try:
         yield
     finally:

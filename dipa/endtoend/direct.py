@@ -33,6 +33,7 @@ class Restormer(EndToEnd):
         self, img_size: tuple[int, int, int], *, features: int = 48, blocks: int = 4, start: str = "interpolated", seed: int = 0
     ):
         super().__init__(img_size, start, features=features, blocks=blocks)
+        features, blocks = self.size["features"], self.size["blocks"]
         require(features % 2 == 0, "features", features, "an even number")
         channels, levels = self.img_size[0], tuple(-(-blocks * ratio // 4) for ratio in (4, 6, 6, 8))
         heads = tuple(_heads(features * 2**level, 2**level) for level in range(4))
@@ -70,6 +71,7 @@ class UNet(EndToEnd):
         self, img_size: tuple[int, int, int], *, features: int = 64, blocks: int = 4, start: str = "interpolated", seed: int = 0
     ):
         super().__init__(img_size, start, features=features, blocks=blocks)
+        features, blocks = self.size["features"], self.size["blocks"]
         require(blocks >= 2, "blocks", blocks, "at least 2 scales")
         widest = features * 2 ** (blocks - 1)
         require(widest <= MAX_WIDTH, "features and blocks", f"a scale {widest:,} wide", f"at most {MAX_WIDTH:,}")

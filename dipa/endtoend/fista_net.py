@@ -52,8 +52,8 @@ class FISTANet(EndToEnd):
         seed: int = 0,
     ):
         super().__init__(img_size, start, features=features, blocks=blocks)
-        require_number("regularization", regularization, 0, open_low=True)
-        self.regularization = float(regularization)
+        features, blocks = self.size["features"], self.size["blocks"]
+        self.regularization = float(require_number("regularization", regularization, 0, open_low=True))
         with seeded(seed, self.name):
             self.block = _Block(self.img_size[0], features)
         self.stepsize = nn.Parameter(torch.tensor([-0.2, 0.1]))  # slope and value at k = 0

@@ -43,6 +43,7 @@ class VarNet(EndToEnd):
         self, img_size: tuple[int, int, int], *, features: int = 18, blocks: int = 8, start: str = "adjoint", seed: int = 0
     ):
         super().__init__(img_size, start, features=features, blocks=blocks)
+        features, blocks = self.size["features"], self.size["blocks"]
         channels, *sides = self.img_size
         with seeded(seed, self.name):
             self.networks = nn.ModuleList(NormalizedUNet(channels, features, _pools(min(sides))) for _ in range(blocks))

@@ -1,10 +1,11 @@
 """Presets, configurations, runs, their folders and the tables made of them."""
 
+from ..paths import runs_directory
 from . import notebook, recorded, tables
 from .config import Config
 from .presets import describe, names, profiles, resolve
 from .results import Run, find_runs
-from .run import run, runs_directory
+from .run import run
 
 __all__ = [
     "Config",

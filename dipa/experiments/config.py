@@ -11,7 +11,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 from .. import data, denoisers, files
-from ..checks import require, require_choice, require_int, require_number, shown
+from ..checks import plain_fields, plain_value, require, require_choice, require_int, require_number, shown
 from ..losses import LossWeights
 from ..networks import BACKBONES, CODES
 from ..preconditioners.linear import FORMS
@@ -50,6 +50,7 @@ class Data:
     test_count: int = 512
 
     def __post_init__(self):
+        plain_fields(self)
         require_choice("data.name", self.name, data.DATASETS)
         require_choice("data.resize", self.resize, data.mnist.RESIZES)
         for name in ("train_count", "ridge_count", "test_count"):
@@ -72,6 +73,7 @@ class Solver:
     precision: str = "bf16"
 
     def __post_init__(self):
+        plain_fields(self)
         require_int("solver.iterations", self.iterations, 1)
         require_choice("solver.momentum", self.momentum, MOMENTA)
         require_choice("solver.start", self.start, STARTS)
@@ -108,6 +110,7 @@ class Preconditioner:
     polynomial: str = "l2"
 
     def __post_init__(self):
+        plain_fields(self)
         require_choice("preconditioner.form", self.form, FORMS)
         require_choice("preconditioner.start", self.start, ("identity", "ridge"))
         require_number("preconditioner.regularization", self.regularization, 0, open_low=True)
@@ -130,6 +133,7 @@ class Network:
     start: str = "identity"
 
     def __post_init__(self):
+        plain_fields(self)
         require_choice("network.backbone", self.backbone, BACKBONES)
         require_choice("network.code", self.code, CODES)
         require_choice("network.start", self.start, ("identity", "random"))
@@ -160,6 +164,7 @@ class Config:
     shifts: dict = field(default_factory=dict)
 
     def __post_init__(self):
+        plain_fields(self)
         for name in ("preset", "profile"):
             require(PLAIN_NAME.fullmatch(getattr(self, name)), name, getattr(self, name), "letters, digits, '-' and '_'")
         require_choice("method", self.method, METHODS)
@@ -237,9 +242,15 @@ def _task(values: Any) -> type:
 
 
 def _typed(path: str, value: Any, hint: Any) -> Any:
+    value = _own(value)
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if float in allowed and isinstance(value, int) and not isinstance(value, bool):
         require_number(path, value, -math.inf)
         return float(value)
     require(type(value) in allowed, path, value, " or ".join(kind.__name__ for kind in allowed))
     return value
+
+
+def _own(value: Any) -> Any:
+    """Python's own numbers and mappings in the place of others, nested ones too: what YAML and JSON can write."""
+    return {key: _own(inner) for key, inner in value.items()} if isinstance(value, Mapping) else plain_value(value)

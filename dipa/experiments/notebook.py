@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
-from ..checks import InputError, require_choice
+from ..checks import InputError, plain_value, require, require_choice, require_int, require_path
 from . import presets
 from .results import Run
 from .run import run as run_config
 
 LOSSES = {"supervised": "l-dipa-supervised", "imitation": "l-dipa-imitation", "imitation+gradient": "l-dipa-distilled"}
 METHODS = ("baseline", "ridge", "l-dipa")
+SWITCH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
 def parameters(namespace: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
@@ -42,6 +43,8 @@ def train(
 ) -> Run:
     """Run one variant (or read its finished folder).
 
+    Values have the type of their default, or are text that says one: papermill hands ``-p regulariser false`` on as text.
+
     Args:
         preset: any name of ``dipa list``; it then says method, losses and task, and the next three are not used.
         method: ``baseline``, ``ridge`` (closed form) or ``l-dipa`` (trained).
@@ -49,14 +52,37 @@ def train(
         regulariser: for ``l-dipa``: add the convergence regulariser R.
         profile: ``smoke``, ``small`` or ``paper``.
         seed: of image order and noise.
-        settings: further overrides, ``"training.steps=10 solver.momentum=deepinv"``.
+        settings: further overrides, ``"training.steps=10 solver.momentum=deepinv"``, quoted as for a shell where a value
+            holds spaces.
         out: folder that holds run folders; empty for the default.
         progress: show bars.
     """
+    for name, text in (("preset", preset), ("profile", profile), ("settings", settings)):
+        require(isinstance(text, str), name, text, "text (papermill -r hands on digits as text)")
     require_choice("method", method, METHODS)
     require_choice("loss", loss, LOSSES)
-    if not isinstance(settings, str):
-        raise InputError(f"settings: got {settings!r}; allowed: text such as 'training.steps=10 solver.momentum=deepinv'")
+    regulariser, seed = _switch("regulariser", regulariser), _count("seed", seed)
+    folder = require_path("out", out) if out != "" else None
     name = preset or (method if method != "l-dipa" else LOSSES[loss] + ("-r" if regulariser else ""))
-    config = presets.resolve(name, profile, seed=seed, overrides=settings.split())
-    return run_config(config, Path(out) if out else None, progress=progress)
+    config = presets.resolve(name, profile, seed=seed, overrides=_words(settings))
+    return run_config(config, folder, progress=progress)
+
+
+def _switch(name: str, value: Any) -> bool:
+    """A bool, or text that YAML reads as one."""
+    found = SWITCH.get(value.strip().lower(), value) if isinstance(value, str) else plain_value(value)
+    require(isinstance(found, bool), name, value, "true or false")
+    return found
+
+
+def _count(name: str, value: Any) -> int:
+    """An integer >= 0, or its digits."""
+    digits = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20
+    return require_int(name, int(value) if digits else value, 0)
+
+
+def _words(settings: str) -> list[str]:
+    try:
+        return shlex.split(settings)
+    except ValueError as error:
+        raise InputError(f"settings: got {settings!r}; allowed: words quoted as for a shell ({error})") from error

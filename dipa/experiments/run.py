@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from .. import cache, denoisers, files
-from ..checks import require
+from ..checks import require, require_path
+from ..paths import runs_directory
 from ..training import parallel
 from . import methods
 from .config import END_TO_END, Config
@@ -18,20 +18,15 @@ from .problem import Problem
 from .results import Run, now, peak_memory_mib, provenance, write_run
 
 
-def runs_directory() -> Path:
-    """Where runs are written: ``DIPA_RUNS``, else ``runs`` under the current folder."""
-    return Path(os.environ.get("DIPA_RUNS") or "runs")
-
-
 def run(
     config: Config, out: str | Path | None = None, *, progress: bool = True, report: Callable[[dict], None] | None = None
 ) -> Run:
     """Do a run, or read it where its folder is already finished (a finished folder is never touched again).
 
     A killed run continues from its checkpoint when started again. ``out`` is the folder that holds run folders
-    (:func:`runs_directory` by default). Under torchrun the processes share the work and the first one writes.
+    (:func:`dipa.paths.runs_directory` by default). Under torchrun the processes share the work and the first one writes.
     """
-    root = Path(out) if out is not None else runs_directory()
+    root = runs_directory() if out is None else require_path("out", out)
     folder = root / config.run_name
     if all(parallel.gather((folder / "manifest.json").is_file())):
         return _finished(folder, config)

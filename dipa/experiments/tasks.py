@@ -8,7 +8,7 @@ from typing import ClassVar
 from deepinv.physics import LinearPhysics
 
 from .. import operators
-from ..checks import require, require_choice, require_int, require_number
+from ..checks import plain_fields, require, require_choice, require_int, require_number
 
 Pair = tuple[LinearPhysics, LinearPhysics]
 
@@ -27,6 +27,7 @@ class SinglePixelTask:
     channels: ClassVar[int] = 1
 
     def __post_init__(self):
+        plain_fields(self)
         require_choice("task.kind", self.kind, ("single_pixel",))
         require(self.size in (8, 16, 32, 64, 128), "task.size", self.size, "8, 16, 32, 64 or 128")
         require_number("task.ratio", self.ratio, 0, 1, open_low=True)
@@ -58,6 +59,7 @@ class MriTask:
     noise_sigma: float = 0.0
 
     def __post_init__(self):
+        plain_fields(self)
         require_choice("task.kind", self.kind, ("mri",))
         require_int("task.size", self.size, 8, 512)
         require_number("task.acceleration", self.acceleration, 1, self.size)
@@ -95,6 +97,7 @@ class SuperResolutionTask:
     channels: ClassVar[int] = 1
 
     def __post_init__(self):
+        plain_fields(self)
         require_choice("task.kind", self.kind, ("super_resolution",))
         require_int("task.size", self.size, 12, 512)
         require_int("task.factor", self.factor, 1, 16)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from .. import seeding
-from ..checks import require_choice
+from ..checks import plain_value, require_choice, require_int
 from .backbone import STARTS, Backbone, require_buildable
 from .codes import CODES, LearnedCode, SinusoidalCode, build_code, sinusoidal
 from .convnext import ConvNeXt
@@ -68,6 +68,12 @@ def build(
     """
     require_choice("backbone", name, BACKBONES)
     require_choice("start", start, STARTS)
+    features, blocks, code_dim, seed = (
+        plain_value(features),
+        plain_value(blocks),
+        plain_value(code_dim),
+        require_int("seed", seed, 0),
+    )
 
     def make() -> Backbone:
         return BACKBONES[name](img_size, features, blocks, code_dim)

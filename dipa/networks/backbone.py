@@ -46,9 +46,9 @@ class Backbone(nn.Module):
         super().__init__()
         sides = require_img_size(img_size, "(1, H, W)")
         require(sides[0] == 1, "img_size", sides, "(1, H, W)")
-        for name, value, low in (("features", features, 1), ("blocks", blocks, 1), ("code_dim", code_dim, 0)):
-            require_int(name, value, low, MAX_SIZE[name])
-        self.img_size, self.features, self.blocks, self.code_dim = sides, features, blocks, code_dim
+        sizes = (("features", features, 1), ("blocks", blocks, 1), ("code_dim", code_dim, 0))
+        self.features, self.blocks, self.code_dim = (require_int(name, value, low, MAX_SIZE[name]) for name, value, low in sizes)
+        self.img_size = sides
 
     def forward(self, x: torch.Tensor, code: torch.Tensor | None = None) -> torch.Tensor:
         """x plus the network's residual; ``code`` of shape (code_dim,), None exactly where ``code_dim`` is 0."""

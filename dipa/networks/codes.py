@@ -23,16 +23,16 @@ def sinusoidal(k: int, dim: int) -> torch.Tensor:
     Source: D2GP Sec. III.B (d = 256), after the public InDI implementation it names; Vaswani et al. 2017 interleave
     the two halves.
     """
-    require_int("k", k, 1)
-    require_even(dim)
+    k, dim = require_int("k", k, 1), require_even(dim)
     angles = k * 10000.0 ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
     return torch.cat([angles.sin(), angles.cos()])
 
 
-def require_even(dim: int) -> None:
+def require_even(dim: int) -> int:
     """Refuse anything but an even positive integer as the length of a sinusoidal code."""
-    require_int("code_dim", dim, 2)
-    require(dim % 2 == 0, "code_dim", dim, "an even number: a sinusoidal code is half sines, half cosines")
+    whole = require_int("code_dim", dim, 2)
+    require(whole % 2 == 0, "code_dim", dim, "an even number: a sinusoidal code is half sines, half cosines")
+    return whole
 
 
 class SinusoidalCode(nn.Module):
@@ -40,8 +40,7 @@ class SinusoidalCode(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        require_even(dim)
-        self.dim = dim
+        self.dim = require_even(dim)
 
     def forward(self, k: int) -> torch.Tensor:
         """The code of iteration k in float64; the caller casts."""
@@ -58,13 +57,12 @@ class LearnedCode(nn.Module):
 
     def __init__(self, dim: int, seed: int = 0):
         super().__init__()
-        require_int("code_dim", dim, 1)
+        dim = require_int("code_dim", dim, 1)
         self.weight = nn.Parameter(0.1 * (2 * torch.rand(dim, generator=seeding.generator(seed, "learned code")) - 1))
 
     def forward(self, k: int) -> torch.Tensor:
         """w k."""
-        require_int("k", k, 1)
-        return self.weight * k
+        return self.weight * require_int("k", k, 1)
 
 
 def build_code(name: str, dim: int, seed: int = 0) -> nn.Module | None:

@@ -11,6 +11,9 @@ with n = H W = 2500 although images are complex (20 n pointwise, 20 n^2 full-lin
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import deepinv
 import torch
 from deepinv.utils.mixins import MRIMixin
@@ -18,12 +21,31 @@ from torch import nn
 
 from .. import linalg
 from ..checks import InputError, require
-from ..declared import image_size, numbers_like
+from ..declared import image_size, numbers_like, require_applies, require_operator
 
 
 def hadamard_matrix(size: int) -> torch.Tensor:
-    """The symmetric orthonormal Hadamard matrix (size, size) in deepinv's row order; ``size`` is a power of two."""
-    return deepinv.physics.singlepixel.hadamard_1d(torch.eye(size))
+    """The symmetric orthonormal Hadamard matrix (size, size) in deepinv's row order, float64; ``size`` is a power of two."""
+    return deepinv.physics.singlepixel.hadamard_1d(torch.eye(size, dtype=torch.float64))
+
+
+class Exact(nn.Module):
+    """A module that knows some of its buffers in float64: one that is moved to another dtype gets them from there.
+
+    ``single.double()`` would else hold the rounding of float32 for ever.
+    """
+
+    def exact(self) -> dict[str, torch.Tensor]:
+        """The buffers that are known, by name, in float64."""
+        raise TypeError(f"{type(self).__name__} does not define exact")
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Exact:
+        before = {tensor.dtype for tensor in self.buffers()}
+        super()._apply(fn, recurse)
+        if {tensor.dtype for tensor in self.buffers()} != before:
+            for name, values in self.exact().items():
+                self.get_buffer(name).copy_(values)
+        return self
 
 
 class Basis(nn.Module):
@@ -108,15 +130,18 @@ class TransformBasis(Basis):
         return self.synthesis(full.index_copy(1, self.index, coordinates).reshape(-1, *self.shape))
 
 
-class HadamardBasis(TransformBasis):
+class HadamardBasis(Exact, TransformBasis):
     """Selected orthonormal 2-D Hadamard functions, applied as two small matrix products (a Kronecker product)."""
 
     kind = "hadamard"
 
     def __init__(self, img_size: tuple[int, int, int], index: torch.Tensor):
         super().__init__(img_size, index)
-        self.register_buffer("rows", hadamard_matrix(img_size[1]), persistent=False)
-        self.register_buffer("columns", hadamard_matrix(img_size[2]), persistent=False)
+        for name, matrix in self.exact().items():
+            self.register_buffer(name, matrix.to(torch.get_default_dtype()), persistent=False)
+
+    def exact(self):  # noqa: D102
+        return {"rows": hadamard_matrix(self.img_size[1]), "columns": hadamard_matrix(self.img_size[2])}
 
     def transform(self, images: torch.Tensor) -> torch.Tensor:
         """The full orthonormal 2-D Hadamard transform; it is its own inverse."""
@@ -183,7 +208,8 @@ def range_basis(
     if hasattr(physics, "range_basis"):
         return physics.range_basis()
     img_size = image_size(physics, img_size)
-    return MatrixBasis(img_size, linalg.orthonormal_range(_matrix(physics, img_size, max_pixels, "range_basis")))
+    rows = linalg.orthonormal_range(_matrix(physics, img_size, max_pixels, "range_basis"))
+    return MatrixBasis(img_size, rows.to(numbers_like(physics)))
 
 
 def plane_basis(
@@ -200,15 +226,21 @@ def plane_basis(
     if channels == 1:
         return range_basis(physics, img_size, max_pixels=max_pixels)
     planes = _matrix(physics, img_size, max_pixels, "plane_basis").reshape(-1, sides[0] * sides[1])
-    return MatrixBasis((1, *sides), linalg.orthonormal_range(planes))
+    return MatrixBasis((1, *sides), linalg.orthonormal_range(planes).to(numbers_like(physics)))
 
 
 def _matrix(physics: deepinv.physics.LinearPhysics, img_size: tuple[int, int, int], max_pixels: int, kind: str) -> torch.Tensor:
-    """The matrix of H (m, n), refused where n exceeds ``max_pixels``."""
+    """The real matrix of H (m, n), in float64 where the operator can compute in it; refused where n exceeds ``max_pixels``."""
     if int(torch.tensor(img_size).prod()) > max_pixels:
         raise InputError(f"img_size: got {img_size}; allowed: at most {max_pixels} pixels for an operator without {kind}()")
+    require_operator("physics", physics)
     like = numbers_like(physics)
-    return linalg.dense(physics.A, img_size, dtype=like.dtype, device=like.device)
+    try:
+        matrix = linalg.dense(copy.deepcopy(physics).double().A, img_size, dtype=torch.float64, device=like.device)
+    except (RuntimeError, TypeError):  # numbers of its own that do not follow, unless it cannot take such images at all
+        require_applies("physics", physics, img_size)
+        matrix = linalg.dense(physics.A, img_size, dtype=like.dtype, device=like.device)
+    return torch.cat([matrix.real, matrix.imag]) if matrix.is_complex() else matrix
 
 
 def rebuild_basis(kind: str, img_size: tuple[int, int, int], buffers: dict[str, torch.Tensor]) -> Basis:

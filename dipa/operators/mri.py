@@ -9,10 +9,10 @@ import torch
 from deepinv.physics.generator import GaussianMaskGenerator
 
 from .. import seeding
-from ..checks import require, require_int, require_number, require_tensor
+from ..checks import plain_value, require, require_int, require_number, require_tensor
 from .bases import FourierBasis, HartleyBasis
 from .measure import gaussian_noise
-from .sizes import check_sigma, operator_sides
+from .sizes import operator_sides, sigma_of
 
 
 class MRI(deepinv.physics.MRI):
@@ -138,16 +138,15 @@ def mri(
     """
     channels, height, width = operator_sides(img_size, lambda side: side >= 2, "an integer >= 2")
     require(channels in (1, 2), "img_size channels", channels, "2 (complex, re and im) or 1 (real)")
-    check_sigma(noise_sigma)
-    require_int("mask_seed", mask_seed, 0, 2**63 - 1)
+    noise_sigma, mask_seed = sigma_of(noise_sigma), require_int("mask_seed", mask_seed, 0, 2**63 - 1)
     if acceleration is not None or mask is None:
-        require_number("acceleration", acceleration, 1)
+        acceleration = require_number("acceleration", acceleration, 1)
     if mask is None:
         mask = gaussian_mask(height, width, acceleration, mask_seed)
     else:
         mask, mask_seed = _given(mask, (height, width)), None
     acceleration = mask.numel() / mask.sum().item() if acceleration is None else acceleration
-    return MRI(mask, channels=channels, acceleration=acceleration, mask_seed=mask_seed, noise_sigma=float(noise_sigma))
+    return MRI(mask, channels=channels, acceleration=acceleration, mask_seed=mask_seed, noise_sigma=noise_sigma)
 
 
 def _given(mask: object, shape: tuple[int, int]) -> torch.Tensor:
@@ -180,7 +179,7 @@ def mri_pair(
         InputError: as :func:`mri`; a teacher acceleration outside [1, ``acceleration``].
     """
     student = mri(img_size, acceleration=acceleration, mask_seed=mask_seed, noise_sigma=noise_sigma)
-    require_number("teacher_acceleration", teacher_acceleration, 1, acceleration)
+    teacher_acceleration = require_number("teacher_acceleration", teacher_acceleration, 1, plain_value(acceleration))
     seed = mask_seed if nested else seeding.derive(mask_seed, "teacher mask")
     teacher = mri(img_size, acceleration=teacher_acceleration, mask_seed=seed, noise_sigma=noise_sigma)
     if not nested:

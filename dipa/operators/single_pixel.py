@@ -11,7 +11,7 @@ from ..checks import require, require_choice, require_number
 from .bases import HadamardBasis
 from .measure import gaussian_noise
 from .orderings import ORDERINGS, hadamard_mask
-from .sizes import check_sigma, operator_sides
+from .sizes import operator_sides, sigma_of
 
 
 class SinglePixel(DecomposablePhysics):
@@ -91,10 +91,9 @@ def single_pixel(
     """
     power_of_two = "a power of two >= 2 (Hadamard transform)"
     channels, height, width = operator_sides(img_size, lambda side: side >= 2 and side & (side - 1) == 0, power_of_two)
-    require_number("ratio", ratio, 0, 1, open_low=True)
-    check_sigma(noise_sigma)
+    ratio, sigma = float(require_number("ratio", ratio, 0, 1, open_low=True)), sigma_of(noise_sigma)
     require_choice("ordering", ordering, ORDERINGS)
     require(height == width or ordering != "cake_cutting", "img_size", tuple(img_size), "H = W for ordering 'cake_cutting'")
     m = max(1, round(ratio * height * width))
     mask = hadamard_mask(height, width, m, ordering).expand(channels, -1, -1).contiguous()
-    return SinglePixel(mask, ordering=ordering, ratio=float(ratio), noise_sigma=float(noise_sigma))
+    return SinglePixel(mask, ordering=ordering, ratio=ratio, noise_sigma=sigma)

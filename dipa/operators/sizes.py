@@ -25,6 +25,6 @@ def operator_sides(img_size: object, side_allowed: Callable[[int], bool], allowe
     return sides
 
 
-def check_sigma(noise_sigma: float) -> None:
-    """Refuse a standard deviation of the noise that is not a number in [0, ``MAX_SIGMA``]."""
-    require_number("noise_sigma", noise_sigma, 0, MAX_SIGMA)
+def sigma_of(noise_sigma: float) -> float:
+    """The standard deviation of the noise as a float; refuses what is not a number in [0, ``MAX_SIGMA``]."""
+    return float(require_number("noise_sigma", noise_sigma, 0, MAX_SIGMA))

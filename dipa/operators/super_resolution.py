@@ -9,14 +9,14 @@ from deepinv.physics import Downsampling
 from deepinv.physics.functional import gaussian_blur
 
 from ..checks import require, require_int
-from .bases import KroneckerBasis
+from .bases import Exact, KroneckerBasis
 from .measure import gaussian_noise
-from .sizes import check_sigma, operator_sides
+from .sizes import operator_sides, sigma_of
 
 RANK_TOLERANCE = 1e-6  # as linalg.orthonormal_range: singular values below this part of the largest count as zero
 
 
-class SuperResolution(Downsampling):
+class SuperResolution(Exact, Downsampling):
     r"""Blur then decimation, :math:`y = D B x + \varepsilon`, on every channel alike.
 
     B is the circular convolution with deepinv's 9 x 9 Gaussian of standard deviation 1, D keeps every ``factor``-th
@@ -35,18 +35,22 @@ class SuperResolution(Downsampling):
         noise = gaussian_noise(noise_sigma)
         super().__init__(img_size=img_size, filter=kernel, factor=factor, padding="circular", noise_model=noise)
         self.img_size, self.noise_sigma = tuple(img_size), noise_sigma
-        for name, side in zip(("rows", "columns"), img_size[1:], strict=True):
-            self.register_buffer(name, decimated_blur(side, factor))
-        left, values, right = zip(
-            *(torch.linalg.svd(matrix, full_matrices=False) for matrix in (self.rows, self.columns)), strict=True
-        )
-        self.register_buffer("left_rows", left[0])
-        self.register_buffer("left_columns", left[1])
-        self.register_buffer("values", torch.outer(*values))
+        made = self.exact()
+        for name in ("rows", "columns", "left_rows", "left_columns", "values"):
+            self.register_buffer(name, made[name])
         self.norm_sq = self.values.max().item() ** 2
         seen = (self.values > RANK_TOLERANCE * self.values.max()).expand(img_size[0], -1, -1)
-        self.basis = KroneckerBasis(self.img_size, seen.flatten().nonzero().flatten(), *right)
+        index = seen.flatten().nonzero().flatten()
+        self.basis = KroneckerBasis(self.img_size, index, made["basis.rows"], made["basis.columns"])
         self.float()
+
+    def exact(self):  # noqa: D102
+        rows, columns = (decimated_blur(side, self.factor) for side in self.img_size[1:])
+        decomposed = (torch.linalg.svd(matrix, full_matrices=False) for matrix in (rows, columns))
+        (left_rows, row_values, right_rows), (left_columns, column_values, right_columns) = decomposed
+        made = {"rows": rows, "columns": columns, "left_rows": left_rows, "left_columns": left_columns}
+        made |= {"values": torch.outer(row_values, column_values)}
+        return made | {"basis.rows": right_rows, "basis.columns": right_columns}
 
     def update_parameters(self, filter=None, factor=None, **kwargs):  # noqa: A002
         """Nothing to update: raises :class:`InputError` for another ``filter`` or ``factor`` than the one built with."""
@@ -121,6 +125,5 @@ def super_resolution(img_size: tuple[int, int, int], *, factor: int, noise_sigma
         InputError: a size that is not three such integers, a factor outside its range, negative noise.
     """
     sides = operator_sides(img_size, lambda side: side >= 4, "an integer >= 4 (a 9 x 9 kernel that wraps around once)")
-    require_int("factor", factor, 1, min(sides[1:]))
-    check_sigma(noise_sigma)
-    return SuperResolution(sides, factor=factor, noise_sigma=float(noise_sigma))
+    factor = require_int("factor", factor, 1, min(sides[1:]))
+    return SuperResolution(sides, factor=factor, noise_sigma=sigma_of(noise_sigma))

@@ -15,8 +15,8 @@ from deepinv.optim.linear import conjugate_gradient
 from deepinv.physics import LinearPhysics
 
 from .. import linalg
-from ..checks import in_a_row, require, require_int, require_number
-from ..declared import declared_size, image_size, numbers_like, require_operator, require_takes
+from ..checks import foreign, in_a_row, require, require_int, require_number
+from ..declared import declared_size, image_size, numbers_like, require_applies, require_operator, require_takes
 from .base import Preconditioner, Traits
 
 MAX_DEGREE = 8  # beyond it, powers of H^T H lose more than two digits in float32
@@ -54,9 +54,9 @@ class Hessian(Preconditioner):
         tol: float = 1e-6,
     ):
         super().__init__()
-        require_number("regularization", regularization, 0, open_low=True)
-        require_int("max_iter", max_iter, 1)
-        require_number("tol", tol, 0, 1, open_low=True)
+        regularization = require_number("regularization", regularization, 0, open_low=True)
+        max_iter, tol = require_int("max_iter", max_iter, 1), require_number("tol", tol, 0, 1, open_low=True)
+        require_operator("physics", physics)
         self.img_size = image_size(physics, img_size)
         self.physics = copy.deepcopy(physics).requires_grad_(False)
         self.regularization, self.options = float(regularization), {"max_iter": max_iter, "tol": tol}
@@ -65,10 +65,12 @@ class Hessian(Preconditioner):
         """The inverse applied to the gradient; the iterate and k are not used."""
         size = tuple(gradient.shape[1:])
         require(size == self.img_size, "gradient.shape", tuple(gradient.shape), f"images of this operator, {self.img_size}")
-        if type(self.physics).prox_l2 is LinearPhysics.prox_l2:
-            return self._iterated(gradient)
-        nothing = torch.zeros_like(self.physics.A(gradient))
-        return self.physics.prox_l2(gradient / self.regularization, nothing, 1 / self.regularization)
+        iterated = getattr(type(self.physics), "prox_l2", LinearPhysics.prox_l2) is LinearPhysics.prox_l2
+        with foreign("physics", f"{type(self.physics).__name__} on {tuple(gradient.shape)}", "an operator on such images"):
+            if iterated:
+                return self._iterated(gradient)
+            nothing = torch.zeros_like(self.physics.A(gradient))
+            return self.physics.prox_l2(gradient / self.regularization, nothing, 1 / self.regularization)
 
     def check(self, images: torch.Tensor) -> None:  # noqa: D102
         require_takes("preconditioner", self.physics, images)
@@ -102,11 +104,9 @@ class Polynomial(Preconditioner):
         super().__init__()
         require_operator("physics", physics)
         require(in_a_row(coefficients), "coefficients", coefficients, "numbers in a row")
-        numbers = tuple(c.item() if hasattr(c, "item") else c for c in coefficients)
+        coefficients = coefficients.tolist() if isinstance(coefficients, torch.Tensor) else coefficients
+        numbers = tuple(float(require_number("coefficients", number, -np.inf)) for number in coefficients)
         require(len(numbers) > 0, "coefficients", numbers, "at least one number")
-        for number in numbers:
-            require_number("coefficients", number, -np.inf)
-        numbers = tuple(map(float, numbers))
         self.physics, self.coefficients = copy.deepcopy(physics).requires_grad_(False), numbers
 
     @property
@@ -120,8 +120,9 @@ class Polynomial(Preconditioner):
         fits = tuple(gradient.shape[1:]) == size
         require(fits, "gradient.shape", tuple(gradient.shape), f"images of this operator, {size}")
         direction = self.coefficients[-1] * gradient
-        for coefficient in reversed(self.coefficients[:-1]):
-            direction = self.physics.A_adjoint_A(direction) + coefficient * gradient
+        with foreign("physics", f"{type(self.physics).__name__} on {tuple(gradient.shape)}", "an operator on such images"):
+            for coefficient in reversed(self.coefficients[:-1]):
+                direction = self.physics.A_adjoint_A(direction) + coefficient * gradient
         return direction
 
     def check(self, images: torch.Tensor) -> None:  # noqa: D102
@@ -182,9 +183,8 @@ def _interval(
         require_number("L = |H|^2 of physics", high, *SCALES)
         return floor * high, high
     require(isinstance(interval, Sequence) and len(interval) == 2, "interval", interval, "(l, L)")
-    low, high = interval
-    require_number("interval l", low, 0)
-    require_number("interval L", high, low, open_low=True)
+    low = require_number("interval l", interval[0], 0)
+    high = require_number("interval L", interval[1], low, open_low=True)
     require_number("interval L", high, *SCALES)
     return float(low), float(high)
 
@@ -193,7 +193,9 @@ def _squared_norm(physics: LinearPhysics, img_size: tuple[int, int, int] | None)
     """The operator's own ``norm_sq`` where it declares one, else a power method."""
     if hasattr(physics, "norm_sq"):
         return float(physics.norm_sq)
-    return linalg.squared_norm(physics.A_adjoint_A, image_size(physics, img_size), like=numbers_like(physics))
+    size = image_size(physics, img_size)
+    require_applies("physics", physics, size)
+    return linalg.squared_norm(physics.A_adjoint_A, size, like=numbers_like(physics))
 
 
 def _check_degree(degree: int) -> None:

@@ -47,8 +47,7 @@ class LinearPreconditioner(Preconditioner):
         require(real, "matrix", getattr(matrix, "dtype", type(matrix).__name__), "a real floating-point tensor (n, r)")
         n = int(torch.tensor(basis.img_size).prod())
         require(tuple(matrix.shape) == (n, basis.dim), "matrix.shape", tuple(matrix.shape), f"({n}, {basis.dim})")
-        require_number("complement", complement, 0)
-        self.basis, self.complement = basis, float(complement)
+        self.basis, self.complement = basis, float(require_number("complement", complement, 0))
         self.matrix = nn.Parameter(matrix.clone())
 
     def forward(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
@@ -102,9 +101,9 @@ class LinearPreconditioner(Preconditioner):
         ``form``, ``planes`` and ``complement`` as in :meth:`identity`. Raises :class:`InputError` for other values.
         """
         require_images("images", images)
-        require_number("stepsize", stepsize, 0, open_low=True)
-        require_number("regularization", regularization, 0, open_low=True)
-        require_number("null_weight", null_weight, 0, 1)
+        stepsize = require_number("stepsize", stepsize, 0, open_low=True)
+        regularization = require_number("regularization", regularization, 0, open_low=True)
+        null_weight = require_number("null_weight", null_weight, 0, 1)
         require_choice("form", form, FORMS)
         require_takes("physics", physics, images)
         basis = subspace(physics, tuple(images.shape[1:]), planes=planes)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from .. import networks, seeding
-from ..checks import require_choice, require_img_size, require_int
+from ..checks import plain_value, require_choice, require_img_size, require_int
 from ..declared import require_like
 from .base import Preconditioner, Traits, as_planes
 
@@ -58,7 +58,8 @@ class NeuralPreconditioner(Preconditioner):
         img_size = require_img_size(img_size)
         require_choice("precision", precision, PRECISIONS)
         require_choice("code", code, networks.CODES)
-        require_int("seed", seed, 0)
+        seed = require_int("seed", seed, 0)
+        features, blocks, code_dim = map(plain_value, (features, blocks, code_dim))
         self.name, self.img_size, self.features, self.blocks = name, img_size, features, blocks
         self.code_kind, self.code_dim, self.start, self.precision, self.seed = code, code_dim, start, precision, seed
         self.traits = Traits(linear=False, iteration_dependent=code != "none")

@@ -37,7 +37,7 @@ class PerIteration(Preconditioner):
 
     def __init__(self, iterations: int, start: torch.Tensor):
         super().__init__()
-        require_int("iterations", iterations, 1, min(MAX_ITERATIONS, MAX_NUMBERS // start.numel()))
+        iterations = require_int("iterations", iterations, 1, min(MAX_ITERATIONS, MAX_NUMBERS // start.numel()))
         self.iterations = iterations
         # in a layout of its own: a clone of one number would keep the stride 0 of expand, which no file can hold
         steps = start.detach().expand(iterations, *start.shape).clone(memory_format=torch.contiguous_format)
@@ -45,8 +45,7 @@ class PerIteration(Preconditioner):
 
     def step(self, k: int) -> torch.Tensor:
         """The parameters of iteration k = 1, 2, ...; those of K for any later one."""
-        require_int("k", k, 1)
-        return self.steps[min(k, self.iterations) - 1]
+        return self.steps[min(require_int("k", k, 1), self.iterations) - 1]
 
     def header(self) -> dict[str, Any]:  # noqa: D102
         return {"iterations": self.iterations}
@@ -81,7 +80,7 @@ class ConvolutionalSteps(PerIteration):
     kind = "convolutional_steps"
 
     def __init__(self, iterations: int, size: int = 5):
-        require_int("size", size, 1, MAX_KERNEL)
+        size = require_int("size", size, 1, MAX_KERNEL)
         require(size % 2 == 1, "size", size, "an odd integer")
         delta = torch.zeros(size, size)
         delta[size // 2, size // 2] = 1

@@ -12,13 +12,14 @@ from deepinv.physics import LinearPhysics
 
 from .. import linalg, metrics
 from ..checks import (
-    InputError,
+    answer,
+    foreign,
+    plain_fields,
     require,
     require_choice,
     require_images,
     require_int,
     require_number,
-    require_same_shape,
     require_tensor,
 )
 from ..declared import declared_size, numbers_like, require_operator
@@ -74,7 +75,9 @@ class FISTA:
     restart: int = 0
 
     def __post_init__(self):
-        require(callable(getattr(self.prior, "step", None)), "prior", type(self.prior).__name__, "a prior such as dipa.PnP")
+        plain_fields(self)
+        kind = f"{type(self.prior).__module__}.{type(self.prior).__name__}"
+        require(callable(getattr(self.prior, "step", None)), "prior", kind, "a prior such as dipa.PnP(denoiser)")
         require_int("iterations", self.iterations, 1)
         require_choice("momentum", self.momentum, MOMENTA)
         require_choice("start", self.start, STARTS)
@@ -114,14 +117,14 @@ class FISTA:
         self.check(start, preconditioner)
         alpha = self.stepsize(stepsize, physics, tuple(start.shape[1:]), start)
         if backward is not None:
-            require_int("backward", backward, 0)
+            backward = require_int("backward", backward, 0)
         if x_true is not None:
             require_images("x_true", x_true, tuple(start.shape[1:]))
             require(len(x_true) == len(start), "x_true.shape", tuple(x_true.shape), f"{len(start)} images, as y")
 
         def step(z: torch.Tensor, k: int) -> torch.Tensor:
             gradient = data_gradient(physics, y, z)
-            direction = gradient if preconditioner is None else preconditioner(gradient, z, k)
+            direction = gradient if preconditioner is None else answer("preconditioner", preconditioner, gradient, z, k)
             _check_direction(direction, z)
             return self.prior.step(z, direction, alpha)
 
@@ -138,8 +141,7 @@ class FISTA:
             require(0 < norm < math.inf, "stepsize", "1/L", f"a positive number: this operator has L = {norm:g}")
             return 1.0 / norm
         require(not isinstance(stepsize, str), "stepsize", stepsize, "a positive number or '1/L'")
-        require_number("stepsize", stepsize, 0, open_low=True)
-        return float(stepsize)
+        return float(require_number("stepsize", stepsize, 0, open_low=True))
 
     def check(self, images: torch.Tensor, preconditioner: Preconditioner | None = None) -> None:
         """Ask prior and preconditioner, where they have a ``check``, whether they can work on iterates such as ``images``."""
@@ -163,15 +165,11 @@ class FISTA:
         require(number, "y.dtype", y.dtype, "a floating-point type, real, or complex where the operator's measurements are")
         require(bool(torch.isfinite(y).all()), "y", "NaN or infinite values", "finite values")
         require(y.ndim > 0 and len(y) > 0, "y.shape", tuple(y.shape), "measurements of at least one image")
-        try:
+        got = f"shape {tuple(y.shape)}, {y.dtype} on {y.device}"
+        with foreign("y", got, f"measurements of this {type(physics).__name__}"):
             start = STARTS[self.start](y, physics)
             with torch.no_grad():
                 made = tuple(physics.A(start).shape)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            raise InputError(
-                f"y: got shape {tuple(y.shape)}, {y.dtype} on {y.device}; "
-                f"allowed: measurements of this {type(physics).__name__} ({error})"
-            ) from error
         _check_shapes(tuple(y.shape), made, tuple(start.shape[1:]), physics)
         kind = type(physics).__name__
         require(
@@ -181,8 +179,7 @@ class FISTA:
 
 
 def _check_direction(direction: torch.Tensor, z: torch.Tensor) -> None:
-    """What a preconditioner returned: of the iterate's shape, and of a dtype that leaves the next iterate its own."""
-    require_same_shape("preconditioner", direction, z)
+    """What a preconditioner returned: of a dtype that leaves the next iterate its own."""
     kept = torch.promote_types(direction.dtype, z.dtype) == z.dtype and direction.device == z.device
     got = f"one that returns {direction.dtype} on {direction.device}"
     require(kept, "preconditioner", got, f"{z.dtype} on {z.device}, as the iterate")

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..checks import require, require_choice, require_int
+from ..checks import plain_fields, require, require_choice, require_int
 from ..preconditioners import Preconditioner
 from ..preconditioners.per_iteration import PerIteration
 from ..priors import DenoiserPrior
@@ -48,11 +48,12 @@ class Differentiation:
 
     Args:
         way: one of the six.
-        tail: iterations the gradient goes through, for ``truncated`` and ``restart``; at least 1, K or more is all.
+        tail: iterations the gradient goes through, for ``truncated`` and ``restart``; at least 1, K or more is all, and
+            for ``restart`` a divisor of K where it is less.
 
     Raises:
-        InputError: another way, or a tail below 1; with parameters of its own for every iteration, a way that would
-            never train the first ones.
+        InputError: another way, or a tail below 1. In training: a ``restart`` whose tail does not divide K; a way that would
+            never train the first parameters of a P with parameters of its own for every iteration.
 
     Source: D2GP Algorithm 2 unrolls; Fung et al., "JFB: Jacobian-free backpropagation for implicit networks", 2022;
     restart: Davy, Briceno-Arias and Pustelnik, "Restarted contractive operators to learn at equilibrium", 2025 (its
@@ -63,6 +64,7 @@ class Differentiation:
     tail: int = 5
 
     def __post_init__(self):
+        plain_fields(self)
         require_choice("differentiation.way", self.way, WAYS)
         require_int("differentiation.tail", self.tail, 1)
 
@@ -71,11 +73,14 @@ class Differentiation:
         """Whether the gradient is that of the whole run."""
         return self.way in ("unrolled", "checkpointed")
 
-    def check(self, preconditioner: Preconditioner) -> None:
-        """Refuse a preconditioner of which this way would never train some parameters."""
+    def check(self, preconditioner: Preconditioner, iterations: int) -> None:
+        """Refuse a preconditioner of which this way would never train some parameters, and a restart within the last tail."""
         every = self.backward is None or not isinstance(preconditioner, PerIteration)
         kind = type(preconditioner).__name__
         require(every, "differentiation.way", self.way, f"a way through all iterations for {kind}: each has its own")
+        whole = self.way != "restart" or self.tail >= iterations or iterations % self.tail == 0
+        allowed = f"for restart a divisor of the solver's {iterations} iterations, or at least as many"
+        require(whole, "differentiation.tail", self.tail, allowed)
 
     def solver(self, solver: FISTA) -> FISTA:
         """The solver that is differentiated: the same iterates (but for ``restart``), a leaner prior."""

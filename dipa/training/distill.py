@@ -13,7 +13,7 @@ from torch import nn
 
 from .. import losses, metrics, seeding
 from ..cache import Identity
-from ..checks import InputError, require, require_images, require_int, require_path
+from ..checks import InputError, plain_value, require, require_images, require_int, require_path
 from ..declared import declared_size, require_takes
 from ..identity import describe, describe_physics, describe_preconditioner
 from ..losses import LossWeights
@@ -100,11 +100,12 @@ def distill(
         ("differentiation", differentiation, Differentiation),
     ):
         require(isinstance(value, kind), name, value, f"a {kind.__name__}")
-    for name, path in (("checkpoint", checkpoint), ("cache", cache)):
-        require_path(name, path or ".")
+    checkpoint = require_path("checkpoint", checkpoint) if checkpoint else None
+    cache = require_path("cache", cache) if cache else None
     _check(student, teacher, images, losses)
-    _check_numbers(solver, preconditioner, student, teacher, images, stepsize, teacher_stepsize, seed)
-    differentiation.check(preconditioner)
+    stepsize, teacher_stepsize, seed = plain_value(stepsize), plain_value(teacher_stepsize), require_int("seed", seed, 0)
+    _check_numbers(solver, preconditioner, student, teacher, images, stepsize, teacher_stepsize)
+    differentiation.check(preconditioner, solver.iterations)
     made = {"losses": asdict(losses), "budget": asdict(budget), "stepsize": stepsize, "teacher_stepsize": teacher_stepsize}
     made |= {"differentiation": asdict(differentiation), "seed": seed, "solver": solver.describe(), "images": len(images)}
     identity = _identity(solver, preconditioner, student, teacher, images, made) if checkpoint else {}
@@ -184,9 +185,8 @@ def _check(student, teacher, images, weights: LossWeights) -> None:
         require(size == tuple(images.shape[1:]), f"{name}.img_size", size, f"that of the images, {tuple(images.shape[1:])}")
 
 
-def _check_numbers(solver: FISTA, preconditioner, student, teacher, images, stepsize, teacher_stepsize, seed) -> None:
-    """Refuse a seed, stepsizes, and dtypes and devices that do not go together, before anything is computed with them."""
-    require_int("seed", seed, 0)
+def _check_numbers(solver: FISTA, preconditioner, student, teacher, images, stepsize, teacher_stepsize) -> None:
+    """Refuse stepsizes, and dtypes and devices that do not go together, before anything is computed with them."""
     trained = any(parameter.requires_grad for parameter in preconditioner.parameters())
     require(trained, "preconditioner", type(preconditioner).__name__, "one with trainable parameters")
     solver.check(require_takes("student", student, images), preconditioner)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from .. import seeding
 from ..cache import Identity
-from ..checks import InputError, require, require_choice, require_int, require_number
+from ..checks import InputError, plain_fields, require, require_choice, require_int, require_number
 from . import parallel
 from .checkpoint import load_checkpoint, save_checkpoint
 from .interrupt import Guard, Interrupted
@@ -61,6 +61,7 @@ class Budget:
     checkpoint_every: int = 10
 
     def __post_init__(self):
+        plain_fields(self)
         for name in ("steps", "batch_size", "window", "checkpoint_every"):
             require_int(f"budget.{name}", getattr(self, name), 1)
         require_int("budget.patience", self.patience, 0)

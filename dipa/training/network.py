@@ -62,8 +62,8 @@ def train_network(
     budget = Budget() if budget is None else budget
     require(isinstance(network, nn.Module), "network", network, "a torch module, network(y, physics) -> x")
     require(isinstance(budget, Budget), "budget", budget, "a Budget")
-    require_int("seed", seed, 0)
-    require_path("checkpoint", checkpoint or ".")
+    seed = require_int("seed", seed, 0)
+    checkpoint = require_path("checkpoint", checkpoint) if checkpoint else None
     require_images("images", images)
     size = declared_size(physics) or tuple(images.shape[1:])
     require(size == tuple(images.shape[1:]), "physics.img_size", size, f"that of the images, {tuple(images.shape[1:])}")

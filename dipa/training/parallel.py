@@ -14,8 +14,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from ..checks import InputError
+from ..checks import InputError, require
 
+ADVICE = "as torchrun sets it; unset WORLD_SIZE to run alone"
 PATIENCE = datetime.timedelta(hours=6)  # how long one process waits for another, which may be testing or loading data
 
 
@@ -23,20 +24,38 @@ PATIENCE = datetime.timedelta(hours=6)  # how long one process waits for another
 def joined() -> Iterator[None]:
     """Join the processes that torchrun started, and leave them at the end; alone, nothing happens.
 
-    gloo on processors, nccl where every process has a GPU of its own.
+    gloo on processors, nccl where every process has a GPU of its own. Raises :class:`InputError` where the variables that
+    torchrun sets are there in part, or not what it sets, and where the processes do not find each other.
     """
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    processes = _environment("WORLD_SIZE", 1) if "WORLD_SIZE" in os.environ else 1
+    if processes == 1:
         yield
         return
-    local = int(os.environ["LOCAL_RANK"])
-    gpus = torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"])
+    _environment("RANK", 0, processes - 1)
+    beside = _environment("LOCAL_WORLD_SIZE", 1, processes)
+    local = _environment("LOCAL_RANK", 0, beside - 1)
+    _environment("MASTER_PORT", 1, 65535)
+    require(os.environ.get("MASTER_ADDR"), "MASTER_ADDR", os.environ.get("MASTER_ADDR"), f"a host name, {ADVICE}")
+    gpus = torch.cuda.device_count() >= beside
     if gpus:
         torch.cuda.set_device(local)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE)
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise InputError(f"MASTER_ADDR, MASTER_PORT: no meeting of {processes} processes at {place} ({error})") from error
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def _environment(name: str, low: int, high: int = 2**31) -> int:
+    """The integer that torchrun puts into the variable ``name``."""
+    text = os.environ.get(name)
+    whole = text is not None and text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high
+    require(whole, name, text, f"an integer in [{low}, {high}], {ADVICE}")
+    return int(text)
 
 
 def size() -> int:
