@@ -183,7 +183,7 @@ class _Walk:
     def _tensor(self, tensor: torch.Tensor) -> Any:
         if self.like == "exact" or not (tensor.is_floating_point() or tensor.is_complex()):
             return ["tensor", files.sha256_tensors({"": tensor})]
-        self.numbers += _sketch(tensor) if self.like == "near" else []
+        self.numbers += sketch(tensor) if self.like == "near" else []
         return ["tensor", str(tensor.dtype), list(tensor.shape)]
 
     def _code(self, value: Any, place: str) -> Any:
@@ -253,8 +253,8 @@ def _package(code: Any) -> str:
     return (getattr(code, "__module__", None) or "").partition(".")[0]
 
 
-def _sketch(tensor: torch.Tensor) -> list[tuple[float, float]]:
-    """Norm and random projections of a tensor, each with the norm as its scale."""
+def sketch(tensor: torch.Tensor) -> list[tuple[float, float]]:
+    """Norm and :data:`PROJECTIONS` random projections of a tensor, each with the norm as its scale: nine numbers for it."""
     flat = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
     flat = flat.reshape(-1).cpu()
     total = torch.zeros(PROJECTIONS, dtype=torch.float64)

@@ -111,9 +111,9 @@ def test_a_shifted_test_is_the_test_of_the_shifted_configuration():
     shifted = {"harsher": {"task": {"ratio": 0.1}}, "RED": {"solver": {"prior": "red"}}}
     problem = Problem.build(tiny("l-dipa-supervised", shifts=shifted, preconditioner__complement=1.0))
     fit = methods.make(problem, None, progress=False)
-    numbers, _ = evaluation.evaluate(problem, fit.preconditioner, progress=False)
+    numbers, *_ = evaluation.evaluate(problem, fit.preconditioner, progress=False)
     direct = Problem.build(tiny("l-dipa-supervised", task__ratio=0.1))
-    expected, _ = evaluation.evaluate(direct, fit.preconditioner, progress=False)
+    expected, *_ = evaluation.evaluate(direct, fit.preconditioner, progress=False)
     for role in ("baseline", "student"):
         assert numbers["shifts"]["harsher"][role]["psnr"] == pytest.approx(expected[role]["psnr"], abs=1e-4)
     assert numbers["shifts"]["RED"]["student"]["psnr"] != numbers["student"]["psnr"]
@@ -124,7 +124,7 @@ def test_end_to_end_networks_are_tested_under_the_operator_of_the_test(method):
     shifts = {"other": {"task": {"ratio": 0.5}}}
     problem = Problem.build(tiny("e2e-single-pixel", method=method, shifts=shifts, network__features=8, network__blocks=2))
     fit = methods.make(problem, None, progress=False)
-    numbers, examples = evaluation.evaluate(problem, fit.network, progress=False)
+    numbers, examples, _ = evaluation.evaluate(problem, fit.network, progress=False)
     other = problem.shifted("other").student
     x = problem.test.images
     with torch.no_grad():

@@ -24,6 +24,7 @@ from ..operators.measure import measure
 from ..solvers import FISTA
 from ..training import parallel
 from ..training.teacher import solve_identity
+from . import replay
 from .config import END_TO_END
 from .problem import Problem, make_solver
 
@@ -65,18 +66,22 @@ class Kept:
 
 
 @torch.no_grad()
-def evaluate(problem: Problem, trained: Any, *, kept: Kept | None = None, progress: bool = True) -> tuple[dict, dict]:
-    """Metrics of each role and arrays of a few images. ``trained`` is a preconditioner, a network, or None: baseline."""
+def evaluate(problem: Problem, trained: Any, *, kept: Kept | None = None, progress: bool = True) -> tuple[dict, dict, dict]:
+    """Metrics of each role, arrays of a few images, and what it takes to solve the run again (:mod:`.replay`).
+
+    ``trained`` is a preconditioner, a network, or None: baseline.
+    """
     kept = Kept(directory()) if kept is None else kept
     config, x_true = problem.config, problem.test.images
     report: dict[str, Any] = {}
+    images: dict[str, torch.Tensor] = {}
     large = x_true.shape[-1] > LARGE
     shown = EXAMPLES // 2 if large else EXAMPLES
     examples = {"truth": x_true[:shown].numpy()}
     bases = {name: range_basis(physics, problem.img_size) for name, physics in _operators(problem).items()}
     for role in ("baseline", "student", "teacher") if trained is not None else ("baseline", "teacher"):
         solved = _role(problem, role, trained, kept, progress)
-        operator = "teacher" if role == "teacher" else "student"
+        operator, images[role] = "teacher" if role == "teacher" else "student", solved.x
         report[role] = _numbers(solved, x_true, _operators(problem)[operator], bases[operator])
         examples[role] = solved.x[:shown].numpy()
         if solved.iterates is not None and (role == "student" or not large):
@@ -86,7 +91,7 @@ def evaluate(problem: Problem, trained: Any, *, kept: Kept | None = None, progre
     report.setdefault("student", report["baseline"])
     if config.shifts:
         report["shifts"] = {name: _shift(problem.shifted(name), trained, kept, progress) for name in config.shifts}
-    return report, examples
+    return report, examples, replay.record(problem, trained, images)
 
 
 def _shift(problem: Problem, trained: Any, kept: Kept, progress: bool) -> dict[str, dict]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from deepinv.physics import LinearPhysics
 
 from .. import data, denoisers
-from ..priors import RED, PnP
+from ..priors import RED, Denoiser, PnP
 from ..solvers import FISTA
 from .config import Config, Solver
 
@@ -43,10 +43,11 @@ class Problem:
         return replace(self, config=config, student=student, teacher=teacher, solver=make_solver(config.solver))
 
 
-def make_solver(solver: Solver, precision: str | None = None) -> FISTA:
-    """The solver of a configuration, its denoiser in the configured precision or the one given."""
+def make_solver(solver: Solver, precision: str | None = None, denoiser: Denoiser | None = None) -> FISTA:
+    """The solver of a configuration, its denoiser (or the one given) in the configured precision (or the one given)."""
     weight = {"weight": solver.red_weight} if solver.prior == "red" else {}
-    prior = PRIORS[solver.prior](denoisers.load(solver.denoiser), precision=precision or solver.precision, **weight)
+    denoiser = denoisers.load(solver.denoiser) if denoiser is None else denoiser
+    prior = PRIORS[solver.prior](denoiser, precision=precision or solver.precision, **weight)
     return FISTA(prior, solver.iterations, momentum=solver.momentum, start=solver.start, restart=solver.restart)
 
 

@@ -1,0 +1,148 @@
+"""What lets anybody solve a recorded run again, without its data set and its denoiser.
+
+The folder of a run holds a few true images, P, and, for the first image, what the denoiser gave in every iteration with
+nine numbers of what it got. A run is solved again with these answers in the place of the denoiser: operator, start, P, stepsize
+and momentum must ask the denoiser the same questions and end in the stored image. PSNRs of all test images tie the reported
+means to the images that are stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from .. import data, metrics
+from ..checks import require
+from ..identity import sketch
+from ..operators.measure import measure
+from . import methods
+from .config import END_TO_END, UNTRAINED
+from .problem import Problem, make_solver
+from .results import LARGEST, Run
+
+STREAM = "test noise"  # of the measurements that a run is tested on
+NEAR = 2e-3  # of a tensor's norm, or of a pixel's range: answers are kept as half-precision numbers
+DECIBEL = 2e-3  # between a PSNR and the same from stored images
+
+
+class Asked:
+    """A function that notes what it is asked and what it answers, or that gives recorded answers."""
+
+    def __init__(self, function: Callable | None = None, answers: np.ndarray | None = None):
+        self.function, self.recorded = function, answers
+        self.questions: list[list[float]] = []
+        self.answers: list[torch.Tensor] = []
+
+    def __call__(self, question: torch.Tensor, *others: Any) -> torch.Tensor:
+        self.questions.append([value for value, _ in sketch(question)])
+        if self.recorded is None:
+            answer = self.function(question, *others)
+        else:
+            answer = torch.from_numpy(self.recorded[len(self.answers)]).to(question).reshape(question.shape)
+        self.answers.append(answer)
+        return answer
+
+    def arrays(self, question: str, answer: str) -> dict[str, np.ndarray]:
+        """Questions (K, 9) and answers (K, ...) by these names."""
+        answers = torch.stack(self.answers).numpy().astype("float16")
+        return {question: np.array(self.questions), answer: answers}
+
+
+@torch.no_grad()
+def record(problem: Problem, trained: nn.Module | None, reconstructions: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """The arrays of ``replay.npz``: the PSNR of each test image in each role, and the student's way with the first image."""
+    x_true = problem.test.images
+    arrays = {f"psnr_{role}": metrics.psnr(x, x_true).numpy() for role, x in reconstructions.items()}
+    if problem.config.method in END_TO_END:
+        return arrays
+    denoiser = Asked(problem.solver.prior.denoiser)
+    large = trained is not None and sum(p.numel() * p.element_size() for p in trained.state_dict().values()) > LARGEST
+    direction = Asked(trained) if large else trained
+    _solve(problem, x_true[:1], denoiser, direction)
+    arrays |= denoiser.arrays("denoiser_asked", "denoised")
+    return arrays | (direction.arrays("preconditioner_asked", "directions") if large else {})
+
+
+@torch.no_grad()
+def check(run: Run) -> None:
+    """Solve a recorded run again on its first image and compare; refuse what does not agree, by name."""
+    _check_numbers(run)
+    problem = _problem(run)
+    if run.config.method in END_TO_END:
+        x = run.network()(_measure(problem, problem.test.images), problem.student)
+        _agree(run, "student", x, run.examples["student"])
+        return
+    denoiser = Asked(answers=run.replay["denoised"])
+    preconditioner = _preconditioner(run, problem)
+    x = _solve(problem, problem.test.images[:1], denoiser, preconditioner)
+    _same(run, "denoiser_asked", denoiser)
+    if isinstance(preconditioner, Asked):
+        _same(run, "preconditioner_asked", preconditioner)
+    _agree(run, "student", x, run.examples[_student(run)][:1])
+
+
+def _problem(run: Run) -> Problem:
+    """The run's operators and configuration with the stored images; no data set and no denoiser."""
+    student, teacher = run.config.task.pair()
+    stored = data.ImageSet(torch.from_numpy(run.examples["truth"]), "stored", "test")
+    return Problem(run.config, student, teacher, stored, stored, None)
+
+
+def _preconditioner(run: Run, problem: Problem) -> Any:
+    """P of a run: none, made from the operator, read, or (left out for its size) its recorded answers."""
+    if run.config.method == "baseline":
+        return None
+    if "directions" in run.replay:
+        return Asked(answers=run.replay["directions"])
+    if run.config.method in UNTRAINED and "preconditioner.safetensors" not in run.manifest.get("files", {}):
+        return methods.MAKERS[run.config.method](problem)
+    return run.preconditioner()
+
+
+def _solve(problem: Problem, x_true: torch.Tensor, denoiser: Callable, preconditioner: Any) -> torch.Tensor:
+    """The student's reconstruction as it is tested: in float32, from the measurements of the test."""
+    settings = problem.config.solver
+    solver = make_solver(settings, precision="float32", denoiser=denoiser)
+    y = _measure(problem, x_true)
+    return solver(y, problem.student, preconditioner=preconditioner, stepsize=settings.stepsize).x
+
+
+def _measure(problem: Problem, x_true: torch.Tensor) -> torch.Tensor:
+    return measure(problem.student, x_true, seed=problem.config.seed, stream=STREAM)
+
+
+def _student(run: Run) -> str:
+    return "student" if "student" in run.examples else "baseline"
+
+
+def _check_numbers(run: Run) -> None:
+    """Reported means are those of the PSNRs of all images; the PSNRs of the stored images follow from their pixels."""
+    truth = torch.from_numpy(run.examples["truth"])
+    for role in (name.removeprefix("psnr_") for name in run.replay if name.startswith("psnr_")):
+        values, reported = run.replay[f"psnr_{role}"], run.metrics[role]
+        stored = metrics.psnr(torch.from_numpy(run.examples[role]), truth).numpy()
+        same = abs(values.mean() - reported["psnr"]) < DECIBEL and len(values) == run.manifest["counts"]["test"]
+        require(same, f"{run.path}: metrics.json", f"{role} {reported['psnr']:.2f} dB", f"{values.mean():.2f} dB, its images' mean")
+        near = bool(np.abs(stored - values[: len(stored)]).max() < DECIBEL)
+        require(near, f"{run.path}: replay.npz", f"psnr_{role} {values[: len(stored)]}", f"{stored}, as the stored images have")
+    same = run.metrics["student"]["psnr"] == run.metrics[_student(run)]["psnr"]
+    require(same, f"{run.path}: metrics.json", "a student of its own", "the baseline's numbers, where nothing is trained")
+
+
+def _same(run: Run, name: str, asked: Asked) -> None:
+    """The questions of the run that was recorded, iteration by iteration, up to half-precision answers."""
+    then, now = run.replay[name], np.array(asked.questions)
+    require(then.shape == now.shape, f"{run.path}: {name}", now.shape, f"{then.shape}, as recorded")
+    off = np.abs(then - now).max(axis=1) / np.maximum(then[:, 0], 1e-12)
+    worst = int(off.argmax())
+    allowed = f"at most {NEAR:g} of the norm from what was recorded"
+    require(bool(off[worst] <= NEAR), f"{run.path}: {name} in iteration {worst + 1}", f"{off[worst]:.3g}", allowed)
+
+
+def _agree(run: Run, role: str, x: torch.Tensor, stored: np.ndarray) -> None:
+    off = float((x - torch.from_numpy(stored)).abs().max())
+    require(off <= NEAR, f"{run.path}: {role} solved again", f"{off:.3g}", f"at most {NEAR:g} from the stored images")
