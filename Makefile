@@ -24,7 +24,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 TEST_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install book train build test pairs nbval smoke presets unit faults properties lint format runs sync notebooks clean distclean
+.PHONY: help install book train build test pairs verify nbval smoke presets unit faults properties lint format runs sync notebooks clean distclean
 # one thing at a time: the stages share the cores and the build folder
 .NOTPARALLEL:
 
@@ -65,10 +65,13 @@ build: $(STAMP)
 
 # --- checks ----------------------------------------------------------------------------------------------------------
 
-test: pairs train nbval smoke build presets unit ## notebook pairs, stored outputs, papermill run, book from nothing, every preset, unit tests
+test: pairs verify train nbval smoke build presets unit ## notebook pairs, recorded runs, stored outputs, papermill run, book from nothing, every preset, unit tests
 
 pairs: $(STAMP)
 	@$(STAGE) "notebook pairs" $(BIN)/python tools/check_pairs.py
+
+verify: $(STAMP) ## every file of the recorded runs is as it was written
+	@$(STAGE) "recorded runs, file by file" $(BIN)/dipa verify book/results
 
 nbval: $(STAMP)
 	@$(STAGE) "stored outputs (nbval)" $(BIN)/python -m pytest --nbval-lax --nbval-current-env \

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from dipa import cli, experiments, files
-from dipa.experiments.results import provenance
+from dipa.experiments.provenance import provenance
 
 SETTINGS = {  # a run of a second that writes a checkpoint after each of its 60 steps
     "task.size": 8,

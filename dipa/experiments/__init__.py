@@ -3,7 +3,7 @@
 from . import notebook, recorded, tables
 from .config import Config
 from .presets import describe, names, profiles, resolve
-from .results import Run, find_runs
+from .results import Run, find_runs, run_folders
 from .run import run, runs_directory
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "recorded",
     "resolve",
     "run",
+    "run_folders",
     "runs_directory",
     "tables",
 ]

@@ -27,6 +27,7 @@ from .problem import Problem, make_solver
 EXAMPLES = 8
 LARGE = 64  # side above which half as many images are kept, and the iterates of the student alone
 TEST_BATCH = 64
+PRECISION = "float32"  # of every solve here, whatever the training precision
 AUDIT_NUMBERS, AUDIT_IMAGES, AUDIT_LENGTH = 20_000, (2, 8), 3  # numbers and images of the falsification test; its length in K
 
 Reconstruct = Callable[[torch.Tensor, torch.Tensor, bool], tuple[torch.Tensor, str, list[dict], torch.Tensor | None]]
@@ -82,7 +83,7 @@ def _falsification(problem: Problem, preconditioner: Any, basis: Basis) -> dict[
     fewest, most = AUDIT_IMAGES
     x_true = problem.test.images
     x_true = x_true[: min(most, max(fewest, AUDIT_NUMBERS // x_true[0].numel()))]
-    solver, settings = make_solver(problem.config.solver, precision="float32"), problem.config.solver
+    solver, settings = make_solver(problem.config.solver, precision=PRECISION), problem.config.solver
     y = measure(problem.student, x_true, seed=problem.config.seed, stream="test noise")
     length = AUDIT_LENGTH * settings.iterations
     arguments = (solver, problem.student, preconditioner, y, x_true, settings.stepsize, basis)
@@ -112,7 +113,7 @@ def _role(problem: Problem, role: str, trained: Any, progress: bool) -> Solved:
 
 
 def _solver(problem: Problem, physics: LinearPhysics, preconditioner: Any, alpha: float | str) -> Reconstruct:
-    solver = make_solver(problem.config.solver, precision="float32")
+    solver = make_solver(problem.config.solver, precision=PRECISION)
 
     def reconstruct(y, x_true, keep):
         options = {"stepsize": alpha, "x_true": x_true, "history": True, "iterates": keep}

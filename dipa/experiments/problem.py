@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from deepinv.physics import LinearPhysics
 
@@ -16,7 +16,10 @@ PRIORS = {"pnp": PnP, "red": RED}
 
 @dataclass(frozen=True)
 class Problem:
-    """A configuration with its operators, images and solver; ``solver`` runs in the configured precision."""
+    """A configuration with its operators, images and solver; ``solver`` runs in the configured precision.
+
+    ``cached`` is filled while the run is made: for each part that a cache can hold, whether it came from there.
+    """
 
     config: Config
     student: LinearPhysics
@@ -24,6 +27,7 @@ class Problem:
     train: data.ImageSet
     test: data.ImageSet
     solver: FISTA
+    cached: dict[str, bool] = field(default_factory=dict, compare=False)
 
     @classmethod
     def build(cls, config: Config) -> Problem:
