@@ -25,7 +25,6 @@ from dipa.experiments.writing import copy_run
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "book" / "results"
 WORK = ROOT / "runs" / "recorded"
-LARGEST = 4_000_000  # bytes of a file that is committed
 
 
 def wanted() -> list[tuple[str, str, int]]:
@@ -50,7 +49,7 @@ def record(task: str, preset: str, seed: int, threads: int) -> str:
 def publish(run: Path, target: Path) -> None:
     """Copy a run folder, large trained files left out (their hashes stay in the manifest); whole or not at all."""
     with claimed(target):
-        copy_run(experiments.Run(run), target, LARGEST)
+        copy_run(experiments.Run(run), target)
 
 
 def main() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from pathlib import Path
@@ -15,7 +16,8 @@ from .manifest import read_json
 class Clock:
     """Counts from its making on; while entered, ``path`` holds the sum of all attempts so far, written every ``EVERY`` seconds.
 
-    A kill loses at most the time since the last writing. Without a ``path`` it counts this attempt alone.
+    A kill loses at most the time since the last writing. Without a ``path`` it counts this attempt alone. Work that is
+    refused before it saved anything leaves no file and no folder.
 
     Args:
         path: the file, read where an earlier attempt left it; its folder is made.
@@ -42,12 +44,15 @@ class Clock:
             self._writer.start()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         if self.path:
             self._stop.set()
             self._writer.join()
             with contextlib.suppress(OSError):  # a full disk must not hide what ended the work
                 self._write()
+                if kind and issubclass(kind, InputError) and os.listdir(self.path.parent) == [self.path.name]:
+                    self.path.unlink()
+                    self.path.parent.rmdir()
 
     def _keep_writing(self) -> None:
         while not self._stop.wait(self.EVERY):

@@ -11,6 +11,7 @@ from .. import files
 from ..checks import InputError
 
 NAME = "manifest.json"
+LARGEST = 4_000_000  # bytes of a file that is committed; the others are left out of the copy under book/results
 SEAL = ("files", "checksum")  # the entries that a sealed manifest ends with
 MOVE = "move the folder away, then run again"
 
@@ -32,6 +33,13 @@ def listed(manifest: Mapping[str, Any]) -> dict[str, str]:
         return manifest["files"]
     trained = manifest.get("trained")
     return {trained["file"]: trained["sha256"]} if isinstance(trained, dict) and {"file", "sha256"} <= trained.keys() else {}
+
+
+def left_out(manifest: Mapping[str, Any]) -> list[str]:
+    """The files that may be missing: those a sealed manifest names, in older ones a trained file that is too large to commit."""
+    if is_sealed(manifest):
+        return manifest.get("left_out", [])
+    return [name for name in listed(manifest) if manifest["trained"].get("bytes", 0) > LARGEST]
 
 
 def hashes(folder: Path) -> dict[str, str]:

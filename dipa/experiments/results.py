@@ -148,7 +148,7 @@ class Run:
 
     def _left_out(self) -> list[str]:
         """The files that are not in this copy of the run, as its manifest says."""
-        return [name for name in self.manifest.get("left_out", []) if not os.path.lexists(self.path / name)]
+        return [name for name in manifests.left_out(self.manifest) if not os.path.lexists(self.path / name)]
 
 
 def find_runs(root: str | Path) -> list[Run]:

@@ -56,18 +56,16 @@ def _finished(folder: Path, config: Config) -> Run | None:
         if there:
             found = Run(folder)
             found.verify()
-            require(
-                found.config == config, "run folder", str(folder), "the configuration its name says; move it away to run again"
-            )
+            allowed = "the configuration its name says; move it away to run again"
+            require(found.config == config, "run folder", str(folder), allowed)
     return Run(folder) if parallel.gather(there)[0] else None
 
 
 def _make(folder: Path, config: Config, progress: bool, report: Callable[[dict], None] | None) -> Run:
     """Do the run and write its folder; what resumes it is in the working folder until then."""
     work, first = working(folder), parallel.rank() == 0
-    clock, made = Clock(work / "seconds.json" if first else None), provenance()
-    problem = Problem.build(config)
-    with clock:
+    with Clock(work / "seconds.json" if first else None) as clock:
+        made, problem = provenance(), Problem.build(config)
         fit = methods.make(problem, work / "checkpoint.pt", progress=progress, report=report)
         trained = fit and (fit.network if config.method in END_TO_END else fit.preconditioner)
         metrics, examples = evaluation.evaluate(problem, trained, progress=progress)

@@ -58,16 +58,16 @@ def appearing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def copy_run(run: Run, folder: Path, largest: int) -> Run:
-    """Copy a verified run to ``folder``; files of more than ``largest`` bytes are left out, which its manifest then says."""
+def copy_run(run: Run, folder: Path) -> Run:
+    """Copy a verified run to ``folder`` to be committed; large files are left out, which its manifest then says."""
     run.verify(sealed=True)
     with appearing(folder) as partial:
-        large = [name for name in manifests.names(run.path) if (run.path / name).stat().st_size > largest]
-        for name in run.manifest["files"]:
-            if name not in large:
-                shutil.copyfile(run.path / name, partial / name)
-        made = manifests.sealed(run.manifest | {"left_out": large}, run.manifest["files"])
-        files.write_json(partial / manifests.NAME, made)
+        small = [name for name in manifests.names(run.path) if (run.path / name).stat().st_size <= manifests.LARGEST]
+        for name in small:
+            shutil.copyfile(run.path / name, partial / name)
+        hashes = run.manifest["files"]
+        content = run.manifest | {"left_out": [name for name in hashes if name not in small]}
+        files.write_json(partial / manifests.NAME, manifests.sealed(content, hashes))
     return Run(folder)
 
 
