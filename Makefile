@@ -89,8 +89,8 @@ presets: $(STAMP) ## every preset once in profile smoke (minutes)
 unit: $(STAMP)
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "unit tests" $(BIN)/python -m pytest tests -q --durations=5
 
-faults: $(STAMP) ## kill and stop runs at 30 random moments, fill the disk, spread a run over two processes (minutes)
-	@DIPA_KILLS=30 OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "faults, long form" $(BIN)/python -m pytest tests/test_faults.py -q -s --durations=3
+faults: $(STAMP) ## kill runs at 30 random moments, start 20 at once, let the disk fail at every write, use two processes (minutes)
+	@DIPA_KILLS=30 DIPA_AT_ONCE=20 DIPA_DISK=1 OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "faults, long form" $(BIN)/python -m pytest tests/test_faults.py -q -s --durations=3
 
 properties: $(STAMP) ## the property tests with twenty times as many examples (many minutes)
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "properties, long form" $(BIN)/python -m pytest tests/test_properties.py -q --hypothesis-profile long

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -91,7 +92,7 @@ class Run:
     @cached_property
     def examples(self) -> dict[str, np.ndarray]:
         """A few test images (count, C, H, W): ``truth``, ``baseline``, ``student``, ``teacher`` and ``iterates``."""
-        with self._verified("examples.npz") as path, np.load(path, allow_pickle=False) as arrays:
+        with self._verified("examples.npz") as path, np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
 
     def preconditioner(self) -> preconditioners.Preconditioner:
