@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
+import importlib
 import json
 import os
 import random
@@ -26,6 +27,9 @@ from dipa.experiments import claim, manifest, writing
 from dipa.experiments.clock import Clock
 from dipa.experiments.config import Config
 from dipa.experiments.problem import Problem
+from dipa.operators.measure import measure
+
+distill = importlib.import_module("dipa.training.distill")  # the module: its name in the package is the function
 
 
 @pytest.fixture(scope="module")
@@ -531,39 +535,45 @@ def test_a_refused_run_leaves_nothing(tmp_path):
 # --- seconds ---------------------------------------------------------------------------------------------------------
 
 
-def test_seconds_add_up_over_interruptions(tmp_path):
-    """Three attempts, each made long by waiting; against a clock outside."""
+@pytest.fixture
+def hand(monkeypatch):
+    """The monotonic clock stands still but for what a test adds to ``hand[0]``."""
+    hand = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: hand[0])
+    return hand
 
-    def stop(record, at):
-        time.sleep(0.3)
-        if record["step"] == at:
+
+def test_seconds_add_up_over_interruptions(tmp_path, hand):
+    """Every step takes 100 s; the first two attempts are stopped after one step and two, which are not all saved."""
+
+    def slow(record, last):
+        hand[0] += 100
+        if record["step"] == last:
             raise KeyboardInterrupt
 
-    began = time.monotonic()
-    for at in (1, 2):
+    for last in (1, 2):
         with pytest.raises(KeyboardInterrupt):
-            experiments.run(tiny(), tmp_path, progress=False, report=lambda record, at=at: stop(record, at))
-    made = experiments.run(tiny(), tmp_path, progress=False, report=lambda record: time.sleep(0.3)).manifest
-    took = time.monotonic() - began
-    assert made["attempts"] == 3
-    assert 4 * 0.3 <= made["seconds"] <= took
-    assert made["seconds"] > took - 0.75, "what passes before and after the count is short"
+            experiments.run(tiny(), tmp_path, progress=False, report=lambda record, last=last: slow(record, last))
+    made = experiments.run(tiny(), tmp_path, progress=False, report=lambda record: slow(record, 0)).manifest
+    assert (made["attempts"], made["seconds"]) == (3, hand[0] - 1000)
+    assert made["seconds"] == 100 * (1 + 2 + 2)  # the second attempt begins anew, the third after its first step
 
 
-def test_training_seconds_add_up_over_interruptions(tmp_path):
-    """The wait after a step counts for the step after it: of the three, one is lost at the stop before its step is saved."""
+def test_training_seconds_are_those_of_the_steps_that_were_kept(tmp_path, hand, monkeypatch):
+    """A step takes 100 s. The second one is stopped before it is saved: done twice, it counts once."""
+    monkeypatch.setattr(distill, "measure", lambda *inputs, **options: (tick(), measure(*inputs, **options))[1])
 
-    def slow(record):
-        time.sleep(0.5)
-        if record["step"] == 2 and not stopped:
-            stopped.append(True)
+    def tick():
+        hand[0] += 100
+
+    def stop(record):
+        if record["step"] == 2:
             raise KeyboardInterrupt
 
-    stopped = []
     with pytest.raises(KeyboardInterrupt):
-        experiments.run(tiny(), tmp_path, progress=False, report=slow)
-    made = experiments.run(tiny(), tmp_path, progress=False, report=slow).manifest
-    assert 0.5 <= made["training_seconds"] < made["seconds"]
+        experiments.run(tiny(), tmp_path, progress=False, report=stop)
+    made = experiments.run(tiny(), tmp_path, progress=False).manifest
+    assert (made["training_seconds"], made["seconds"]) == (300, 400)
 
 
 def test_a_clock_goes_on_where_a_kill_left_it(tmp_path, monkeypatch):
