@@ -313,6 +313,17 @@ def test_sealing_adds_the_hashes_once_and_says_when(folder):
     refuses(experiments.Run(folder).verify, "metrics.json")
 
 
+def test_a_folder_changed_on_purpose_is_sealed_again_where_it_still_holds_together(folder, recorded):
+    digit(folder / "metrics.json")
+    (folder / "truths.npz").write_bytes(b"more")
+    refuses(lambda: writing.seal(folder, {}), "metrics.json")
+    assert writing.seal(folder, {"date": "today"}, again=True)
+    experiments.Run(folder).verify(sealed=True)
+    assert "truths.npz" in experiments.Run(folder).manifest["files"]
+    shutil.copyfile(recorded["other seed"] / "preconditioner.safetensors", folder / "preconditioner.safetensors")
+    refuses(lambda: writing.seal(folder, {}, again=True), "preconditioner.safetensors")
+
+
 @pytest.mark.parametrize("name", ["metrics.json", "preconditioner.safetensors"])
 def test_sealing_refuses_what_does_not_hold_together(recorded, folder, name):
     unsealed(folder)

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,24 @@ def copy_run(run: Run, folder: Path) -> Run:
     return Run(folder)
 
 
-def seal(folder: Path, by: Mapping[str, Any]) -> bool:
-    """Give a run folder of an older version its list of hashes, once; whether it had none.
+class _Unlisted(Run):
+    """A run whose list of hashes is not looked at: it is to be made anew."""
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """Without list and checksum."""
+        found = manifests.read_json(self.path / manifests.NAME, manifests.MOVE)
+        return {name: value for name, value in found.items() if name not in manifests.SEAL}
+
+
+def seal(folder: Path, by: Mapping[str, Any], *, again: bool = False) -> bool:
+    """Give a run folder of an older version its list of hashes; whether it had none.
 
     It must read, and what was trained must be what its manifest and its configuration say. ``sealed`` in the manifest
-    holds ``by``, plain values that say when and with what: until then nothing watched over the files.
+    holds ``by``, plain values that say when and with what: until then nothing watched over the files. With ``again`` a
+    list that is there is made anew, for a folder that was changed on purpose.
     """
-    run = Run(folder)
+    run = _Unlisted(folder) if again else Run(folder)
     run.verify()
     if manifests.is_sealed(run.manifest):
         return False
