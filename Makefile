@@ -25,7 +25,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 TEST_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install book train build test pairs nbval smoke presets unit faults properties lint format runs sync notebooks clean distclean
+.PHONY: help install book train build test pairs verify nbval smoke presets unit faults properties lint format runs sync notebooks clean distclean
 # one thing at a time: the stages share the cores and the build folder
 .NOTPARALLEL:
 
@@ -66,10 +66,13 @@ build: $(STAMP)
 
 # --- checks ----------------------------------------------------------------------------------------------------------
 
-test: pairs train nbval smoke build presets unit ## notebook pairs, stored outputs, papermill run, book from nothing, every preset, unit tests
+test: pairs verify train nbval smoke build presets unit ## notebook pairs, recorded runs, stored outputs, papermill run, book from nothing, every preset, unit tests
 
 pairs: $(STAMP)
 	@$(STAGE) "notebook pairs" $(BIN)/python tools/check_pairs.py
+
+verify: $(STAMP) ## every file of the recorded runs is as it was written
+	@$(STAGE) "recorded runs, file by file" $(BIN)/dipa verify book/results
 
 nbval: $(STAMP)
 	@$(STAGE) "stored outputs (nbval)" $(BIN)/python -m pytest --nbval-lax --nbval-current-env \
@@ -87,8 +90,8 @@ presets: $(STAMP) ## every preset once in profile smoke (minutes)
 unit: $(STAMP)
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "unit tests" $(BIN)/python -m pytest tests -q --durations=5
 
-faults: $(STAMP) ## kill and stop runs at 30 random moments, fill the disk, spread a run over two processes (minutes)
-	@DIPA_KILLS=30 OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "faults, long form" $(BIN)/python -m pytest tests/test_faults.py -q -s --durations=3
+faults: $(STAMP) ## kill runs at 30 random moments, start 20 at once, let the disk fail at every write, use two processes (minutes)
+	@DIPA_KILLS=30 DIPA_AT_ONCE=20 DIPA_DISK=1 OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "faults, long form" $(BIN)/python -m pytest tests/test_faults.py -q -s --durations=3
 
 properties: $(STAMP) ## the property tests with twenty times as many examples (many minutes)
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "properties, long form" $(BIN)/python -m pytest tests/test_properties.py -q --hypothesis-profile long

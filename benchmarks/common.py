@@ -18,7 +18,7 @@ import torch
 
 import dipa
 from dipa import files
-from dipa.experiments.results import provenance
+from dipa.experiments.provenance import provenance
 
 Work = Callable[[], object]
 

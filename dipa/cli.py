@@ -1,4 +1,4 @@
-"""The command line: ``dipa list | show | run | data``. Bad input is one line on stderr and exit status 2."""
+"""The command line: ``dipa list | show | run | data | verify``. Bad input is one line on stderr and exit status 2."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dataclasses import asdict
 import yaml
 
 from . import __version__, data, experiments
-from .checks import InputError, one_line, require_path
+from .checks import InputError, one_line, require, require_path
 from .experiments import Run
 from .training import parallel
 from .training.interrupt import Guard
@@ -104,6 +104,25 @@ def _data_line(name: str, file: str) -> bool:
         return False
 
 
+def _verify(options: argparse.Namespace) -> None:
+    """Print a line for each run folder that is damaged or cannot be verified; fail where there is one, or no run at all."""
+    roots = [require_path("folder", folder) for folder in options.folder]
+    found = [path for root in roots for path in experiments.run_folders(root, deep=True)]
+    require(len(found) > 0, "folder", ", ".join(map(str, options.folder)), "one with run folders in it")
+    damaged = 0
+    for path in found:
+        try:
+            Run(path).verify(sealed=True)
+            if options.solve:
+                experiments.replay.check(Run(path))
+        except InputError as error:
+            damaged += 1
+            print(error)
+    require(damaged == 0, "runs", f"{damaged} of {len(found)} damaged or without hashes", "whole ones that can be verified")
+    solved = "; solved again, each agrees" if options.solve else ""
+    print(f"{len(found)} runs verified: every file is as it was written{solved}")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="dipa", description="Distilled Preconditioned Algorithms: presets, runs and data.")
     parser.add_argument("--version", action="version", version=f"dipa {__version__}")
@@ -134,6 +153,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--download", action="store_true", help="fetch it from its public source into the cache (mnist, bsds500)"
     )
+    command = add("verify", _verify, "compare every file of run folders with the hashes in their manifests")
+    command.add_argument("folder", nargs="+", help="a run folder, or one with run folders anywhere below it")
+    again = "also solve each run again on its stored image, which needs neither data nor denoiser"
+    command.add_argument("--solve", action="store_true", help=again)
     return parser
 
 

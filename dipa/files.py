@@ -6,7 +6,9 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,34 @@ from safetensors.torch import save as to_bytes
 
 from .checks import InputError, require_file
 
+TOKEN = "[0-9a-f]" * 8  # of a temporary name, as a glob
+
+
+def temporary(path: Path, purpose: str) -> Path:
+    """A hidden sibling of ``path`` under a name that nobody else uses: ``.NAME.TOKEN.PURPOSE``."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.{purpose}")
+
+
+def sweep(folder: Path, older_than: float = 0.0) -> None:
+    """Remove the temporary files that killed processes left in ``folder``, where none writes or those of so many seconds ago.
+
+    What the system refuses to remove stays.
+    """
+    with contextlib.suppress(OSError):
+        for path in list(folder.glob(f".*.{TOKEN}.partial")):
+            if time.time() - path.stat().st_mtime >= older_than:
+                path.unlink()
+
+
+@contextlib.contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """A stretch in which what the system refuses to write is an :class:`OSError` that names ``path`` and says what to do."""
+    try:
+        yield
+    except OSError as error:
+        kept = "what was there is kept; make room or choose another folder, then start again"
+        raise OSError(f"{path}: could not be written ({error.strerror or error}); {kept}") from error
+
 
 def write_atomic(path: str | Path, write: Callable[[Path], None]) -> Path:
     """Let ``write`` fill a temporary sibling, flush it to disk, then rename it to ``path``.
@@ -24,16 +54,14 @@ def write_atomic(path: str | Path, write: Callable[[Path], None]) -> Path:
     write is an :class:`OSError` that names the file and says what to do.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = temporary(path, "partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        with open(partial, "rb+") as handle:
-            os.fsync(handle.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        kept = "what was there is kept; make room or choose another folder, then start again"
-        raise OSError(f"{path}: could not be written ({error.strerror or error}); {kept}") from error
+        with named_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(partial)
+            with open(partial, "rb+") as handle:
+                os.fsync(handle.fileno())
+            os.replace(partial, path)
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)

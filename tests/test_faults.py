@@ -34,7 +34,7 @@ def command(out: Path, settings: dict, *launcher: str) -> list[str]:
 
 def call(command: list[str], cache: Path, **options) -> subprocess.CompletedProcess:
     environment = os.environ | {"DIPA_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, **options)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, **options)
 
 
 # --- killed and stopped ----------------------------------------------------------------------------------------------
@@ -46,8 +46,18 @@ def test_killed_runs_end_in_the_same_bits(tmp_path):
     done = call([sys.executable, str(HERE / "kill_and_resume.py"), "--kills", kills, "--stops", "2"], tmp_path)
     assert done.returncode == 0, done.stderr
     counts = json.loads(done.stdout)
+    assert counts["seconds reported"] > 0
     assert counts["SIGKILL"] == int(kills) and counts["SIGTERM"] == counts["SIGINT"] == 1 <= counts["finished"]
     print(done.stdout)
+
+
+def test_many_at_once_end_well_and_leave_one_run(tmp_path):
+    """DIPA_AT_ONCE processes (default 4) ask for the same run; then once more while a third of them are killed."""
+    processes = int(os.environ.get("DIPA_AT_ONCE", "4"))
+    for kills in (0, processes // 3):
+        done = call([sys.executable, str(HERE / "at_once.py"), "--processes", str(processes), "--kills", str(kills)], tmp_path)
+        assert done.returncode == 0, done.stderr
+        print(done.stdout)
 
 
 def test_a_signal_waits_for_the_end_of_a_stretch_that_must_be_whole():
@@ -95,6 +105,14 @@ def test_a_full_disk_names_the_file_and_loses_nothing(tmp_path):
     assert done.returncode == 0, done.stderr
     (run,) = experiments.find_runs(out)
     assert len(run.history) == 400
+
+
+def test_the_disk_may_fail_at_any_write(tmp_path):
+    """One in DIPA_DISK (default 20) of the writes of a run fails in turn."""
+    done = call([sys.executable, str(HERE / "disk_faults.py"), "--every", os.environ.get("DIPA_DISK", "20")], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["faults"] >= 3
+    print(done.stdout)
 
 
 # --- several processes -----------------------------------------------------------------------------------------------

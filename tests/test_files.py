@@ -1,5 +1,6 @@
 import json
 import os
+import time
 
 import pytest
 import torch
@@ -134,6 +135,36 @@ def test_what_the_system_refuses_to_write_is_named(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(OSError, match="file/a.txt: could not be written .* start again"):
         files.write_text(tmp_path / "file" / "a.txt", "x")
+
+
+def test_two_processes_of_the_same_number_write_under_names_of_their_own(tmp_path, monkeypatch):
+    """In containers that share a folder process numbers repeat: a writer in the middle of a file is not disturbed."""
+    path = tmp_path / "a.txt"
+    monkeypatch.setattr(files.os, "getpid", lambda: 7)
+
+    def first(partial):
+        partial.write_text("fir")
+        files.write_text(path, "second")
+        partial.write_text(partial.read_text() + "st")
+
+    files.write_atomic(path, first)
+    assert path.read_text() == "first" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_sweep_removes_what_killed_writers_left_and_nothing_else(tmp_path):
+    left = files.temporary(tmp_path / "a.txt", "partial")
+    kept = [tmp_path / name for name in ("a.txt", "a.partial", ".a.partial", ".b.0123abcd.partial")]
+    for path in (left, *kept):
+        path.touch()
+    long_ago = time.time() - 3600
+    os.utime(left, (long_ago, long_ago))
+    files.sweep(tmp_path, older_than=7200)
+    assert left.exists()
+    files.sweep(tmp_path, older_than=1800)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
+    files.sweep(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(kept[:3])
+    files.sweep(tmp_path / "missing")
 
 
 def test_hash_of_a_file_is_sha256(tmp_path):

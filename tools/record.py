@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +19,12 @@ from pathlib import Path
 import yaml
 
 from dipa import experiments
+from dipa.experiments.claim import claimed
+from dipa.experiments.writing import copy_run
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "book" / "results"
 WORK = ROOT / "runs" / "recorded"
-LARGEST = 4_000_000  # bytes of a file that is committed
 
 
 def wanted() -> list[tuple[str, str, int]]:
@@ -47,11 +47,9 @@ def record(task: str, preset: str, seed: int, threads: int) -> str:
 
 
 def publish(run: Path, target: Path) -> None:
-    """Copy a run folder, large trained files left out; whole or not at all."""
-    partial = target.with_name(f".{target.name}.copying")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(run, partial, ignore=lambda folder, names: [n for n in names if (Path(folder) / n).stat().st_size > LARGEST])
-    os.replace(partial, target)
+    """Copy a run folder, large trained files left out (their hashes stay in the manifest); whole or not at all."""
+    with claimed(target):
+        copy_run(experiments.Run(run), target)
 
 
 def main() -> int:

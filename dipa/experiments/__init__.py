@@ -1,10 +1,10 @@
 """Presets, configurations, runs, their folders and the tables made of them."""
 
 from ..paths import runs_directory
-from . import notebook, recorded, tables
+from . import notebook, recorded, replay, tables
 from .config import Config
 from .presets import describe, names, profiles, resolve
-from .results import Run, find_runs
+from .results import Run, find_runs, run_folders
 from .run import run
 
 __all__ = [
@@ -16,8 +16,10 @@ __all__ = [
     "notebook",
     "profiles",
     "recorded",
+    "replay",
     "resolve",
     "run",
+    "run_folders",
     "runs_directory",
     "tables",
 ]

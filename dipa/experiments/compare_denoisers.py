@@ -22,7 +22,7 @@ from ..checks import InputError, require
 from ..operators import single_pixel
 from ..priors import PnP
 from ..solvers import FISTA
-from .results import provenance
+from .provenance import provenance
 
 SIGMA = 2 / 255
 RATIOS = {"single pixel, ratio 0.2": (0.2, 0.4), "single pixel, ratio 0.7": (0.7, 0.7)}

@@ -26,7 +26,7 @@ from ..training import parallel
 from ..training.teacher import solve_identity
 from . import replay
 from .config import END_TO_END
-from .problem import Problem, make_solver
+from .problem import TEST_PRECISION, Problem, make_solver
 
 EXAMPLES = 8
 LARGE = 64  # side above which half as many images are kept, and the iterates of the student alone
@@ -109,8 +109,8 @@ def _falsification(problem: Problem, preconditioner: Any, basis: Basis) -> dict[
     fewest, most = AUDIT_IMAGES
     x_true = problem.test.images
     x_true = x_true[: min(most, max(fewest, AUDIT_NUMBERS // x_true[0].numel()))]
-    solver, settings = make_solver(problem.config.solver, precision="float32"), problem.config.solver
-    y = measure(problem.student, x_true, seed=problem.config.seed, stream="test noise")
+    solver, settings = make_solver(problem.config.solver, precision=TEST_PRECISION), problem.config.solver
+    y = measure(problem.student, x_true, seed=problem.config.seed, stream=replay.STREAM)
     length = AUDIT_LENGTH * settings.iterations
     arguments = (solver, problem.student, preconditioner, y, x_true, settings.stepsize, basis)
     return {"images": len(x_true), "iterations": length} | falsification(*arguments, iterations=length)
@@ -129,7 +129,7 @@ def _role(problem: Problem, role: str, trained: Any, kept: Kept, progress: bool)
     config, label = problem.config, f"testing the {role}"
     physics = problem.teacher if role == "teacher" else problem.student
     alpha = config.solver.teacher_stepsize if role == "teacher" else config.solver.stepsize
-    solver = make_solver(config.solver, precision="float32")
+    solver = make_solver(config.solver, precision=TEST_PRECISION)
     identity = solve_identity(solver, physics, problem.test.images, alpha, config.seed) | {"tested by": describe_code(__file__)}
     if role == "student":
         cache = Cache(kept.own, role, identity | {"trained": describe(trained)})
@@ -177,7 +177,7 @@ def _over_batches(
 def _solved(problem: Problem, physics: LinearPhysics, reconstruct: Reconstruct, index: torch.Tensor) -> Entry:
     """One batch of test images: measurements, reconstructions, of the first batch every iterate; status and history."""
     x_true = problem.test.images[index]
-    y = measure(physics, x_true, seed=problem.config.seed, indices=index, stream="test noise")
+    y = measure(physics, x_true, seed=problem.config.seed, indices=index, stream=replay.STREAM)
     x, status, history, iterates = reconstruct(y, x_true, int(index[0]) == 0)
     kept = {} if iterates is None else {"iterates": iterates}
     return {"x": x, "y": y} | kept, {"status": status, "history": history}

@@ -11,6 +11,7 @@ from ..priors import RED, Denoiser, PnP
 from ..solvers import FISTA
 from .config import Config, Solver
 
+TEST_PRECISION = "float32"  # of every solve of a test, whatever the training precision
 PRIORS = {"pnp": PnP, "red": RED}
 
 

@@ -21,8 +21,9 @@ from ..identity import sketch
 from ..operators.measure import measure
 from . import methods
 from .config import END_TO_END, UNTRAINED
-from .problem import Problem, make_solver
-from .results import LARGEST, Run
+from .manifest import LARGEST
+from .problem import TEST_PRECISION, Problem, make_solver
+from .results import Run
 
 STREAM = "test noise"  # of the measurements that a run is tested on
 NEAR = 2e-3  # of a tensor's norm, or of a pixel's range: answers are kept as half-precision numbers
@@ -38,6 +39,7 @@ class Asked:
         self.answers: list[torch.Tensor] = []
 
     def __call__(self, question: torch.Tensor, *others: Any) -> torch.Tensor:
+        """The answer, noted."""
         self.questions.append([value for value, _ in sketch(question)])
         if self.recorded is None:
             answer = self.function(question, *others)
@@ -106,7 +108,7 @@ def _preconditioner(run: Run, problem: Problem) -> Any:
 def _solve(problem: Problem, x_true: torch.Tensor, denoiser: Callable, preconditioner: Any) -> torch.Tensor:
     """The student's reconstruction as it is tested: in float32, from the measurements of the test."""
     settings = problem.config.solver
-    solver = make_solver(settings, precision="float32", denoiser=denoiser)
+    solver = make_solver(settings, precision=TEST_PRECISION, denoiser=denoiser)
     y = _measure(problem, x_true)
     return solver(y, problem.student, preconditioner=preconditioner, stepsize=settings.stepsize).x
 
@@ -126,7 +128,9 @@ def _check_numbers(run: Run) -> None:
         values, reported = run.replay[f"psnr_{role}"], run.metrics[role]
         stored = metrics.psnr(torch.from_numpy(run.examples[role]), truth).numpy()
         same = abs(values.mean() - reported["psnr"]) < DECIBEL and len(values) == run.manifest["counts"]["test"]
-        require(same, f"{run.path}: metrics.json", f"{role} {reported['psnr']:.2f} dB", f"{values.mean():.2f} dB, its images' mean")
+        require(
+            same, f"{run.path}: metrics.json", f"{role} {reported['psnr']:.2f} dB", f"{values.mean():.2f} dB, its images' mean"
+        )
         near = bool(np.abs(stored - values[: len(stored)]).max() < DECIBEL)
         require(near, f"{run.path}: replay.npz", f"psnr_{role} {values[: len(stored)]}", f"{stored}, as the stored images have")
     same = run.metrics["student"]["psnr"] == run.metrics[_student(run)]["psnr"]

@@ -1,181 +1,192 @@
-"""The run folder: what is in it, how it is written (whole or not at all) and read back."""
+"""The run folder as it is read: what is in it, each file verified when it is read, damaged folders named."""
 
 from __future__ import annotations
 
-import datetime
+import contextlib
+import io
 import json
 import os
-import platform
-import resource
-import shutil
-import subprocess
-import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import re
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import deepinv
 import numpy as np
-import torch
 import yaml
 from torch import nn
 
 from .. import endtoend, files, preconditioners
 from ..checks import InputError, require
-from .config import END_TO_END, Config, build
+from . import manifest as manifests
+from .claim import RUN_NAME
+from .config import Config, build
 
 REQUIRED = ("config.yaml", "manifest.json", "metrics.json", "history.jsonl")
+# what the readers of YAML, JSON and arrays raise on content that is damaged, and the system on what is no readable file
+UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    RecursionError,
+    NotImplementedError,
+    yaml.YAMLError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run folder, read lazily.
+    """A finished run folder, read lazily; a file is compared with its SHA-256 in the manifest when it is read.
 
     ``config.yaml`` (resolved), ``manifest.json`` (where, when, with what, how long), ``metrics.json`` (numbers),
-    ``history.jsonl`` (one line per training step), ``examples.npz`` (a few test images), and for methods that have
-    one ``preconditioner.safetensors`` or ``network.safetensors``.
+    ``history.jsonl`` (one line per training step), ``examples.npz`` (a few test images), ``replay.npz`` (what it takes to
+    solve the run again), and for methods that have one ``preconditioner.safetensors`` or ``network.safetensors``. Folders
+    of dipa before 0.3.0 are read too; their manifests hold the hash of the trained file at most.
+
+    Raises:
+        InputError: a folder that is not whole; later, a file that is missing, damaged or not of this run.
     """
 
     path: Path
 
     def __post_init__(self):
-        missing = [name for name in REQUIRED if not (self.path / name).is_file()]
-        require(not missing, "run folder", str(self.path), f"a finished run folder (missing: {', '.join(missing)})")
+        missing = [name for name in REQUIRED if not os.path.isfile(self.path / name)]
+        allowed = f"a finished run folder (missing: {', '.join(missing)}); {manifests.MOVE}"
+        require(not missing, "run folder", str(self.path), allowed)
 
     @cached_property
     def config(self) -> Config:
         """The resolved configuration."""
-        path = self.path / "config.yaml"
-        try:
-            return build(Config, yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (InputError, yaml.YAMLError, UnicodeDecodeError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{path}: damaged, or of another version of dipa ({reason}); move the folder away") from error
+        with self._verified("config.yaml") as path:
+            try:
+                return build(Config, yaml.safe_load(path.read_text(encoding="utf-8")))
+            except InputError as error:
+                raise ValueError(f"or of another version of dipa: {error}") from error
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """Commit, versions, device, threads, seconds, memory, hashes."""
-        return self._json("manifest.json")
+        """Commit, versions, device, threads, seconds, memory, hashes of the data and of every file of the folder."""
+        return manifests.read(self.path)
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """Numbers on the test images: per method and per iteration."""
-        return self._json("metrics.json")
+        with self._verified("metrics.json") as path:
+            return manifests.read_json(path, manifests.MOVE)
 
     @cached_property
     def history(self) -> list[dict[str, float]]:
         """One record per training step; empty for methods that do not train."""
-        lines = (self.path / "history.jsonl").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        with self._verified("history.jsonl") as path:
+            return [dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
     @cached_property
     def examples(self) -> dict[str, np.ndarray]:
         """A few test images (count, C, H, W): ``truth``, ``baseline``, ``student``, ``teacher`` and ``iterates``."""
-        with np.load(self.path / "examples.npz", allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        return self._arrays("examples.npz")
+
+    @cached_property
+    def replay(self) -> dict[str, np.ndarray]:
+        """What it takes to solve the run again, see :mod:`dipa.experiments.replay`; runs of dipa before 0.3.0 have none."""
+        return self._arrays("replay.npz")
 
     def preconditioner(self) -> preconditioners.Preconditioner:
         """The trained preconditioner. Large ones are not committed; the manifest keeps their SHA-256."""
-        return preconditioners.load(self.path / "preconditioner.safetensors")[0]
+        with self._verified("preconditioner.safetensors") as path:
+            return preconditioners.load(path)[0]
 
     def network(self) -> nn.Module:
         """The trained end-to-end network."""
-        return endtoend.load(self.path / "network.safetensors")[0]
+        with self._verified("network.safetensors") as path:
+            return endtoend.load(path)[0]
 
-    def _json(self, name: str) -> dict[str, Any]:
+    def verify(self, *, sealed: bool = False) -> None:
+        """Look at every file; the first that is damaged, missing or not listed is refused; with ``sealed``, a run without list.
+
+        A large file that the manifest says is left out of this copy may be missing.
+        """
+        listed = manifests.listed(self.manifest)
+        for name in listed:
+            if name not in self._left_out():
+                with self._verified(name):
+                    pass
+        if manifests.is_sealed(self.manifest):
+            others = [name for name in manifests.names(self.path) if name not in listed]
+            require(not others, str(self.path), ", ".join(others), "the files that its manifest lists; remove the others")
+        else:
+            why = "a run whose manifest lists the hashes of its files (older ones: tools/seal.py adds them)"
+            require(not sealed, "run folder", str(self.path), why)
+            _ = self.metrics, self.history, self.examples
+        _ = self.config
+
+    def _arrays(self, name: str) -> dict[str, np.ndarray]:
+        with self._verified(name) as path, np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+
+    @contextlib.contextmanager
+    def _verified(self, name: str) -> Iterator[Path]:
+        """The path of a file that is as it was written; what its reader raises becomes one line that names it."""
+        path, expected = self.path / name, self._expected(name)
         try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise InputError(f"{self.path / name}: damaged ({error}); remove the folder and run again") from error
+            if expected is not None and files.sha256_file(path) != expected:
+                raise ValueError("its SHA-256 is not the one in manifest.json")
+            yield path
+        except InputError:
+            raise
+        except UNREADABLE as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{path}: damaged ({reason}); {manifests.MOVE}") from error
 
+    def _expected(self, name: str) -> str | None:
+        """The SHA-256 of a file; None in a folder of an older version, which may not list it."""
+        listed = manifests.listed(self.manifest)
+        if name in self._left_out():
+            raise InputError(f"{self.path / name}: left out of this copy of the run for its size; run its config.yaml again")
+        if manifests.is_sealed(self.manifest) and name not in listed:
+            raise InputError(f"{self.path / name}: this run has no such file")
+        return listed.get(name)
 
-def write_run(
-    folder: Path,
-    config: Config,
-    *,
-    metrics: Mapping[str, Any],
-    history: list[dict],
-    examples: Mapping[str, np.ndarray],
-    manifest: Mapping[str, Any],
-    trained: nn.Module | None,
-) -> Run:
-    """Write a run into a sibling folder, then rename it to ``folder``: a reader sees a whole run or none."""
-    partial = folder.with_name(f".{folder.name}.writing")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    files.write_text(partial / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
-    files.write_json(partial / "metrics.json", metrics)
-    files.write_text(partial / "history.jsonl", "".join(json.dumps(record) + "\n" for record in history))
-    files.write_atomic(partial / "examples.npz", lambda path: _save_arrays(path, examples))
-    if trained is not None:
-        manifest = manifest | {"trained": _save_trained(partial, config, trained)}
-    files.write_json(partial / "manifest.json", manifest)
-    os.replace(partial, folder)
-    return Run(folder)
-
-
-def _save_trained(folder: Path, config: Config, trained: nn.Module) -> dict[str, Any]:
-    """Write what was trained, where it can be saved; its file, SHA-256 and bytes (fixed preconditioners have none)."""
-    record = {"config": asdict(config)}
-    if config.method in END_TO_END:
-        path = endtoend.save(trained, folder / "network.safetensors", record)
-    elif trained.kind:
-        path = preconditioners.save(trained, folder / "preconditioner.safetensors", record)
-    else:
-        return {}
-    return {"file": path.name, "sha256": files.sha256_file(path), "bytes": path.stat().st_size}
-
-
-def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    with open(path, "wb") as handle:
-        np.savez_compressed(handle, **arrays)
+    def _left_out(self) -> list[str]:
+        """The files that are not in this copy of the run, as its manifest says."""
+        return [name for name in manifests.left_out(self.manifest) if not os.path.lexists(self.path / name)]
 
 
 def find_runs(root: str | Path) -> list[Run]:
-    """Every finished run folder directly under ``root``, by name."""
-    return [Run(path.parent) for path in sorted(Path(root).glob("[!.]*/manifest.json"))]
+    """Every finished run folder directly under ``root``, by name; a damaged one is named in a warning and left out."""
+    found = []
+    for path in run_folders(Path(root)):
+        try:
+            run = Run(path)
+            run.verify()
+            found.append(run)
+        except InputError as error:
+            warnings.warn(f"left out: {error}", stacklevel=2)
+    return found
 
 
-def provenance() -> dict[str, Any]:
-    """With what this process computes: the commit of the code it has loaded, versions, device, threads. Ask early."""
-    return {
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "deepinv": deepinv.__version__,
-            "numpy": np.__version__,
-        },
-        "device": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-    }
+def run_folders(root: Path, *, deep: bool = False) -> Iterator[Path]:
+    """What is, or should be, a run folder directly under ``root``; with ``deep`` anywhere below, ``root`` itself included."""
+    if deep and _is_run(root):
+        yield root
+        return
+    for path in sorted(root.iterdir()) if root.is_dir() else []:
+        if path.name.startswith("."):
+            continue
+        if _is_run(path):
+            yield path
+        elif deep and not path.is_symlink():
+            yield from run_folders(path, deep=True)
 
 
-def now() -> str:
-    """The time in UTC, ISO 8601, to the second."""
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-
-
-def peak_memory_mib() -> int:
-    """The most memory this process has held so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform != "darwin" else 1 << 20)
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+def _is_run(path: Path) -> bool:
+    """Whether the name or the content of ``path`` is that of a run folder, damaged ones included."""
+    return bool(re.fullmatch(RUN_NAME, path.name)) or any(os.path.lexists(path / name) for name in REQUIRED)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from torch import nn
 
 from .. import cache, denoisers, files
 from ..checks import require, require_path
 from ..paths import runs_directory
 from ..training import parallel
-from . import methods
+from . import evaluation, methods
+from .claim import claimed, sweep_all, working
+from .clock import Clock
 from .config import END_TO_END, Config
-from .evaluation import Kept, evaluate
-from .problem import Problem
-from .results import Run, now, peak_memory_mib, provenance, write_run
+from .evaluation import Kept
+from .problem import TEST_PRECISION, Problem
+from .provenance import now, peak_memory_mib, provenance
+from .results import Run
+from .writing import write_run
 
 
 def run(
@@ -23,42 +30,78 @@ def run(
 ) -> Run:
     """Do a run, or read it where its folder is already finished (a finished folder is never touched again).
 
-    A killed run continues from its checkpoint when started again. ``out`` is the folder that holds run folders
+    A killed run continues from its checkpoint when started again. Of several processes that are asked for the same run
+    one makes it, the others wait and read it. ``out`` is the folder that holds run folders
     (:func:`dipa.paths.runs_directory` by default). Under torchrun the processes share the work and the first one writes.
+
+    Raises:
+        InputError: before any work, anything under the run's name that is not this run, whole and undamaged.
     """
-    root = runs_directory() if out is None else require_path("out", out)
-    folder = root / config.run_name
-    if all(parallel.gather((folder / "manifest.json").is_file())):
-        return _finished(folder, config)
-    began, made = time.monotonic(), provenance()
-    work = root / f".{config.run_name}.working"
-    work.mkdir(parents=True, exist_ok=True)
-    problem = Problem.build(config)
-    fit = methods.make(problem, work / "checkpoint.pt", progress=progress, report=report)
-    trained = fit and (fit.network if config.method in END_TO_END else fit.preconditioner)
-    evaluation, examples = evaluate(problem, trained, kept=Kept(cache.directory(), work), progress=progress)
-    manifest = made | {
-        "finished": now(),
-        "peak_memory_mib": peak_memory_mib(),
-        "seconds": round(time.monotonic() - began, 2),
-        "processes": parallel.size(),
-        "training_seconds": fit.record["training_seconds"] if fit else 0.0,
-        "sha256": _hashes(problem),
-        "counts": _counts(problem, trained),
-    }
+    folder = (runs_directory() if out is None else require_path("out", out)) / config.run_name
     if parallel.rank() == 0:
-        made = {"metrics": evaluation, "history": fit.history if fit else [], "examples": examples, "manifest": manifest}
-        write_run(folder, config, trained=trained, **made)
-        shutil.rmtree(work)
+        sweep_all(folder.parent)
+    if found := _finished(folder, config):
+        return found
+    with claimed(folder):
+        return _finished(folder, config) or _make(folder, config, progress, report)
+
+
+def _finished(folder: Path, config: Config) -> Run | None:
+    """The run in ``folder``, None where nothing is there: all processes see what the first one does."""
+    with parallel.together():
+        there = parallel.rank() == 0 and os.path.lexists(folder)
+        if there:
+            found = Run(folder)
+            found.verify()
+            allowed = "the configuration its name says; move it away to run again"
+            require(found.config == config, "run folder", str(folder), allowed)
+    return Run(folder) if parallel.gather(there)[0] else None
+
+
+def _make(folder: Path, config: Config, progress: bool, report: Callable[[dict], None] | None) -> Run:
+    """Do the run and write its folder; what resumes it is in the working folder until then."""
+    work, first = working(folder), parallel.rank() == 0
+    with Clock(work / "seconds.json" if first else None) as clock:
+        made, problem = provenance(), Problem.build(config)
+        fit = methods.make(problem, work / "checkpoint.pt", progress=progress, report=report)
+        trained = fit and (fit.network if config.method in END_TO_END else fit.preconditioner)
+        kept = Kept(cache.directory(), work)
+        metrics, examples, again = evaluation.evaluate(problem, trained, kept=kept, progress=progress)
+        manifest = made | {
+            "finished": now(),
+            "peak_memory_mib": peak_memory_mib(),
+            "seconds": clock.seconds,
+            "attempts": clock.attempts,
+            "processes": parallel.size(),
+            "training_seconds": fit.record["training_seconds"] if fit else 0.0,
+            "precision": _precision(problem, trained),
+            "cached": _cached(kept, fit),
+            "sha256": _hashes(problem),
+            "counts": _counts(problem, trained),
+        }
+        if first:
+            history = fit.history if fit else []
+            arrays = {"examples": examples, "replay": again}
+            write_run(folder, config, metrics=metrics, history=history, arrays=arrays, manifest=manifest, trained=trained)
+    if first:
+        shutil.rmtree(work, ignore_errors=True)
     parallel.wait()
     return Run(folder)
 
 
-def _finished(folder: Path, config: Config) -> Run:
-    """The run in ``folder``, which must be that of ``config``."""
-    found = Run(folder)
-    require(found.config == config, "run folder", str(folder), "the configuration its name says; move it away to run again")
-    return found
+def _precision(problem: Problem, trained: nn.Module | None) -> dict[str, str | None]:
+    """In what numbers the denoiser computes (an end-to-end network: its weights) in each part; None where nothing is trained."""
+    config = problem.config
+    used: Any = problem.solver.prior.precision
+    if config.method in END_TO_END:
+        used = str(next(trained.parameters()).dtype).removeprefix("torch.")
+    return {"training": used if config.trained else None, "evaluation": TEST_PRECISION}
+
+
+def _cached(kept: Kept, fit: Any) -> dict[str, list[int]]:
+    """What was read from the cache instead of computed, of how much: the teacher's targets in images, the rest in batches."""
+    targets = fit.record.get("teacher_images") if fit else None
+    return kept.cached | ({"targets": [targets["cached"], targets["all"]]} if targets else {})
 
 
 def _counts(problem: Problem, trained) -> dict[str, int]:
