@@ -1,16 +1,17 @@
 """The committed runs: readable by today's code, consistent with themselves, and repeatable where the denoiser is at hand."""
 
-import os
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from batteries import refuses
 
-from dipa import experiments
+from dipa import denoisers, experiments
+from dipa.experiments import replay
 from dipa.experiments.config import END_TO_END
-from dipa.experiments.problem import make_solver
 
 RESULTS = Path(__file__).parents[1] / "book" / "results"
 LISTED = yaml.safe_load((RESULTS / "records.yaml").read_text(encoding="utf-8"))
@@ -51,22 +52,79 @@ def test_all_runs_of_a_task_saw_the_same_images_and_weights(task):
     assert len({run.manifest["sha256"]["denoiser"] for run in runs}) == 1
 
 
-@pytest.mark.parametrize("run", [r for r in RUNS if r.config.seed == 0], ids=lambda run: run.path.name)
-def test_stored_images_follow_from_the_stored_preconditioner(run, user_data, monkeypatch):
-    """The student's images again from truth and P, where P is small enough to be committed and the denoiser is at hand."""
-    file = run.path / "preconditioner.safetensors"
-    plain = run.config.method == "baseline"
-    if run.config.method in END_TO_END or not (plain or file.is_file()):
-        return
-    matrix = None if plain else run.preconditioner()
-    size = run.examples["truth"].shape[-1]
-    if user_data is None or size > 64:
-        return
-    monkeypatch.setitem(os.environ, "DIPA_DATA", str(user_data))
-    physics, _ = run.config.task.pair()
-    solver, setting = make_solver(run.config.solver, precision="float32"), run.config.solver
-    truth = torch.from_numpy(run.examples["truth"][:3])
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.path.name)
+def test_every_recorded_student_is_solved_again(run):
+    """From the folder alone, on any machine: operator, P, stepsize and momentum against what was recorded."""
+    replay.check(run)
+
+
+def changed(run, **parts):
+    """The run as it would read with other numbers, whatever its hashes say."""
+    copy = experiments.Run(run.path)
+    for name, value in parts.items():
+        copy.__dict__[name] = value
+    return copy
+
+
+EXAMPLE = next(run for run in RUNS if run.config.preset == "l-dipa-supervised")
+
+
+def with_psnr(metrics: dict, role: str, more: float) -> dict:
+    return metrics | {role: metrics[role] | {"psnr": metrics[role]["psnr"] + more}}
+
+
+@pytest.mark.parametrize("role", ["baseline", "student", "teacher"])
+@pytest.mark.parametrize("more", [6.0, 0.01, -0.01])
+def test_another_psnr_is_found(role, more):
+    refuses(lambda: replay.check(changed(EXAMPLE, metrics=with_psnr(EXAMPLE.metrics, role, more))), "metrics.json", role)
+
+
+@pytest.mark.parametrize("role", ["baseline", "student", "teacher"])
+def test_another_psnr_of_every_image_is_found(role):
+    values = EXAMPLE.replay | {f"psnr_{role}": EXAMPLE.replay[f"psnr_{role}"] + 6}
+    parts = {"metrics": with_psnr(EXAMPLE.metrics, role, 6.0), "replay": values}
+    refuses(lambda: replay.check(changed(EXAMPLE, **parts)), "replay.npz", f"psnr_{role}")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"solver": {"stepsize": 0.41}},
+        {"solver": {"momentum": "chambolle_dossal"}},
+        {"solver": {"restart": 10}},
+        {"solver": {"start": "adjoint"}},
+        {"task": {"ordering": "zig_zag"}},
+        {"task": {"ratio": 0.21}},
+    ],
+    ids=str,
+)
+def test_another_solver_or_operator_is_found(change):
+    (section, values), *_ = change.items()
+    config = dataclasses.replace(EXAMPLE.config, **{section: dataclasses.replace(getattr(EXAMPLE.config, section), **values)})
+    refuses(lambda: replay.check(changed(EXAMPLE, config=config)), "denoiser_asked in iteration")
+
+
+def test_another_preconditioner_is_found():
+    others = [run for run in RUNS if run.config.preset == "l-dipa-supervised" and run.config.seed > 0]
+    for other in others:
+        run = experiments.Run(EXAMPLE.path)
+        object.__setattr__(run, "preconditioner", other.preconditioner)
+        refuses(lambda run=run: replay.check(run), "denoiser_asked in iteration")
+    assert others
+
+
+def test_another_image_is_found():
+    examples = EXAMPLE.examples | {"student": EXAMPLE.examples["student"][::-1].copy()}
+    refuses(lambda: replay.check(changed(EXAMPLE, examples=examples)), "replay.npz")
+
+
+@pytest.mark.parametrize("run", [r for r in RUNS if r.config.method not in END_TO_END], ids=lambda run: run.path.name)
+def test_recorded_answers_are_those_of_the_denoiser(run, user_data, monkeypatch):
+    """Of the papers' where its weights are at hand; else they are close to those of the packaged one, trained for the same."""
+    if user_data:
+        monkeypatch.setenv("DIPA_DATA", str(user_data))
+    name, near = (run.config.solver.denoiser, 3e-3) if user_data else ("dncnn-bsds500", 0.1)
+    asked, denoiser = replay.check(run), denoisers.load(name)
     with torch.no_grad():
-        x = solver(physics.A(truth), physics, preconditioner=matrix, stepsize=setting.stepsize).x
-    stored = torch.from_numpy(run.examples["baseline" if plain else "student"])
-    assert torch.allclose(x, stored[:3], atol=2e-3)
+        for question, answer in zip(asked.questions, asked.answers, strict=True):
+            assert float((denoiser(question, 2 / 255) - answer).norm() / answer.norm()) < near

@@ -38,7 +38,7 @@ Reconstruct = Callable[[torch.Tensor, torch.Tensor, bool], tuple[torch.Tensor, s
 
 @dataclass(frozen=True)
 class Solved:
-    """The test images reconstructed: images, measurements, status, mean curves, iterates of the first images."""
+    """The test images reconstructed: images, measurements, status, mean curves, iterates of the first image."""
 
     x: torch.Tensor
     y: torch.Tensor
@@ -85,7 +85,7 @@ def evaluate(problem: Problem, trained: Any, *, kept: Kept | None = None, progre
         report[role] = _numbers(solved, x_true, _operators(problem)[operator], bases[operator])
         examples[role] = solved.x[:shown].numpy()
         if solved.iterates is not None and (role == "student" or not large):
-            examples[f"{role}_iterates"] = solved.iterates[:, :1].numpy().astype("float16")
+            examples[f"{role}_iterates"] = solved.iterates.numpy().astype("float16")
     if trained is not None and config.method not in END_TO_END:
         report["student"]["falsification"] = _falsification(problem, trained, bases["student"])
     report.setdefault("student", report["baseline"])
@@ -175,11 +175,11 @@ def _over_batches(
 
 
 def _solved(problem: Problem, physics: LinearPhysics, reconstruct: Reconstruct, index: torch.Tensor) -> Entry:
-    """One batch of test images: measurements, reconstructions, of the first batch every iterate; status and history."""
+    """One batch of test images: measurements, reconstructions, of the first image every iterate; status and history."""
     x_true = problem.test.images[index]
     y = measure(physics, x_true, seed=problem.config.seed, indices=index, stream=replay.STREAM)
     x, status, history, iterates = reconstruct(y, x_true, int(index[0]) == 0)
-    kept = {} if iterates is None else {"iterates": iterates}
+    kept = {} if iterates is None else {"iterates": iterates[:, :1].clone()}
     return {"x": x, "y": y} | kept, {"status": status, "history": history}
 
 

@@ -35,12 +35,12 @@ class Asked:
 
     def __init__(self, function: Callable | None = None, answers: np.ndarray | None = None):
         self.function, self.recorded = function, answers
-        self.questions: list[list[float]] = []
+        self.questions: list[torch.Tensor] = []
         self.answers: list[torch.Tensor] = []
 
     def __call__(self, question: torch.Tensor, *others: Any) -> torch.Tensor:
         """The answer, noted."""
-        self.questions.append([value for value, _ in sketch(question)])
+        self.questions.append(question)
         if self.recorded is None:
             answer = self.function(question, *others)
         else:
@@ -51,7 +51,11 @@ class Asked:
     def arrays(self, question: str, answer: str) -> dict[str, np.ndarray]:
         """Questions (K, 9) and answers (K, ...) by these names."""
         answers = torch.stack(self.answers).numpy().astype("float16")
-        return {question: np.array(self.questions), answer: answers}
+        return {question: self.sketches(), answer: answers}
+
+    def sketches(self) -> np.ndarray:
+        """Nine numbers of each question (K, 9)."""
+        return np.array([[value for value, _ in sketch(question)] for question in self.questions])
 
 
 @torch.no_grad()
@@ -70,14 +74,17 @@ def record(problem: Problem, trained: nn.Module | None, reconstructions: dict[st
 
 
 @torch.no_grad()
-def check(run: Run) -> None:
-    """Solve a recorded run again on its first image and compare; refuse what does not agree, by name."""
+def check(run: Run) -> Asked | None:
+    """Solve a recorded run again on its first image and compare; refuse what does not agree, by name.
+
+    Returns what the denoiser was asked and answered; None for a network without one.
+    """
     _check_numbers(run)
     problem = _problem(run)
     if run.config.method in END_TO_END:
         x = run.network()(_measure(problem, problem.test.images), problem.student)
         _agree(run, "student", x, run.examples["student"])
-        return
+        return None
     denoiser = Asked(answers=run.replay["denoised"])
     preconditioner = _preconditioner(run, problem)
     x = _solve(problem, problem.test.images[:1], denoiser, preconditioner)
@@ -85,6 +92,7 @@ def check(run: Run) -> None:
     if isinstance(preconditioner, Asked):
         _same(run, "preconditioner_asked", preconditioner)
     _agree(run, "student", x, run.examples[_student(run)][:1])
+    return denoiser
 
 
 def _problem(run: Run) -> Problem:
@@ -139,7 +147,7 @@ def _check_numbers(run: Run) -> None:
 
 def _same(run: Run, name: str, asked: Asked) -> None:
     """The questions of the run that was recorded, iteration by iteration, up to half-precision answers."""
-    then, now = run.replay[name], np.array(asked.questions)
+    then, now = run.replay[name], asked.sketches()
     require(then.shape == now.shape, f"{run.path}: {name}", now.shape, f"{then.shape}, as recorded")
     off = np.abs(then - now).max(axis=1) / np.maximum(then[:, 0], 1e-12)
     worst = int(off.argmax())
