@@ -93,15 +93,20 @@ def test_another_psnr_of_every_image_is_found(role):
         {"solver": {"momentum": "chambolle_dossal"}},
         {"solver": {"restart": 10}},
         {"solver": {"start": "adjoint"}},
-        {"task": {"ordering": "zig_zag"}},
-        {"task": {"ratio": 0.21}},
     ],
     ids=str,
 )
-def test_another_solver_or_operator_is_found(change):
+def test_another_solver_is_found(change):
     (section, values), *_ = change.items()
     config = dataclasses.replace(EXAMPLE.config, **{section: dataclasses.replace(getattr(EXAMPLE.config, section), **values)})
     refuses(lambda: replay.check(changed(EXAMPLE, config=config)), "denoiser_asked in iteration")
+
+
+@pytest.mark.parametrize("change", [{"ordering": "zig_zag"}, {"ratio": 0.21}, {"teacher_ratio": 0.71}], ids=str)
+def test_another_operator_is_found(change):
+    """L-DIPA of this ratio does not even see one coefficient more; its mask does."""
+    config = dataclasses.replace(EXAMPLE.config, task=dataclasses.replace(EXAMPLE.config.task, **change))
+    refuses(lambda: replay.check(changed(EXAMPLE, config=config)), "masks of the operators")
 
 
 def test_another_preconditioner_is_found():

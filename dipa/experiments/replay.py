@@ -22,7 +22,7 @@ from ..operators.measure import measure
 from . import methods
 from .config import END_TO_END, UNTRAINED
 from .manifest import LARGEST
-from .problem import TEST_PRECISION, Problem, make_solver
+from .problem import TEST_PRECISION, Problem, make_solver, mask_hash
 from .results import Run
 
 STREAM = "test noise"  # of the measurements that a run is tested on
@@ -81,6 +81,8 @@ def check(run: Run) -> Asked | None:
     """
     _check_numbers(run)
     problem = _problem(run)
+    got, then = mask_hash(problem), run.manifest["sha256"]["masks"]
+    require(got == then, f"{run.path}: masks of the operators", got, f"{then}, as recorded")
     if run.config.method in END_TO_END:
         x = run.network()(_measure(problem, problem.test.images), problem.student)
         _agree(run, "student", x, run.examples["student"])

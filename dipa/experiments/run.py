@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from .. import cache, denoisers, files
+from .. import cache, denoisers
 from ..checks import require, require_path
 from ..paths import runs_directory
 from ..training import parallel
@@ -19,7 +19,7 @@ from .claim import claimed, sweep_all, working
 from .clock import Clock
 from .config import END_TO_END, Config
 from .evaluation import Kept
-from .problem import TEST_PRECISION, Problem
+from .problem import TEST_PRECISION, Problem, mask_hash
 from .provenance import now, peak_memory_mib, provenance
 from .results import Run
 from .writing import write_run
@@ -118,7 +118,5 @@ def _measurements(problem: Problem) -> int:
 
 
 def _hashes(problem: Problem) -> dict[str, str]:
-    operators = {"student": problem.student, "teacher": problem.teacher}
-    masks = {name: physics.mask if hasattr(physics, "mask") else physics.filter for name, physics in operators.items()}
-    hashes = {"train": problem.train.sha256, "test": problem.test.sha256, "masks": files.sha256_tensors(masks)}
+    hashes = {"train": problem.train.sha256, "test": problem.test.sha256, "masks": mask_hash(problem)}
     return hashes | {"denoiser": denoisers.fingerprint(problem.solver.prior.denoiser)}
