@@ -12,6 +12,7 @@ import sys
 from importlib.metadata import distribution
 from pathlib import Path
 
+WHEELS = "--only-binary :all:"  # an archive that has to be built would bring its build tools, unchecked
 ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS, LOCKED = ROOT / "constraints.txt", ROOT / "requirements-locked.txt"
 
@@ -47,7 +48,7 @@ def main() -> None:
     """Write both files, each under the comment block it has."""
     lines = [f"{pin} ; {marker(pin.split('==')[0])}" for pin in pins()]
     CONSTRAINTS.write_text("\n".join(head(CONSTRAINTS) + lines) + "\n", encoding="utf-8")
-    LOCKED.write_text("\n".join(head(LOCKED) + hashes(CONSTRAINTS)) + "\n", encoding="utf-8")
+    LOCKED.write_text("\n".join(head(LOCKED) + [WHEELS] + hashes(CONSTRAINTS)) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
