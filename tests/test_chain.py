@@ -65,6 +65,7 @@ def test_updates_are_proposed_for_actions_and_packages():
     updates = yaml.safe_load(read(".github/dependabot.yml"))["updates"]
     assert {update["package-ecosystem"] for update in updates} == {"github-actions", "pip"}
     assert all((ROOT / update["directory"].lstrip("/")).is_dir() for update in updates)
+    assert all(update["cooldown"]["default-days"] >= 7 for update in updates), "not what came out yesterday"
 
 
 def test_hooks_from_elsewhere_are_pinned_by_commit():
