@@ -37,16 +37,22 @@ help: ## this list
 
 install: $(STAMP) ## the virtual environment with the pinned packages and dipa itself
 
-$(STAMP): requirements.txt constraints.txt pyproject.toml
+# The lock with hashes describes one platform, and PyPI: elsewhere, and where PIP_ARGS may name another index, versions alone.
+ON_LOCKED_PLATFORM := import platform as p, sys; \
+	sys.exit(not ((3, 11, 5) <= sys.version_info < (3, 12) and (p.system(), p.machine()) == ("Linux", "x86_64")))
+
+$(STAMP): requirements.txt constraints.txt requirements-locked.txt pyproject.toml
 	@command -v "$(PYTHON)" >/dev/null || { echo "error: no $(PYTHON) found; install Python 3.10 or newer, or set PYTHON=..." >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 		{ echo "error: dipa needs Python 3.10 or newer, $(PYTHON) is $$("$(PYTHON)" -V 2>&1); set PYTHON=..." >&2; exit 1; }
 	@test -x $(BIN)/python || "$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "error: $(PYTHON) cannot create virtual environments; install its venv package (Debian: python3-venv)" >&2; exit 1; }
 	@test -x $(BIN)/python || $(STAGE) "create $(VENV) with $$("$(PYTHON)" -V)" "$(PYTHON)" -m venv $(VENV)
-	@$(STAGE) "install the packages of requirements.txt (several minutes and GB the first time)" \
-		$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-input $(PIP_ARGS) -r requirements.txt
-	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-input $(PIP_ARGS) --no-deps -e .
+	@if $(if $(PIP_ARGS),false,$(BIN)/python -c '$(ON_LOCKED_PLATFORM)'); \
+		then packages="--require-hashes -r requirements-locked.txt"; else packages="-r requirements.txt"; fi; \
+	$(STAGE) "install the packages of $${packages##* } (several minutes and GB the first time)" \
+		$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-input $(PIP_ARGS) $$packages
+	@$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-input $(PIP_ARGS) --no-build-isolation --no-deps -e .
 	@touch $@
 
 # --- the book --------------------------------------------------------------------------------------------------------

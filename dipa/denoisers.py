@@ -2,7 +2,8 @@
 
 ``dncnn-bsds500``
     DnCNN of deepinv's architecture (20 layers, 64 features, grey, sigma = 2/255) trained by this project on the
-    BSDS500 train photographs (:mod:`dipa.training.denoiser`); its training record is in the file's header.
+    BSDS500 train photographs (:mod:`dipa.training.denoiser`); its training record is in the file's header, and with it
+    the terms of those photographs: non-commercial research and education.
 ``dncnn-deepinv``
     deepinv's weights for the same network, the papers' denoiser: from the file named by the environment variable
     ``DIPA_DNCNN``, else from ``weights/dncnn_sigma2_gray.pth`` under ``DIPA_DATA``, else by deepinv's download.
@@ -37,7 +38,7 @@ def load(name: str = "dncnn-bsds500") -> nn.Module:
 
 
 def training_record() -> dict:
-    """How the packaged weights were made: recipe, versions, seconds, training PSNR."""
+    """How the packaged weights were made, and the terms they are under: data, recipe, versions, seconds, training PSNR."""
     return files.read_tensors(PACKAGED)[1]
 
 

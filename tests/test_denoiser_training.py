@@ -9,7 +9,7 @@ import torch
 from batteries import images, refuses
 from PIL import Image
 
-from dipa import files
+from dipa import denoisers, files
 from dipa.training import denoiser
 from dipa.training.denoiser import DenoiserRecipe, build, draw_patches, learning_rate, pyramid, read_photographs, stretch, train
 
@@ -178,6 +178,8 @@ def test_command_writes_the_weights_with_their_record(folder, tmp_path, monkeypa
     tensors, record = files.read_tensors(out)
     assert record["photographs"] == 3 and record["recipe"]["seed"] == 3 and record["recipe"]["steps"] == 5
     assert record["versions"]["torch"] == torch.__version__ and record["threads"] == 1
+    packaged = denoisers.training_record()
+    assert (record["data"], record["terms"]) == (packaged["data"], packaged["terms"])
     net = build(Small(seed=3))
     net.load_state_dict(tensors)
     expected, _ = train(read_photographs(folder), Small(seed=3, steps=5), tmp_path / "again.checkpoint")

@@ -20,7 +20,7 @@ def checkout(tmp_path_factory):
     folder = tmp_path_factory.mktemp("a dir") / "ü and $x 'q'"
     (folder / ".venv" / "bin").mkdir(parents=True)
     (folder / "tools").mkdir()
-    for name in ("Makefile", "tools/stage", "requirements.txt", "constraints.txt", "pyproject.toml"):
+    for name in ("Makefile", "tools/stage", "requirements.txt", "constraints.txt", "requirements-locked.txt", "pyproject.toml"):
         shutil.copy(ROOT / name, folder / name)
     for name in TOOLS:
         tool = folder / ".venv" / "bin" / name

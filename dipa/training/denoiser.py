@@ -33,6 +33,16 @@ from .. import files, seeding
 from ..checks import InputError, require, require_int
 from .checkpoint import read_checkpoint, write_checkpoint
 
+# Goes into the record, and with it wherever the weights go.
+DATA = (
+    "BSDS500, train split (P. Arbelaez, M. Maire, C. Fowlkes, J. Malik, Contour Detection and Hierarchical Image Segmentation, "
+    "IEEE TPAMI 33(5), 898-916, 2011)"
+)
+TERMS = (
+    "The photographs of BSDS500 are for non-commercial research and educational purposes. These weights were trained on them: "
+    "use them for the same purposes. The licence of the code (MIT) does not cover them."
+)
+
 
 @dataclass(frozen=True)
 class DenoiserRecipe:
@@ -207,6 +217,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     versions = {"python": platform.python_version(), "torch": torch.__version__, "deepinv": deepinv.__version__}
     record |= {
+        "data": DATA,
+        "terms": TERMS,
         "recipe": asdict(recipe),
         "photographs": len(photographs),
         "threads": torch.get_num_threads(),
