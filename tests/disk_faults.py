@@ -1,11 +1,11 @@
-"""Let the disk fail at each write of a small run in turn: one line, nothing lost, and the same command then finishes.
+"""Let the disk fail, or a kill come, at each write of a small run in turn: nothing is lost, and the same command then finishes.
 
     python tests/disk_faults.py [--every 1]
 
 The faults: a file, folder or rename that is refused; a disk that is full in the middle of a file and stays so; a file that
-cannot be flushed. Prints one JSON object: the faults of each kind. Ends with status 1 and one line at the first that is
-not told in one line and by exit status 1 or 2, that loses a checkpoint or shows a run, or that the same command does not
-mend.
+cannot be flushed; SIGKILL just before a write or a removal. Prints one JSON object: the faults of each kind. Ends with
+status 1 and one line at the first that is not told in one line and by exit status 1 or 2, that loses a checkpoint or shows
+a run that is not whole, or that the same command does not mend.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import errno
 import json
 import os
 import resource
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -26,7 +27,9 @@ from children import SETTINGS, Child, Failed, compare, contents
 from dipa import experiments
 
 SMALL = SETTINGS | {"training.steps": 3}
-KINDS = ("refused", "full", "not flushed")
+KINDS = ("refused", "full", "not flushed", "killed")
+REMOVALS = ("os.remove", "os.rmdir")
+CHANGES = ("open", "os.mkdir", "os.rename")
 FULL = 10  # bytes of a file that still fit
 
 
@@ -40,25 +43,34 @@ class Disk:
         self.out, self.kind, self.fails, self.note, self.writes = out, kind, fails, note, 0
 
     def install(self) -> None:
-        """Listen to every open, mkdir, rename and flush from now on."""
+        """Listen to every open, mkdir, rename, removal and flush from now on."""
         flush = os.fsync
         os.fsync = lambda number: (self._count("not flushed"), flush(number))[1]
         sys.addaudithook(self._hear)
 
     def _hear(self, event: str, arguments: tuple) -> None:
-        if event not in ("open", "os.mkdir", "os.rename") or not str(arguments[0]).startswith(str(self.out)):
+        if event not in CHANGES + REMOVALS or not self._inside(arguments):
             return
         opened = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
         if opened or event != "open":
-            self._count("refused")
+            self._count("killed")
+            self._count("refused" if event in CHANGES else "")
         if opened and arguments[2] & os.O_TRUNC:
             self._count("full")
+
+    def _inside(self, arguments: tuple) -> bool:
+        """Whether a path is under ``out``; a removal inside a folder names the open folder and the entry alone."""
+        folder = arguments[-1] if isinstance(arguments[-1], int) and arguments[-1] > 2 else None
+        base = os.readlink(f"/proc/self/fd/{folder}") if folder and not os.path.isabs(str(arguments[0])) else ""
+        return os.path.join(base, str(arguments[0])).startswith(str(self.out))
 
     def _count(self, kind: str) -> None:
         self.writes += kind == self.kind
         if kind != self.kind or self.writes != self.fails:
             return
         self.note.write_text(json.dumps(any(self.out.glob(".*.working/checkpoint.pt"))))
+        if kind == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
         if kind != "full":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         resource.setrlimit(resource.RLIMIT_FSIZE, (FULL, resource.RLIM_INFINITY))
@@ -68,14 +80,12 @@ def fail(root: Path, kind: str, number: int, expected: dict[str, str]) -> bool:
     """One fault and the same command again; whether there was a fault at all."""
     out, note, what = root / f"{kind} {number}", root / f"note {kind} {number}", f"{kind}, write {number}"
     child = Child(out, SMALL, first=Disk(out, kind, number, note).install)
-    status = child.status()
-    if status and (status not in (1, 2) or child.said.count("\n") != 1):
+    status, made = child.status(), experiments.find_runs(out)
+    if (status, child.said.count("\n")) not in ((0, 0), (1, 1), (2, 1), (-signal.SIGKILL, 0)):
         raise Failed(f"{what}: exit status {status}, said {child.said!r}")
-    if not status and child.said:
-        raise Failed(f"{what}: well ended, but said {child.said!r}")
-    if status and experiments.find_runs(out):
+    if status > 0 and made:
         raise Failed(f"{what}: failed, and shows a run")
-    if status and json.loads(note.read_text()) and not any(out.glob(".*.working/checkpoint.pt")):
+    if status and not made and json.loads(note.read_text()) and not any(out.glob(".*.working/checkpoint.pt")):
         raise Failed(f"{what}: the checkpoint is lost")
     if Child(out, SMALL).status():
         raise Failed(f"{what}: the same command does not finish")

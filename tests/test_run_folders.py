@@ -183,7 +183,6 @@ DAMAGE = {
     "a manifest of NaN": ("manifest.json", lambda path: path.write_text('{"seconds": NaN}')),
     "a manifest as deep as no stack": ("manifest.json", lambda path: path.write_text("[" * 100_000)),
     "a manifest as a folder": ("manifest.json", in_its_place),
-    "a file too many": ("network.safetensors", Path.touch),
 }
 READERS = {
     "config.yaml": lambda run: run.config,
@@ -231,6 +230,16 @@ def test_a_damaged_folder_is_refused_before_any_work(damaged, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.exists()}
     refuses(lambda: experiments.run(tiny(), folder.parent, progress=False), str(folder), name)
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.exists()} == before
+
+
+def test_a_file_that_is_not_the_runs_is_never_read_and_named_by_verify(folder):
+    """A user's own notes are no damage."""
+    (folder / "network.safetensors").touch()
+    (folder / ".DS_Store").touch()
+    found = experiments.Run(folder)
+    refuses(found.network, "network.safetensors", "no such file")
+    assert [run.path for run in experiments.find_runs(folder.parent)] == [folder]
+    assert "DS_Store" not in refuses(lambda: found.verify(sealed=True), folder.name, "network.safetensors")
 
 
 @pytest.mark.parametrize("name", [name for name in READERS if name != "network.safetensors"])

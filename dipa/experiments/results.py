@@ -110,7 +110,7 @@ class Run:
             return endtoend.load(path)[0]
 
     def verify(self, *, sealed: bool = False) -> None:
-        """Look at every file; the first that is damaged, missing or not listed is refused; with ``sealed``, a run without list.
+        """Look at every file; the first that is damaged or missing is refused. ``sealed`` asks for a list, and for no other file.
 
         A large file that the manifest says is left out of this copy may be missing.
         """
@@ -120,7 +120,7 @@ class Run:
                 with self._verified(name):
                     pass
         if manifests.is_sealed(self.manifest):
-            others = [name for name in manifests.names(self.path) if name not in listed]
+            others = [name for name in manifests.names(self.path) if name not in listed] if sealed else []
             require(not others, str(self.path), ", ".join(others), "the files that its manifest lists; remove the others")
         else:
             why = "a run whose manifest lists the hashes of its files (older ones: tools/seal.py adds them)"
