@@ -181,8 +181,11 @@ def method(config, student, closed_form):
         return endtoend.build("fista-net", size, **sizes, start=config.solver.start, seed=config.seed), None
     options = {"code": net.code, "code_dim": net.code_dim, "start": net.start, "seed": config.seed}
     module = NeuralPreconditioner(net.backbone, img_size=(2, *size[1:]), **sizes, **options)
-    planes = lambda g, k: [of(g[:, c : c + 1], code(k, net.code_dim)) for c, of in enumerate(module.networks)]  # noqa: E731
-    return module, lambda g, k: torch.cat(planes(g, k), dim=1)
+
+    def direction(g, k):
+        return torch.cat([of(g[:, c : c + 1], code(k, net.code_dim)) for c, of in enumerate(module.networks)], dim=1)
+
+    return module, direction
 
 
 # --- training --------------------------------------------------------------------------------------------------------

@@ -259,9 +259,12 @@ class Watched:
     def _run(self, config: Config, folder) -> dict[str, object]:
         self.setenv("DIPA_CACHE", str(folder / "cache"))
         self.problem, self.notes = Problem.build(config), {}
-        saved = []
-        report = lambda record: saved.append((folder / "checkpoint.pt").is_file())  # noqa: E731
-        fit = methods.make(self.problem, folder / "checkpoint.pt", progress=False, report=report)
+        saved, checkpoint = [], folder / "checkpoint.pt"
+
+        def report(record: dict) -> None:
+            saved.append(checkpoint.is_file())
+
+        fit = methods.make(self.problem, checkpoint, progress=False, report=report)
         trained = fit and (fit.network if config.method in END_TO_END else fit.preconditioner)
         numbers, examples = evaluate(self.problem, trained, progress=False)
         return self._problem() | self.notes | self._fit(fit, trained, saved) | _tested(numbers, examples)
