@@ -9,10 +9,10 @@ import hashlib
 
 import pytest
 import torch
-from batteries import rng, smooth_images, tiny_denoiser
+from batteries import relative, rng, smooth_images, tiny_denoiser
 
 from dipa import LossWeights, data, denoisers, experiments
-from dipa.experiments import methods
+from dipa.experiments import evaluation, methods
 from dipa.experiments.config import END_TO_END, METHODS, Config
 from dipa.experiments.evaluation import evaluate
 from dipa.experiments.problem import Problem
@@ -379,3 +379,46 @@ def test_the_complement_shows_under_another_operator_alone(seen):
     one, other = (found["shifts"]["easier"]["student"]["psnr"] for found in (plain, more))
     assert plain["losses"][0]["loss"] == pytest.approx(more["losses"][0]["loss"], rel=1e-4)
     assert abs(one - other) > 1e-3
+
+
+def test_a_shifted_problem_has_its_own_operators_and_solver_and_the_same_images(seen):
+    config = configured("shifted", "shifts", {"both": {"task": {"ratio": 0.5}, "solver": {"iterations": 5, "prior": "red"}}})
+    problem = Problem.build(config)
+    other = problem.shifted("both")
+    assert (problem.solver.iterations, other.solver.iterations) == (3, 5)
+    assert (type(other.solver.prior).__name__, other.solver.momentum) == ("RED", config.solver.momentum)
+    assert int(other.student.mask.sum()) == 128 and int(problem.student.mask.sum()) == round(0.3 * 256)
+    assert other.train is problem.train and other.test is problem.test
+
+
+def test_the_damping_of_the_hessian_is_in_units_of_the_largest_eigenvalue(seen):
+    """By the dense matrix of the operator, whose largest eigenvalue is not 1."""
+    problem = Problem.build(configured("hessian", "preconditioner.damping", 0.2))
+    columns = problem.student.A(torch.eye(256).reshape(256, 1, 16, 16)).flatten(1)
+    gram, image = columns @ columns.T, torch.rand((1, 1, 16, 16), generator=rng(1))
+    largest = torch.linalg.eigvalsh(gram).max()
+    expected = torch.linalg.solve(gram + 0.2 * largest * torch.eye(256), image.flatten())
+    P = methods.make(problem, None, progress=False).preconditioner
+    assert abs(largest - 1) > 0.1 and relative(P(image, image, 1).flatten(), expected) < 1e-4
+
+
+@pytest.mark.parametrize(("method", "count"), [("scalar", 3), ("convolutional", 3 * 25), ("pointwise", 3 * 16 * 16)])
+def test_the_steps_of_a_complex_image_serve_both_its_channels(method, count, seen):
+    """As the papers count them: K, 25 K and K n numbers, n = H W."""
+    problem = Problem.build(configured("identity", "method", method))
+    assert methods.MAKERS[method](problem).parameter_count == count
+
+
+class Broken(torch.nn.Module):
+    """A network that gives no numbers for a batch of one image."""
+
+    def forward(self, y, physics):
+        return physics.A_adjoint(y) / (len(y) - 1)
+
+
+def test_one_batch_that_diverges_is_told(seen, monkeypatch):
+    monkeypatch.setattr(evaluation, "TEST_BATCH", 2)
+    for count, status in ((4, "completed"), (3, "diverged")):
+        problem = Problem.build(configured("end to end", "data.test_count", count))
+        numbers, _ = evaluate(problem, Broken(), progress=False)
+        assert numbers["student"]["status"] == status
