@@ -7,6 +7,7 @@ import torch
 from batteries import rng
 
 from dipa import Budget
+from dipa.identity import describe
 from dipa.training import parallel
 from dipa.training.loop import Training
 
@@ -14,7 +15,7 @@ from dipa.training.loop import Training
 def loop(objective, module=None, *, count=5, seed=0, checkpoint=None, report=None, **budget) -> Training:
     module = module or torch.nn.Linear(3, 1, bias=False)
     told = Budget(**{"steps": 6, "batch_size": 2, "schedule": "constant", "clip": 0.0} | budget)
-    training = Training.start(module, told, name="module", what="it", key="k", checkpoint=checkpoint)
+    training = Training.start(module, told, name="module", what="it", identity={"run": describe("a run")}, checkpoint=checkpoint)
     training.run(objective, count=count, seed=seed, progress=False, report=report)
     return training
 
@@ -123,5 +124,5 @@ def test_a_resumed_optimiser_keeps_its_moments(tmp_path):
 
 
 def test_numbers_are_shared_out_in_batches():
-    assert [part.tolist() for part in parallel.batches(7, 3)] == [[0, 1, 2], [3, 4, 5], [6]]
-    assert parallel.batches(0, 3) == []
+    assert [part.tolist() for part in parallel.batches(torch.arange(7), 3)] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert parallel.batches(torch.arange(3), 5)[0].tolist() == [0, 1, 2]

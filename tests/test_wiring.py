@@ -14,7 +14,7 @@ from batteries import relative, rng, smooth_images, tiny_denoiser
 from dipa import LossWeights, data, denoisers, experiments
 from dipa.experiments import evaluation, methods
 from dipa.experiments.config import END_TO_END, METHODS, Config
-from dipa.experiments.evaluation import evaluate
+from dipa.experiments.evaluation import Kept, evaluate
 from dipa.experiments.problem import Problem
 from dipa.experiments.tasks import KINDS
 from dipa.operators.measure import measure
@@ -266,7 +266,7 @@ class Watched:
 
         fit = methods.make(self.problem, checkpoint, progress=False, report=report)
         trained = fit and (fit.network if config.method in END_TO_END else fit.preconditioner)
-        numbers, examples = evaluate(self.problem, trained, progress=False)
+        numbers, examples, _ = evaluate(self.problem, trained, kept=Kept(), progress=False)
         return self._problem() | self.notes | self._fit(fit, trained, saved) | _tested(numbers, examples)
 
     def _problem(self) -> dict[str, object]:
@@ -420,5 +420,5 @@ def test_one_batch_that_diverges_is_told(seen, monkeypatch):
     monkeypatch.setattr(evaluation, "TEST_BATCH", 2)
     for count, status in ((4, "completed"), (3, "diverged")):
         problem = Problem.build(configured("end to end", "data.test_count", count))
-        numbers, _ = evaluate(problem, Broken(), progress=False)
+        numbers, _, _ = evaluate(problem, Broken(), progress=False)
         assert numbers["student"]["status"] == status
