@@ -25,7 +25,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 TEST_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install book train build test pairs verify nbval smoke presets unit faults properties lint format runs sync notebooks clean distclean
+.PHONY: help install book train build test pairs verify nbval smoke presets unit faults properties mutants lint format runs sync notebooks clean distclean
 # one thing at a time: the stages share the cores and the build folder
 .NOTPARALLEL:
 
@@ -101,6 +101,9 @@ faults: $(STAMP) ## kill runs at 30 random moments, start 20 at once, let the di
 
 properties: $(STAMP) ## the property tests with twenty times as many examples (many minutes)
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "properties, long form" $(BIN)/python -m pytest tests/test_properties.py -q --hypothesis-profile long
+
+mutants: $(STAMP) ## small changes of the package, one at a time in a copy: the tests must notice 95 % of them (half an hour)
+	@$(STAGE) "mutants" $(BIN)/python tools/mutants.py
 
 lint: $(STAMP) ## ruff: rules and format
 	@$(BIN)/ruff check .

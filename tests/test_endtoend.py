@@ -184,6 +184,28 @@ def test_fista_net_is_the_printed_recursion():
     assert relative(net(y, physics), x_k) < 1e-5
 
 
+def test_every_layer_of_fista_net_has_its_own_numbers():
+    """The recursion by hand with a block at work: stepsize, threshold and momentum of layer k are softplus of a line at k."""
+    physics, x = single_pixel((1, 8, 8), ratio=0.4).double(), pictures(2, (1, 8, 8), torch.float64)
+    net = network("fista-net", (1, 8, 8), blocks=3, start="zero", regularization=0.25, shaken=True).double()
+    net.stepsize.data, net.threshold.data = torch.tensor([0.7, -0.3]).double(), torch.tensor([-1.5, 0.2]).double()
+    net.momentum.data, y = torch.tensor([0.9, 0.1]).double(), physics.A(x)
+
+    def numbers(line):
+        return [torch.log1p(torch.exp(line[0] * k + line[1])) for k in range(3)]
+
+    steps, thresholds, momenta = (numbers(line) for line in (net.stepsize, net.threshold, net.momentum))
+    x_k = z = torch.zeros_like(x)
+    for k in range(3):
+        r = z - steps[k] / 1.25 * physics.A_adjoint(physics.A(z) - y)
+        features = net.block.forth(net.block.enter(r))
+        kept = torch.nn.functional.softshrink(features, thresholds[k].item())
+        x_next = r + net.block.head(net.block.back(kept))
+        z, x_k = x_next + (1 - momenta[0] / momenta[k]) * (x_next - x_k), x_next
+    assert relative(net(y, physics), x_k) < 1e-6
+    assert min(abs(a - b) for numbers in (steps, thresholds, momenta) for a, b in itertools.pairwise(numbers)) > 0.1
+
+
 def test_fista_net_thresholds_its_features():
     """With a threshold above every feature the block adds its biases alone, whatever the image."""
     physics = single_pixel((1, 8, 8), ratio=0.4)
@@ -365,6 +387,21 @@ def test_history_and_record():
     assert set(seen[0]) == {"step", "loss", "supervised", "psnr", "learning_rate", "gradient_norm"}
     record = json.loads(json.dumps(fit.record))
     assert record["network"] == fit.network.header() and record["images"] == 5 and record["budget"]["steps"] == 7
+
+
+def test_a_trained_network_is_ready_to_be_used():
+    fit = fit_small()
+    assert not any(module.training for module in fit.network.modules())
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_noise_belongs_to_the_image_whatever_its_place_in_the_batch(name):
+    """A step that sees every image: their order in the batch, which the seed decides, leaves the loss as it is."""
+    physics, x = single_pixel((1, 16, 16), ratio=0.3, noise_sigma=0.5), pictures(5, (1, 16, 16))
+    net, budget = network(name, (1, 16, 16), shaken=True), Budget(steps=1, batch_size=5)
+    expected = (net(measure(physics, x, seed=2), physics) - x).square().sum((1, 2, 3)).mean().item()
+    fit = train_network(net, physics, x, budget=budget, seed=2, progress=False)
+    assert fit.history[0]["loss"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_first_loss_is_that_of_the_start():

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from batteries import images, refuses
+from scipy.ndimage import gaussian_filter
 
 from dipa import metrics
 
@@ -101,3 +102,23 @@ def test_metrics_refuse_what_they_cannot_measure():
     refuses(lambda: metrics.magnitude(x), "images.shape", "(B, 2, H, W)")
     for bad in (0, 1.5, None, "2", True):
         refuses(lambda bad=bad: metrics.psnr_batch_mse(x, x, bad), "batch_size", repr(bad))
+
+
+def test_ssim_is_wangs_for_data_of_range_one():
+    """By scipy's Gaussian filter: windows of 11 pixels and deviation 1.5, borders mirrored."""
+    x_true = images(3, 1, 16, 16, dtype=torch.float64)
+    x = x_true + 0.1 * torch.randn(x_true.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def mean(planes):
+        return torch.from_numpy(gaussian_filter(planes.numpy(), (0, 0, 1.5, 1.5), mode="mirror", truncate=3.5))
+
+    of_x, of_true = mean(x), mean(x_true)
+    spread, shared = mean(x * x) - of_x**2 + mean(x_true * x_true) - of_true**2, mean(x * x_true) - of_x * of_true
+    c, d = 0.01**2, 0.03**2
+    expected = (2 * of_x * of_true + c) * (2 * shared + d) / ((of_x**2 + of_true**2 + c) * (spread + d))
+    assert metrics.ssim(x, x_true).tolist() == pytest.approx(expected.mean((1, 2, 3)).tolist(), abs=1e-6)
+
+
+def test_modulus_by_hand():
+    planes = torch.tensor([3.0, 4.0]).reshape(1, 2, 1, 1)
+    assert metrics.magnitude(planes).tolist() == [[[[5.0]]]]

@@ -156,6 +156,34 @@ def test_k_changes_the_output_unless_there_is_no_code(name, code):
     assert P.traits.iteration_dependent == (code != "none") and not P.traits.linear
 
 
+@pytest.mark.parametrize("code", CODES)
+def test_a_direction_is_that_of_each_channels_network_told_the_code_of_k(code):
+    """Sines, then cosines, of k times falling frequencies; or the learned vector times k; or nothing."""
+    P, gradient = neural(code=code), noise(3, *SHAPE)
+    frequencies = torch.tensor([10000 ** (-i / 3) for i in range(3)], dtype=torch.float64)
+    for k in (1, 2, 5):
+        told = {"sinusoidal": torch.cat([(k * frequencies).sin(), (k * frequencies).cos()]).float(), "none": None}
+        told["learned"] = k * P.code.weight if code == "learned" else None
+        expected = torch.cat([net(gradient[:, c : c + 1], told[code]) for c, net in enumerate(P.networks)], dim=1)
+        assert relative(P(gradient, torch.zeros_like(gradient), k), expected) < 1e-6
+
+
+def test_the_two_networks_of_a_complex_image_start_apart():
+    first, second = (net.state_dict() for net in neural().networks)
+    assert all(not torch.equal(first[name], second[name]) for name in ("stem.weight", "head.weight"))
+
+
+def test_unet_is_its_recursion():
+    """Two levels: convolutions, the maximum over 2 x 2, the bottom with the code, and back up with the skips added."""
+    net = networks.build("unet", img_size=(1, 8, 8), features=4, blocks=2, code_dim=6, start="random").double()
+    x, code = noise(2, 1, 8, 8, dtype=torch.float64), sinusoidal(3, 6)
+    fine = net.down[0](x)
+    coarse = net.down[1](F.max_pool2d(fine, 2))
+    bottom = net.bottom(F.max_pool2d(coarse, 2)) + net.shift.linear(code * torch.sigmoid(code))[:, None, None]
+    up = net.up[1](net.grow[1](net.up[0](net.grow[0](bottom) + coarse)) + fine)
+    assert torch.allclose(net(x, code), x + F.conv2d(up, net.head.weight, net.head.bias), atol=1e-12)
+
+
 def test_gradient_reaches_the_learned_code():
     P = neural(code="learned").double()
     gradient, along = noise(2, *SHAPE, dtype=torch.float64), noise(6, seed=1, dtype=torch.float64)
