@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -83,10 +84,11 @@ def require_number(name: str, got: object, low: float, high: float = math.inf, *
 
 
 def require_int(name: str, got: object, low: int, high: float = math.inf) -> int:
-    """Refuse anything but an integer in [low, high]; returns Python's own."""
+    """Refuse anything but an integer in [low, high] of at most 63 bits; returns Python's own."""
     value = plain_value(got)
     integer = isinstance(value, int) and not isinstance(value, bool)
-    require(integer and low <= value <= high, name, got, f"an integer in [{low}, {high}]")
+    bits = " of at most 63 bits" if integer and value > LARGEST_INT else ""
+    require(integer and not bits and low <= value <= high, name, got, f"an integer in [{low}, {high}]{bits}")
     return value
 
 
@@ -193,6 +195,19 @@ def require_same_shape(name: str, made: object, images: torch.Tensor) -> None:
     require(got == tuple(images.shape), name, f"one that returns {got}", f"one that keeps the shape {tuple(images.shape)}")
 
 
+def require_kind(name: str, got: object, kind: type, article: str = "a") -> None:
+    """Refuse anything but an instance of the class ``kind``."""
+    require(isinstance(got, kind), name, type(got).__name__, f"{article} {kind.__name__}")
+
+
+def require_json(name: str, record: object) -> None:
+    """Refuse what JSON cannot hold: other objects, numbers that are not finite, what holds itself."""
+    try:
+        json.dumps(record, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{name}: got {shown(record)}; allowed: plain values that JSON can hold ({error})") from error
+
+
 @contextmanager
 def foreign(name: str, got: str, allowed: str) -> Iterator[None]:
     """A stretch in which code of the user's or of deepinv's meets our arguments: that it cannot take them is bad input."""
@@ -207,6 +222,7 @@ def foreign(name: str, got: str, allowed: str) -> Iterator[None]:
 
 def answer(name: str, function: Callable[..., Any], images: torch.Tensor, *more: object) -> torch.Tensor:
     """``function(images, *more)`` of the user's, which must give a tensor of the images' shape."""
+    require(callable(function), name, function, f"a function of images and {len(more)} more arguments")
     got = f"{getattr(function, '__name__', type(function).__name__)} on {tuple(images.shape)}, {images.dtype}"
     with foreign(name, got, f"a function of images and {len(more)} more arguments that can take these"):
         made = function(images, *more)

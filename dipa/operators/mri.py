@@ -9,7 +9,7 @@ import torch
 from deepinv.physics.generator import GaussianMaskGenerator
 
 from .. import seeding
-from ..checks import plain_value, require, require_int, require_number, require_tensor
+from ..checks import plain_value, require, require_int, require_kind, require_number, require_tensor
 from .bases import FourierBasis, HartleyBasis
 from .measure import gaussian_noise
 from .sizes import operator_sides, sigma_of
@@ -205,6 +205,8 @@ def unshared_columns(student: MRI, teacher: MRI) -> int:
 
     Both of masks of whole columns and of one size. Raises :class:`InputError` where the sizes differ.
     """
+    require_kind("student", student, MRI, "an")
+    require_kind("teacher", teacher, MRI, "an")
     one, two = student.mask[0, 0], teacher.mask[0, 0]
     require(one.shape == two.shape, "teacher.mask.shape", tuple(two.shape), f"{tuple(one.shape)}, as the student's")
     return int(((one > 0) & ~(two > 0)).any(dim=0).sum())

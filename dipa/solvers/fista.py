@@ -18,11 +18,12 @@ from ..checks import (
     require,
     require_choice,
     require_images,
+    require_img_size,
     require_int,
     require_number,
     require_tensor,
 )
-from ..declared import declared_size, numbers_like, require_operator
+from ..declared import declared_size, numbers_like, require_applies, require_operator
 from ..priors import PnP
 from . import loop
 from .momentum import MOMENTA, restarted
@@ -33,7 +34,12 @@ Preconditioner = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 
 def data_gradient(physics: LinearPhysics, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
     r""":math:`\nabla g(z)=H^\top(Hz-y)` of :math:`g(z)=\frac12\|Hz-y\|_2^2`. D2GP Eq. (1)."""
-    return physics.A_adjoint(physics.A(z) - y)
+    with foreign("y and z", f"{_shape(y)} and {_shape(z)}", f"measurements and images of this {type(physics).__name__}"):
+        return physics.A_adjoint(physics.A(z) - y)
+
+
+def _shape(tensor: object) -> object:
+    return tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
 
 
 def lipschitz(physics: LinearPhysics, img_size: tuple[int, ...], like: torch.Tensor | None = None) -> float:
@@ -41,8 +47,10 @@ def lipschitz(physics: LinearPhysics, img_size: tuple[int, ...], like: torch.Ten
 
     The power method runs in dtype and on the device of ``like``, None for those of the operator's own tensors.
     """
+    require_operator("physics", physics)
     if hasattr(physics, "norm_sq"):
         return float(physics.norm_sq)
+    require_applies("physics", physics, require_img_size(img_size))
     return linalg.squared_norm(physics.A_adjoint_A, img_size, like=numbers_like(physics) if like is None else like)
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from ..checks import require, require_int, require_number, require_same_images
+
 Step = Callable[[torch.Tensor, int], torch.Tensor]
 Observer = Callable[[int, torch.Tensor, torch.Tensor], dict]
 
@@ -49,6 +51,11 @@ def run(
     iterate that is not finite or leaves [-bound, bound], and returns the iterate before it. The last ``backward``
     iterations can be differentiated (None: all, 0: none); those before are constants.
     """
+    require_same_images(start=start)
+    require(callable(step), "step", step, "a function step(z, k)")
+    require(isinstance(momentum, Iterator), "momentum", momentum, "an iterator of weights, such as MOMENTA['nesterov']()")
+    iterations, bound = require_int("iterations", iterations, 0), require_number("bound", bound, 0)
+    backward = None if backward is None else require_int("backward", backward, 0)
     graded, untracked = torch.is_grad_enabled(), 0 if backward is None else iterations - backward
     x = z = start
     history = [observe(0, x, x)] if observe else []
