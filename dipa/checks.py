@@ -92,6 +92,13 @@ def require_int(name: str, got: object, low: int, high: float = math.inf) -> int
     return value
 
 
+def require_flag(name: str, got: object) -> bool:
+    """Refuse anything but true and false; returns Python's own."""
+    value = plain_value(got)
+    require(isinstance(value, bool), name, got, "True or False")
+    return value
+
+
 def in_a_row(value: object) -> bool:
     """Whether ``value`` can be gone through one by one: not text, and not a tensor without axes, which is Iterable too."""
     return isinstance(value, Iterable) and not isinstance(value, (str, bytes)) and getattr(value, "ndim", 1) == 1
@@ -106,7 +113,8 @@ def image_sides(img_size: object) -> tuple[int, ...]:
 def require_img_size(img_size: object, allowed: str = "(C, H, W), three positive integers") -> tuple[int, int, int]:
     """(C, H, W) as a tuple; refuses anything but three integers >= 1."""
     sides = image_sides(img_size)
-    require(len(sides) == 3 and min(sides) >= 1, "img_size", img_size, allowed)
+    fits = len(sides) == 3 and min(sides) >= 1 and math.prod(sides) <= LARGEST_INT
+    require(fits, "img_size", img_size, allowed)
     return sides
 
 
@@ -179,6 +187,15 @@ def require_path(name: str, path: object) -> Path:
     return found
 
 
+def require_new_file(name: str, path: object) -> Path | None:
+    """The path of a file to write, as :func:`require_path`; None for None or empty text. A folder's name is refused."""
+    if path is None or (isinstance(path, str) and not path):
+        return None
+    found = require_path(name, path)
+    require(found.name not in ("", "..") and not found.is_dir(), name, str(path), "the name of a file, not of a folder")
+    return found
+
+
 def _encodable(text: str) -> bool:
     try:
         os.fsencode(text)
@@ -215,7 +232,7 @@ def foreign(name: str, got: str, allowed: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         reason = f"{type(error).__name__}: {shown(str(error), 300)}"
         raise InputError(f"{name}: got {got}; allowed: {allowed} ({reason})") from error
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import files
-from ..checks import InputError, require, require_choice, require_json, require_path
+from ..checks import InputError, require, require_choice, require_json, require_new_file, require_path
 from .base import EndToEnd
 from .direct import Restormer, UNet
 from .fista_net import FISTANet
@@ -31,7 +31,8 @@ def build(name: str, img_size: tuple[int, int, int], **size: Any) -> EndToEnd:
 
 def save(network: EndToEnd, path: str | Path, record: dict[str, Any] | None = None) -> Path:
     """Write a network and the ``record`` (plain values) of what made it, atomically."""
-    path = require_path("path", path)
+    path = require_new_file("path", path)
+    require(path is not None, "path", path, "the name of a file")
     require(isinstance(network, EndToEnd), "network", type(network).__name__, "a network of dipa.endtoend")
     require_json("record", record)
     return files.write_tensors(path, network.state_dict(), {"kind": KIND, "network": network.header(), "made_by": record or {}})

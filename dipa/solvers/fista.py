@@ -17,6 +17,7 @@ from ..checks import (
     plain_fields,
     require,
     require_choice,
+    require_flag,
     require_images,
     require_img_size,
     require_int,
@@ -126,6 +127,7 @@ class FISTA:
         alpha = self.stepsize(stepsize, physics, tuple(start.shape[1:]), start)
         if backward is not None:
             backward = require_int("backward", backward, 0)
+        history, iterates = require_flag("history", history), require_flag("iterates", iterates)
         if x_true is not None:
             require_images("x_true", x_true, tuple(start.shape[1:]))
             require(len(x_true) == len(start), "x_true.shape", tuple(x_true.shape), f"{len(start)} images, as y")

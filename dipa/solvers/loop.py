@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..checks import require, require_int, require_number, require_same_images
+from ..checks import require, require_int, require_number, require_same_images, require_same_shape
 
 Step = Callable[[torch.Tensor, int], torch.Tensor]
 Observer = Callable[[int, torch.Tensor, torch.Tensor], dict]
@@ -64,6 +64,7 @@ def run(
     for k in range(1, iterations + 1):
         with torch.set_grad_enabled(graded and k > untracked):
             x_next = step(z, k)
+            require_same_shape("step", x_next, z)
             if not bool((x_next.detach().abs() <= bound).all()):  # NaN compares false
                 status, done = "diverged", k - 1
                 message = f"diverged at iteration {k}: an iterate is not finite or exceeds {bound:g}; use a smaller stepsize"
