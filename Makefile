@@ -90,8 +90,8 @@ unit: $(STAMP)
 faults: $(STAMP) ## kill and stop runs at 30 random moments, fill the disk, spread a run over two processes (minutes)
 	@DIPA_KILLS=30 OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "faults, long form" $(BIN)/python -m pytest tests/test_faults.py -q -s --durations=3
 
-properties: $(STAMP) ## the property tests with twenty times as many examples (many minutes)
-	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "properties, long form" $(BIN)/python -m pytest tests/test_properties.py -q --hypothesis-profile long
+properties: $(STAMP) ## the property tests and the fuzzed calls and command lines, twenty times as many (many minutes)
+	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "properties, long form" $(BIN)/python -m pytest tests/test_properties.py tests/test_fuzz.py -q --hypothesis-profile long
 
 lint: $(STAMP) ## ruff: rules and format
 	@$(BIN)/ruff check .

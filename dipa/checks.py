@@ -39,6 +39,11 @@ def shown(value: object, most: int = 200) -> str:
         text = repr(value)
     except ValueError:  # integers of more digits than Python prints
         return f"{type(value).__name__} of numbers too long to print"
+    return shortened(text, most)
+
+
+def shortened(text: str, most: int) -> str:
+    """``text`` with its middle left out where it is longer than ``most`` characters."""
     return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
 
 
@@ -192,7 +197,7 @@ def require_new_file(name: str, path: object) -> Path | None:
     if path is None or (isinstance(path, str) and not path):
         return None
     found = require_path(name, path)
-    require(found.name not in ("", "..") and not found.is_dir(), name, str(path), "the name of a file, not of a folder")
+    require(found.name not in ("", "..") and not os.path.isdir(found), name, str(path), "the name of a file, not of a folder")
     return found
 
 

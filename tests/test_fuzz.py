@@ -1,20 +1,28 @@
 """Calls and command lines with something wrong in them: a result or one clear line, within five seconds.
 
-``make fuzz`` tries many more, and others every time.
+``make properties`` tries twenty times as many, and others every time.
 """
 
+import contextlib
+import io
+import os
 import random
 import signal
+import subprocess
+import sys
 import time
 import warnings
 from contextlib import contextmanager
 
 import fuzz_calls
+import fuzz_commands
 import pytest
 from hypothesis import settings
-from tried import result_or_clear_error
+from tried import COUNTS, check_message, result_or_clear_error
 
 import dipa
+from dipa import cli, data, experiments
+from dipa.experiments.problem import Problem
 
 SECONDS = 5
 LONG = settings.default.max_examples > 100
@@ -82,3 +90,49 @@ def test_mutated_calls(chunk, tmp_path, monkeypatch):
         except Exception as error:  # noqa: BLE001  every one is told
             failed.append(f"{what}\n    {type(error).__name__}: {error}")
     assert not failed, f"{len(failed)} of {len(chunk)}\n" + "\n".join(failed)
+
+
+# --- command lines -------------------------------------------------------------------------------------------------------
+
+
+def check_command(words: list[str], status: int, out: str, err: str) -> None:
+    """0, or 2 (1 where the system refuses) with one line on standard error; never a traceback."""
+    COUNTS["examples tried"] += 1
+    COUNTS["clear errors" if status else "results"] += 1
+    assert status in (0, 1, 2), (words, status)
+    assert "Traceback" not in out + err, (words, err)
+    if status:
+        assert err.startswith("error: ") and err.endswith("\n") and not out.strip().startswith("error"), (words, err)
+        check_message(err)
+    else:
+        assert not err, (words, err)
+
+
+@pytest.fixture
+def nothing_is_computed(monkeypatch, tmp_path):
+    """A run ends where it would begin to compute; its data, operators, denoiser and solver are made."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(experiments, "run", lambda config, out, **more: Problem.build(config))
+    monkeypatch.setattr(cli, "summary", lambda run: "built")
+    monkeypatch.setattr(data, "download", lambda name: None)
+
+
+@pytest.mark.parametrize("chunk", numbers(300, 100), ids=str)
+def test_mutated_command_lines(chunk, nothing_is_computed):
+    for number in chunk:
+        words = fuzz_commands.line(number)
+        out, err = io.StringIO(), io.StringIO()
+        with limited(f"line {number}: {words}"), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = cli.main(words)
+        check_command(words, status, out.getvalue(), err.getvalue())
+
+
+@pytest.mark.parametrize("number", numbers(2, 40)[0] if LONG else [0])
+def test_mutated_command_lines_as_processes(number, tmp_path):
+    """No run is begun; words that no shell can pass are left out."""
+    words = [word.replace("\0", "").encode("utf-8", "replace").decode() for word in fuzz_commands.line(number)]
+    words = ["show" if word == "run" else word for word in words]
+    command = [sys.executable, "-m", "dipa", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=os.environ)
+    check_command(words, done.returncode, done.stdout, done.stderr)

@@ -24,7 +24,7 @@ from ..checks import (
     require_number,
     require_tensor,
 )
-from ..declared import declared_size, numbers_like, require_applies, require_operator
+from ..declared import declared_size, numbers_like, require_operator, require_takes
 from ..priors import PnP
 from . import loop
 from .momentum import MOMENTA, restarted
@@ -51,8 +51,9 @@ def lipschitz(physics: LinearPhysics, img_size: tuple[int, ...], like: torch.Ten
     require_operator("physics", physics)
     if hasattr(physics, "norm_sq"):
         return float(physics.norm_sq)
-    require_applies("physics", physics, require_img_size(img_size))
-    return linalg.squared_norm(physics.A_adjoint_A, img_size, like=numbers_like(physics) if like is None else like)
+    like = numbers_like(physics) if like is None else like
+    require_takes("physics", physics, like.new_zeros(1, *require_img_size(img_size)))
+    return linalg.squared_norm(physics.A_adjoint_A, img_size, like=like)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..checks import require, require_int, require_number, require_same_images, require_same_shape
+from ..checks import require, require_int, require_number, require_same_shape, require_tensor
 
 Step = Callable[[torch.Tensor, int], torch.Tensor]
 Observer = Callable[[int, torch.Tensor, torch.Tensor], dict]
@@ -51,7 +51,8 @@ def run(
     iterate that is not finite or leaves [-bound, bound], and returns the iterate before it. The last ``backward``
     iterations can be differentiated (None: all, 0: none); those before are constants.
     """
-    require_same_images(start=start)
+    require_tensor("start", start)
+    require(start.is_floating_point(), "start.dtype", start.dtype, "a real floating-point type")
     require(callable(step), "step", step, "a function step(z, k)")
     require(isinstance(momentum, Iterator), "momentum", momentum, "an iterator of weights, such as MOMENTA['nesterov']()")
     iterations, bound = require_int("iterations", iterations, 0), require_number("bound", bound, 0)
