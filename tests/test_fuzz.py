@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 import fuzz_calls
 import fuzz_commands
+import numpy as np
 import pytest
 from hypothesis import settings
 from tried import COUNTS, check_message, result_or_clear_error
@@ -72,6 +73,31 @@ def test_the_calls_that_are_mutated_are_valid(name, tmp_path, monkeypatch):
         function(**(given() if callable(given) else given))
     except dipa.InputError as error:
         assert "nowhere" in str(error) or "nothing of this name" in str(error)
+
+
+NUMPY = {int: (np.int64, np.int16, np.array), float: (np.float64, np.float32, np.array)}
+
+
+def of_numpy(argument: str, value: object) -> list:
+    """``value`` as numpy's, in several forms; none for what is no number."""
+    if argument == "img_size":
+        return [tuple(map(np.int32, value)), np.array(value)]
+    return [form(value) for form in NUMPY.get(type(value), ())]
+
+
+@pytest.mark.parametrize("name", sorted(name for name in fuzz_calls.CALLS if not name.startswith("data.")))
+def test_numbers_of_numpy_are_taken_wherever_a_number_is(name, tmp_path, monkeypatch):
+    """Each number of the call in each form of numpy, and an ``img_size`` of them: never refused for what they are."""
+    function, given = fuzz_calls.CALLS[name]
+    for argument, value in (given() if callable(given) else given).items():
+        for place, number in enumerate(of_numpy(argument, value)):
+            (tmp_path / f"{argument} {place}").mkdir()
+            monkeypatch.chdir(tmp_path / f"{argument} {place}")
+            fresh = given() if callable(given) else given
+            try:
+                function(**fresh | {argument: number})
+            except dipa.InputError as error:
+                assert "nothing of this name" in str(error), (argument, number, error)
 
 
 @pytest.mark.parametrize("chunk", numbers(600, 200), ids=str)
