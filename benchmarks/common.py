@@ -18,6 +18,7 @@ import torch
 
 import dipa
 from dipa import files
+from dipa.checks import require_path
 from dipa.experiments.provenance import provenance
 
 Work = Callable[[], object]
@@ -138,4 +139,6 @@ def finish(result: dict[str, Any], headline: Mapping[str, Any], options: argpars
     print(json.dumps({name: round(value, 3) if isinstance(value, float) else value for name, value in headline.items()}))
     if options.json:
         settings = {name: value for name, value in vars(options).items() if name != "json"}
-        files.write_json(options.json, {**headline, **result, "settings": settings, "manifest": provenance()})
+        files.write_json(
+            require_path("--json", options.json), {**headline, **result, "settings": settings, "manifest": provenance()}
+        )

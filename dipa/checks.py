@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -38,6 +39,11 @@ def shown(value: object, most: int = 200) -> str:
         text = repr(value)
     except ValueError:  # integers of more digits than Python prints
         return f"{type(value).__name__} of numbers too long to print"
+    return shortened(text, most)
+
+
+def shortened(text: str, most: int) -> str:
+    """``text`` with its middle left out where it is longer than ``most`` characters."""
     return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
 
 
@@ -83,10 +89,18 @@ def require_number(name: str, got: object, low: float, high: float = math.inf, *
 
 
 def require_int(name: str, got: object, low: int, high: float = math.inf) -> int:
-    """Refuse anything but an integer in [low, high]; returns Python's own."""
+    """Refuse anything but an integer in [low, high] of at most 63 bits; returns Python's own."""
     value = plain_value(got)
     integer = isinstance(value, int) and not isinstance(value, bool)
-    require(integer and low <= value <= high, name, got, f"an integer in [{low}, {high}]")
+    bits = " of at most 63 bits" if integer and value > LARGEST_INT else ""
+    require(integer and not bits and low <= value <= high, name, got, f"an integer in [{low}, {high}]{bits}")
+    return value
+
+
+def require_flag(name: str, got: object) -> bool:
+    """Refuse anything but true and false; returns Python's own."""
+    value = plain_value(got)
+    require(isinstance(value, bool), name, got, "True or False")
     return value
 
 
@@ -104,7 +118,8 @@ def image_sides(img_size: object) -> tuple[int, ...]:
 def require_img_size(img_size: object, allowed: str = "(C, H, W), three positive integers") -> tuple[int, int, int]:
     """(C, H, W) as a tuple; refuses anything but three integers >= 1."""
     sides = image_sides(img_size)
-    require(len(sides) == 3 and min(sides) >= 1, "img_size", img_size, allowed)
+    fits = len(sides) == 3 and min(sides) >= 1 and math.prod(sides) <= LARGEST_INT
+    require(fits, "img_size", img_size, allowed)
     return sides
 
 
@@ -177,6 +192,15 @@ def require_path(name: str, path: object) -> Path:
     return found
 
 
+def require_new_file(name: str, path: object) -> Path | None:
+    """The path of a file to write, as :func:`require_path`; None for None or empty text. A folder's name is refused."""
+    if path is None or (isinstance(path, str) and not path):
+        return None
+    found = require_path(name, path)
+    require(found.name not in ("", "..") and not os.path.isdir(found), name, str(path), "the name of a file, not of a folder")
+    return found
+
+
 def _encodable(text: str) -> bool:
     try:
         os.fsencode(text)
@@ -193,6 +217,19 @@ def require_same_shape(name: str, made: object, images: torch.Tensor) -> None:
     require(got == tuple(images.shape), name, f"one that returns {got}", f"one that keeps the shape {tuple(images.shape)}")
 
 
+def require_kind(name: str, got: object, kind: type, article: str = "a") -> None:
+    """Refuse anything but an instance of the class ``kind``."""
+    require(isinstance(got, kind), name, type(got).__name__, f"{article} {kind.__name__}")
+
+
+def require_json(name: str, record: object) -> None:
+    """Refuse what JSON cannot hold: other objects, numbers that are not finite, what holds itself."""
+    try:
+        json.dumps(record, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{name}: got {shown(record)}; allowed: plain values that JSON can hold ({error})") from error
+
+
 @contextmanager
 def foreign(name: str, got: str, allowed: str) -> Iterator[None]:
     """A stretch in which code of the user's or of deepinv's meets our arguments: that it cannot take them is bad input."""
@@ -200,13 +237,14 @@ def foreign(name: str, got: str, allowed: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         reason = f"{type(error).__name__}: {shown(str(error), 300)}"
         raise InputError(f"{name}: got {got}; allowed: {allowed} ({reason})") from error
 
 
 def answer(name: str, function: Callable[..., Any], images: torch.Tensor, *more: object) -> torch.Tensor:
     """``function(images, *more)`` of the user's, which must give a tensor of the images' shape."""
+    require(callable(function), name, function, f"a function of images and {len(more)} more arguments")
     got = f"{getattr(function, '__name__', type(function).__name__)} on {tuple(images.shape)}, {images.dtype}"
     with foreign(name, got, f"a function of images and {len(more)} more arguments that can take these"):
         made = function(images, *more)

@@ -19,7 +19,7 @@ from dataclasses import asdict
 import yaml
 
 from . import __version__, data, experiments
-from .checks import InputError, one_line, require, require_path
+from .checks import InputError, one_line, require, require_path, shortened
 from .experiments import Run
 from .training import parallel
 from .training.interrupt import Guard
@@ -27,7 +27,7 @@ from .training.interrupt import Guard
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str):
-        self.exit(2, f"error: {one_line(message)} (see '{self.prog} --help')\n")
+        self.exit(2, f"error: {shortened(one_line(message), 600)} (see '{self.prog} --help')\n")
 
 
 def _list(options: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from deepinv.optim.prior import Prior
 from deepinv.physics import LinearPhysics
 from torch import nn
 
-from .checks import require
+from .checks import answer, require, require_flag
 from .declared import image_size, require_applies, require_operator
 from .solvers import FISTA, MOMENTA, STARTS
 from .solvers.fista import Preconditioner
@@ -52,7 +52,9 @@ class PreconditionedIteration(OptimIterator):
         if X.get("stopped"):
             return X
         gradient = cur_data_fidelity.grad(z, y, physics)
-        direction = gradient if self.preconditioner is None else self.preconditioner(gradient, z, done + 1)
+        direction = gradient
+        if self.preconditioner is not None:
+            direction = answer("preconditioner", self.preconditioner, gradient, z, done + 1)
         x_next = cur_prior.step(z, direction, cur_params["stepsize"])
         if not bool((x_next.detach().abs() <= BOUND).all()):
             return X | {"stopped": True}
@@ -93,6 +95,7 @@ def to_deepinv(
     size = image_size(physics, img_size) if isinstance(stepsize, str) and stepsize == "1/L" else ()
     if size:
         require_applies("physics", physics, size)
+    unfold = require_flag("unfold", unfold)
     weights = restarted(MOMENTA[solver.momentum], solver.restart)
     iterator = PreconditionedIteration(preconditioner, list(islice(weights, solver.iterations)))
     prior = StepPrior(solver.prior)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 import torch
 
-from .checks import plain_fields, require, require_alike, require_number, require_same_images, require_same_shape, require_tensor
+from .checks import answer, plain_fields, require, require_alike, require_number, require_same_images, require_tensor
 
 FLOOR = 1e-8  # of a product of norms, in units of the largest entries: it acts on an image of zeros alone
 
@@ -87,10 +87,8 @@ def row_space(direction: torch.Tensor, project: Callable[[torch.Tensor], torch.T
     safeguard a public review of D2GP asked for.
     """
     require_same_images(direction=direction)
-    require(callable(project), "project", project, "a function of images, such as project of a dipa.operators.Basis")
     scaled = _of_size_one(direction).reshape_as(direction)
-    inside = project(scaled)
-    require_same_shape("project", inside, scaled)
+    inside = answer("project", project, scaled)
     return _squared(scaled - inside) / _squared(scaled).clamp_min(FLOOR)
 
 

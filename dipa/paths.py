@@ -14,7 +14,7 @@ def data_directory() -> Path | None:
     """``DIPA_DATA``, the user's folder of data sets; None where it is not set. One that does not exist is refused by name."""
     found = _named("DIPA_DATA")
     if found is not None:
-        require(found.is_dir(), "DIPA_DATA", str(found), "an existing folder of data sets; create it, or unset the variable")
+        require(os.path.isdir(found), "DIPA_DATA", str(found), "an existing folder; create it, or unset the variable")
     return found
 
 

@@ -173,7 +173,7 @@ def test_nothing_broadcasts(loss, wrong):
 
 def test_row_space_refuses_projectors_of_other_shapes():
     refuses(lambda: losses.row_space(X, lambda x: x[:1]), "project", "(1, 1, 4, 4)")
-    refuses(lambda: losses.row_space(X, None), "project", "function")
+    refuses(lambda: losses.row_space(X, None), "project", "a function of images")
     refuses(lambda: losses.row_space(X[0], project_half), "direction.shape")
 
 

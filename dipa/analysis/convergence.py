@@ -3,13 +3,13 @@ r"""Long runs: quality, residual and fidelity of every iteration, and a verdict 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from deepinv.physics import LinearPhysics
 
-from ..checks import require_int
+from ..checks import in_a_row, plain_value, require, require_choice, require_int, require_kind
 from ..solvers import FISTA, STARTS
 from ..solvers.fista import Preconditioner
 
@@ -69,6 +69,7 @@ def convergence(
 
     Memory does not grow with the number of iterations. Other arguments and errors are those of the solver.
     """
+    require_kind("solver", solver, FISTA)
     iterations = require_int("iterations", iterations, 1)
     fidelity, norm = [], []
 
@@ -96,6 +97,10 @@ def verdict(status: str, curves: dict[str, list[float]]) -> str:
     - ``settled``: the last relative change is below SETTLED = 1e-4.
     - ``moving``: none of these.
     """
+    require_choice("status", status, ("completed", "diverged"))
+    whole = isinstance(curves, Mapping) and all(_curve(curves.get(name)) for name in ("residual", "norm", "change"))
+    require(whole, "curves", curves, "lists of numbers, as long as one another, of residual, norm and change")
+    require(len({len(curves[name]) for name in ("residual", "norm", "change")}) == 1, "curves", curves, "of one length")
     if status == "diverged":
         return "diverged"
     end, middle = len(curves["residual"]) - 1, len(curves["residual"]) // 2
@@ -105,3 +110,7 @@ def verdict(status: str, curves: dict[str, list[float]]) -> str:
     if leaving or drifting:
         return "growing"
     return "settled" if curves["change"][end] < SETTLED else "moving"
+
+
+def _curve(values: object) -> bool:
+    return in_a_row(values) and len(values) > 0 and all(isinstance(plain_value(value), int | float) for value in values)

@@ -9,10 +9,21 @@ from contextlib import contextmanager
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..checks import require, require_images, require_int, require_number
+from ..checks import (
+    answer,
+    in_a_row,
+    plain_value,
+    require,
+    require_images,
+    require_int,
+    require_number,
+    require_same_images,
+    require_tensor,
+)
 from ..solvers.fista import Preconditioner
 
 Apply = Callable[[torch.Tensor], torch.Tensor]
+MOST_AT_ONCE = 2**31 - 1
 
 
 def is_linear(preconditioner: Preconditioner) -> bool:
@@ -49,7 +60,7 @@ def directional(
     Raises:
         InputError: shapes other than these.
     """
-    _check_point(gradient, iterate, chunk)
+    k, chunk = _check_point(gradient, iterate, k, chunk)
     require_images("directions", directions, tuple(gradient.shape[1:]))
     apply = _applied(preconditioner, torch.zeros_like(gradient) if iterate is None else iterate, k)
     if is_linear(preconditioner):
@@ -89,7 +100,7 @@ def jacobian(
 
     Source: what D2GP Sec. III.D and DIPA Sec. 4.8 approximate by :func:`finite_differences`.
     """
-    _check_point(gradient, iterate, chunk)
+    k, chunk = _check_point(gradient, iterate, k, chunk)
     parts = (directional(preconditioner, gradient, v, iterate, k, chunk=chunk) for v in _units(gradient, columns, chunk))
     return torch.cat([part.flatten(1) for part in parts]).T.contiguous()
 
@@ -113,8 +124,8 @@ def finite_differences(
 
     Source: D2GP Sec. III.D; DIPA Sec. 4.8.
     """
-    _check_point(gradient, iterate, chunk)
-    require_number("step", step, 0, open_low=True)
+    k, chunk = _check_point(gradient, iterate, k, chunk)
+    step = require_number("step", step, 0, open_low=True)
     apply = _applied(preconditioner, torch.zeros_like(gradient) if iterate is None else iterate, k)
     here = apply(gradient)
     parts = ((apply(gradient + step * v) - here) / step for v in _units(gradient, columns, chunk))
@@ -138,8 +149,8 @@ def difference_errors(
 
     Source: the approximation is that of D2GP Sec. III.D and DIPA Sec. 4.8, which print no step.
     """
-    for step in steps:
-        require_number("steps", step, 0, open_low=True)
+    require(in_a_row(steps), "steps", steps, "numbers in a row")
+    steps = [require_number("steps", step, 0, open_low=True) for step in steps]
     exact = jacobian(preconditioner, gradient, iterate, k, columns=columns, chunk=chunk)
     options = {"columns": columns, "chunk": chunk}
     found = (finite_differences(preconditioner, gradient, iterate, k, step=step, **options) for step in steps)
@@ -154,46 +165,59 @@ def linearity_index(
 
     0 for a linear P (up to rounding), 1/2 for a constant one. ``a`` and ``b`` are (B, C, H, W), the result is (B,).
     """
-    require_images("a", a)
-    require_images("b", b, tuple(a.shape[1:]))
-    z = torch.zeros_like(a) if iterate is None else iterate
-    of_a, of_b = preconditioner(a, z, k).flatten(1), preconditioner(b, z, k).flatten(1)
-    mismatch = preconditioner(a + b, z, k).flatten(1) - of_a - of_b
+    z = torch.zeros_like(a) if iterate is None and isinstance(a, torch.Tensor) else iterate
+    require_same_images(a=a, b=b, iterate=z)
+    k = require_int("k", k, 1)
+    of_a, of_b, of_both = (answer("preconditioner", preconditioner, g, z, k).flatten(1) for g in (a, b, a + b))
+    mismatch = of_both - of_a - of_b
     return mismatch.norm(dim=1) / (of_a.norm(dim=1) + of_b.norm(dim=1)).clamp_min(1e-12)
 
 
 def antisymmetric_share(matrix: torch.Tensor) -> float:
     r""":math:`\|J-J^\top\|_F/(2\|J\|_F)` of a square matrix: 0 for the gradient field of an energy, 1 for a rotation."""
+    _require_numbers("matrix", matrix)
     require(matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1], "matrix.shape", tuple(matrix.shape), "(n, n)")
     return ((matrix - matrix.T).norm() / (2 * matrix.norm()).clamp_min(1e-30)).item()
 
 
 def relative_distance(matrix: torch.Tensor, reference: torch.Tensor) -> float:
     r""":math:`\|A-B\|_F/\|B\|_F` of two tensors of one shape, ``reference`` B not zero."""
+    _require_numbers("matrix", matrix)
+    _require_numbers("reference", reference)
     require(matrix.shape == reference.shape, "matrix.shape", tuple(matrix.shape), f"{tuple(reference.shape)}, as the reference")
     return ((matrix - reference).norm() / reference.norm()).item()
 
 
-def _check_point(gradient: torch.Tensor, iterate: torch.Tensor | None, chunk: int) -> None:
+def _require_numbers(name: str, tensor: torch.Tensor) -> None:
+    require_tensor(name, tensor, "a tensor of numbers")
+    require(tensor.is_floating_point() and tensor.numel() > 0, f"{name}.dtype", tensor.dtype, "real floating-point numbers")
+
+
+def _check_point(gradient: torch.Tensor, iterate: torch.Tensor | None, k: int, chunk: int) -> tuple[int, int]:
+    """Refuse a point that is not one image, with an iterate beside it; returns k and chunk as Python's own integers."""
     require_images("gradient", gradient)
     require(len(gradient) == 1, "gradient.shape", tuple(gradient.shape), "(1, C, H, W), one image")
     if iterate is not None:
         require_images("iterate", iterate, tuple(gradient.shape[1:]))
         require(len(iterate) == 1, "iterate.shape", tuple(iterate.shape), "(1, C, H, W), one image")
-    require_int("chunk", chunk, 1)
+    return require_int("k", k, 1), require_int("chunk", chunk, 1, MOST_AT_ONCE)
 
 
 def _applied(preconditioner: Preconditioner, iterate: torch.Tensor, k: int) -> Apply:
     """P at one iterate and iteration, as a function of a batch of gradients."""
-    return lambda gradients: preconditioner(gradients, iterate.expand(len(gradients), -1, -1, -1), k)
+    return lambda gradients: answer("preconditioner", preconditioner, gradients, iterate.expand(len(gradients), -1, -1, -1), k)
 
 
 def _units(gradient: torch.Tensor, columns: Sequence[int] | None, chunk: int) -> Iterator[torch.Tensor]:
     """Unit images of the chosen pixels, ``chunk`` at once."""
     n = gradient.numel()
-    index = torch.arange(n) if columns is None else torch.as_tensor(list(columns))
-    inside = len(index) > 0 and not index.is_floating_point() and bool(((index >= 0) & (index < n)).all())
-    require(inside, "columns", columns, f"integers in [0, {n - 1}], at least one")
+    require(columns is None or in_a_row(columns), "columns", columns, "integers in a row")
+    chosen = (
+        list(range(n)) if columns is None else list(map(plain_value, columns.tolist() if hasattr(columns, "tolist") else columns))
+    )
+    inside = all(isinstance(j, int) and not isinstance(j, bool) and 0 <= j < n for j in chosen)
+    require(chosen and inside, "columns", columns, f"integers in [0, {n - 1}], at least one")
+    index = torch.tensor(chosen)
     for part in index.to(gradient.device).split(chunk):
         units = gradient.new_zeros(len(part), n)
         units[torch.arange(len(part), device=part.device), part] = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..checks import require, require_images, require_int
+from ..checks import answer, foreign, require, require_images, require_img_size, require_int, require_same_images, require_tensor
 from ..declared import numbers_like
 from ..operators import Basis
 from ..operators.bases import TransformBasis
@@ -39,8 +39,9 @@ def as_stepsize(
     require_images("gradient", gradient)
     require(bool(gradient.any()), "gradient", "zero everywhere", "a gradient that is not zero")
     z = torch.zeros_like(gradient) if iterate is None else iterate
-    require_images("iterate", z, tuple(gradient.shape[1:]))
-    direction, g = preconditioner(gradient, z, k).double(), gradient.double()
+    require_same_images(gradient=gradient, iterate=z)
+    direction = answer("preconditioner", preconditioner, gradient, z, require_int("k", k, 1)).double()
+    g = gradient.double()
     factor = (direction * g).sum() / g.square().sum()
     return factor.item(), ((direction - factor * g).norm() / direction.norm().clamp_min(1e-30)).item()
 
@@ -66,8 +67,9 @@ def coordinate_blocks(preconditioner: Preconditioner, basis: Basis) -> tuple[tor
     """
     require(is_linear(preconditioner), "preconditioner", type(preconditioner).__name__, "one that declares itself linear")
     require(isinstance(basis, TransformBasis), "basis", type(basis).__name__, "selected functions of a transform")
-    functions = basis.image(torch.eye(basis.dim).to(numbers_like(preconditioner)))
-    answers = basis.transform(directional(preconditioner, functions[:1], functions)).flatten(1).T
+    with foreign("basis", f"{type(basis).__name__} on {basis.img_size}", "one in the dtype and size of the preconditioner"):
+        functions = basis.image(torch.eye(basis.dim).to(numbers_like(preconditioner)))
+        answers = basis.transform(directional(preconditioner, functions[:1], functions)).flatten(1).T
     others = torch.ones(len(answers), dtype=torch.bool, device=answers.device).index_fill(0, basis.index, False)
     return answers[basis.index], answers[others]
 
@@ -89,7 +91,9 @@ def border_share(matrix: torch.Tensor, img_size: tuple[int, int, int], width: in
     Raises:
         InputError: a width out of range, a matrix of another size.
     """
-    channels, height, columns = img_size
+    channels, height, columns = img_size = require_img_size(img_size)
+    require_tensor("matrix", matrix, "a tensor (n, n)")
+    require(matrix.is_floating_point(), "matrix.dtype", matrix.dtype, "a real floating-point type")
     n = channels * height * columns
     require(tuple(matrix.shape) == (n, n), "matrix.shape", tuple(matrix.shape), f"({n}, {n})")
     width = require_int("width", width, 1, (min(height, columns) - 1) // 2)

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from deepinv.physics import LinearPhysics
 
+from ..checks import answer, require, require_alike, require_kind, require_same_images, require_tensor
+from ..declared import require_takes
 from ..operators import Basis
 from ..solvers import FISTA
 from ..solvers.fista import Preconditioner
@@ -19,6 +21,12 @@ RESTING = 1e-6
 
 def relative_norm(part: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
     """Norm of each image of ``part`` over that of ``whole``, (B,)."""
+    for name, tensor in (("part", part), ("whole", whole)):
+        require_tensor(name, tensor, "a tensor (B, ...)")
+        require(tensor.ndim > 1 and tensor.numel() > 0, f"{name}.shape", tuple(tensor.shape), "(B, ...) with B >= 1")
+        number = tensor.is_floating_point() or tensor.is_complex()
+        require(number, f"{name}.dtype", tensor.dtype, "a floating-point type, real or complex")
+    require_alike(part=part, whole=whole)
     return part.flatten(1).norm(dim=1) / whole.flatten(1).norm(dim=1).clamp_min(1e-12)
 
 
@@ -31,9 +39,15 @@ def audit(x: torch.Tensor, x_true: torch.Tensor, y: torch.Tensor, physics: Linea
     add up to the squared relative error. ``basis`` spans that range. A preconditioned run whose residual stays far
     from zero has left the measurements: see :func:`falsification`.
     """
+    require_same_images(x=x, x_true=x_true)
+    require_kind("basis", basis, Basis)
+    require_takes("physics", physics, x)
+    measured = physics.A(x)
+    require_tensor("y", y, "a tensor of measurements")
+    require_alike(measured=measured, y=y)
     error = x - x_true
     seen = basis.project(error)
-    parts = {"residual": relative_norm(physics.A(x) - y, y)}
+    parts = {"residual": relative_norm(measured - y, y)}
     parts |= {"error_range": relative_norm(seen, x_true), "error_null": relative_norm(error - seen, x_true)}
     return {name: values.mean().item() for name, values in parts.items()}
 
@@ -47,11 +61,14 @@ class LeakMeter:
     """
 
     def __init__(self, preconditioner: Preconditioner | None, basis: Basis):
+        require_kind("basis", basis, Basis)
         self.preconditioner, self.basis, self.energies = preconditioner, basis, []
 
     def __call__(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
         """The direction of the inner preconditioner; the gradient itself without one."""
-        direction = gradient if self.preconditioner is None else self.preconditioner(gradient, iterate, k)
+        require_same_images(gradient=gradient, iterate=iterate)
+        P = self.preconditioner
+        direction = gradient if P is None else answer("preconditioner", P, gradient, iterate, k)
         outside = relative_norm(direction - self.basis.project(direction), direction).square()
         moving = relative_norm(direction, iterate) > RESTING
         self.energies.append(torch.where(moving, outside, torch.zeros_like(outside)).mean().item())
@@ -99,6 +116,7 @@ def falsification(
 
     Source: the review of D2GP at Pith, "what would settle it" and the second major comment.
     """
+    require_kind("solver", solver, FISTA)
     meter, count = LeakMeter(preconditioner, basis), solver.iterations if iterations is None else iterations
     options = {"stepsize": stepsize, "iterations": count}
     run = convergence(solver, physics, y, x_true, preconditioner=meter, **options)

@@ -11,9 +11,10 @@ import torch
 from deepinv.physics import GaussianNoise, LinearPhysics, ZeroNoise
 
 from .. import metrics
-from ..checks import require, require_images, require_int, require_number
-from ..declared import require_takes
+from ..checks import in_a_row, require, require_images, require_int, require_kind, require_number
+from ..declared import require_operator, require_takes
 from ..operators.measure import measure
+from ..priors import DenoiserPrior
 from ..solvers import FISTA
 from ..solvers.fista import Preconditioner
 from .nullspace import relative_norm
@@ -53,6 +54,13 @@ def conditions(
     Returns:
         Named ``matched``, ``operator: ...``, ``noise: ...``, ``denoiser: ...``, ``solver: ...``, in this order.
     """
+    require_operator("physics", physics)
+    require_kind("solver", solver, FISTA)
+    for name, named in (("operators", operators), ("denoisers", denoisers), ("solvers", solvers)):
+        require(named is None or isinstance(named, Mapping), name, named, "a mapping of names")
+    require(in_a_row(noise), "noise", noise, "numbers in a row")
+    shown = denoisers is None or isinstance(solver.prior, DenoiserPrior)
+    require(shown, "denoisers", denoisers, f"none for {type(solver.prior).__name__}, a prior that shows no denoiser")
     rows = [Condition("matched", physics, solver, stepsize)]
     rows += [Condition(f"operator: {name}", other, solver, stepsize) for name, other in (operators or {}).items()]
     rows += [Condition(f"noise: {sigma:g}", with_noise(physics, sigma), solver, stepsize) for sigma in noise]
@@ -64,6 +72,7 @@ def conditions(
 
 def with_noise(physics: LinearPhysics, sigma: float) -> LinearPhysics:
     """A copy of ``physics`` with Gaussian noise of standard deviation ``sigma`` >= 0; the original is not touched."""
+    require_operator("physics", physics)
     sigma = require_number("noise", sigma, 0)
     other = copy.deepcopy(physics)
     other.noise_model = GaussianNoise(sigma, rng=torch.Generator()) if sigma > 0 else ZeroNoise()
@@ -95,7 +104,9 @@ def shifts(
         ``residual`` of the student (relative to y, mean over images) and ``status`` (``diverged`` where any batch was).
     """
     require_images("x_true", x_true)
+    seed = require_int("seed", seed, 0)
     batch_size = require_int("batch_size", batch_size, 1)
+    require(in_a_row(rows), "rows", rows, "Conditions in a row")
     rows = list(rows)
     require(len(rows) > 0, "rows", rows, "at least one Condition")
     for row in rows:

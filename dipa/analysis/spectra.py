@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import torch
 from deepinv.physics import LinearPhysics
 
-from ..checks import require, require_images, require_number
-from ..declared import image_size, numbers_like, require_takes
+from ..checks import foreign, require, require_images, require_kind, require_number
+from ..declared import image_size, numbers_like, require_operator, require_takes
 from ..operators import Basis, range_basis
 from ..solvers.fista import Preconditioner
 from .jacobian import directional, is_linear
@@ -111,6 +111,9 @@ def spectra(
     Source: D2GP Fig. 3(c), which shows singular values and condition number of the whole preconditioned Gram matrix.
     """
     tolerance = require_number("tolerance", tolerance, 0, 1)
+    require_operator("physics", physics)
+    if basis is not None:
+        require_kind("basis", basis, Basis)
     if gradient is None:
         require(is_linear(preconditioner), "gradient", None, "one image (1, C, H, W), for a preconditioner that is not linear")
         size = basis.img_size if basis is not None else image_size(physics)
@@ -118,7 +121,8 @@ def spectra(
     require_images("gradient", gradient)
     require_takes("physics", physics, gradient)
     basis = range_basis(physics, tuple(gradient.shape[1:])) if basis is None else basis
-    seen = physics.A_adjoint_A(basis.image(torch.eye(basis.dim).to(gradient)))
+    with foreign("basis", f"{type(basis).__name__} of images {basis.img_size}", "one of images that the operator takes"):
+        seen = physics.A_adjoint_A(basis.image(torch.eye(basis.dim).to(gradient)))
     sent = directional(preconditioner, gradient, seen, iterate, k, chunk=chunk)
     inside = basis.coordinates(sent)
     outside = (sent - basis.image(inside)).flatten(1)

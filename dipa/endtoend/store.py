@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import files
-from ..checks import InputError, require, require_choice, require_path
+from ..checks import InputError, require, require_choice, require_json, require_new_file, require_path
 from .base import EndToEnd
 from .direct import Restormer, UNet
 from .fista_net import FISTANet
@@ -31,14 +31,16 @@ def build(name: str, img_size: tuple[int, int, int], **size: Any) -> EndToEnd:
 
 def save(network: EndToEnd, path: str | Path, record: dict[str, Any] | None = None) -> Path:
     """Write a network and the ``record`` (plain values) of what made it, atomically."""
-    require_path("path", path)
+    path = require_new_file("path", path)
+    require(path is not None, "path", path, "the name of a file")
     require(isinstance(network, EndToEnd), "network", type(network).__name__, "a network of dipa.endtoend")
+    require_json("record", record)
     return files.write_tensors(path, network.state_dict(), {"kind": KIND, "network": network.header(), "made_by": record or {}})
 
 
 def load(path: str | Path) -> tuple[EndToEnd, dict[str, Any]]:
     """Read back a network, in evaluation mode, and its record; a missing, damaged or foreign file is refused by name."""
-    require_path("path", path)
+    path = require_path("path", path)
     tensors, header = files.read_tensors(path)
     header = header if isinstance(header, dict) else {}
     require(header.get("kind") == KIND, str(path), header.get("kind"), f"a file of kind {KIND}")

@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from .. import data, denoisers, files, metrics, seeding
-from ..checks import InputError, require
+from ..checks import InputError, require, require_path
 from ..operators import single_pixel
 from ..priors import PnP
 from ..solvers import FISTA
@@ -76,16 +76,17 @@ def compare(set12: Path, digits: int) -> dict:
 def main(argv: list[str] | None = None) -> int:
     """The command line; bad input is one line and exit status 2."""
     parser = argparse.ArgumentParser(prog="python -m dipa.experiments.compare_denoisers", description=__doc__.splitlines()[0])
-    parser.add_argument("--set12", required=True, type=Path, help="folder of the 12 Set12 photographs (PNG)")
-    parser.add_argument("--out", required=True, type=Path, help="the JSON file to write")
+    parser.add_argument("--set12", required=True, help="folder of the 12 Set12 photographs (PNG)")
+    parser.add_argument("--out", required=True, help="the JSON file to write")
     parser.add_argument("--digits", type=int, default=256, help="how many MNIST test digits (default 256)")
     options = parser.parse_args(argv)
     try:
-        comparison = compare(options.set12, options.digits)
+        out = require_path("--out", options.out)
+        comparison = compare(require_path("--set12", options.set12), options.digits)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    files.write_json(options.out, comparison)
+    files.write_json(out, comparison)
     for name, values in (*comparison["results"].items(), ("difference", comparison["difference"])):
         print(f"{name:<15}" + "".join(f"{key}: {value:6.2f} dB   " for key, value in values.items()))
     return 0

@@ -62,7 +62,7 @@ def train(
     require_choice("method", method, METHODS)
     require_choice("loss", loss, LOSSES)
     regulariser, seed = _switch("regulariser", regulariser), _count("seed", seed)
-    folder = require_path("out", out) if out != "" else None
+    folder = None if isinstance(out, str) and not out else require_path("out", out)
     name = preset or (method if method != "l-dipa" else LOSSES[loss] + ("-r" if regulariser else ""))
     config = presets.resolve(name, profile, seed=seed, overrides=_words(settings))
     return run_config(config, folder, progress=progress)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..checks import require, require_img_size, require_int
+from ..checks import foreign, require, require_img_size, require_int, require_tensor
 
 STARTS = ("identity", "random")
 MAX_SIZE = {"features": 2**16, "blocks": 256, "code_dim": 2**16}
@@ -52,10 +52,14 @@ class Backbone(nn.Module):
 
     def forward(self, x: torch.Tensor, code: torch.Tensor | None = None) -> torch.Tensor:
         """x plus the network's residual; ``code`` of shape (code_dim,), None exactly where ``code_dim`` is 0."""
+        require_tensor("x", x, "a tensor (B, 1, H, W)")
+        if code is not None:
+            require_tensor("code", code, "a tensor, or None")
         require(x.ndim == 4 and x.shape[1] == 1 and x.numel() > 0, "x.shape", tuple(x.shape), "(B, 1, H, W)")
         got = (0,) if code is None else tuple(code.shape)
         require(got == (self.code_dim,), "code.shape", got, f"({self.code_dim},), and None for 0")
-        return x + self.residual(x, code).to(x.dtype)
+        with foreign("x", f"{tuple(x.shape)}, {x.dtype} on {x.device}", f"planes that this {type(self).__name__} takes"):
+            return x + self.residual(x, code).to(x.dtype)
 
     def residual(self, x: torch.Tensor, code: torch.Tensor | None) -> torch.Tensor:
         """What the network adds to its input."""

@@ -10,6 +10,8 @@ from ..checks import require, require_choice, require_int
 
 CODES = ("sinusoidal", "learned", "none")
 
+MAX_DIM = 2**16
+
 
 def sinusoidal(k: int, dim: int) -> torch.Tensor:
     r"""The fixed code of iteration k, float64 of shape (dim,): all sines, then all cosines.
@@ -30,7 +32,7 @@ def sinusoidal(k: int, dim: int) -> torch.Tensor:
 
 def require_even(dim: int) -> int:
     """Refuse anything but an even positive integer as the length of a sinusoidal code."""
-    whole = require_int("code_dim", dim, 2)
+    whole = require_int("code_dim", dim, 2, MAX_DIM)
     require(whole % 2 == 0, "code_dim", dim, "an even number: a sinusoidal code is half sines, half cosines")
     return whole
 
@@ -57,7 +59,7 @@ class LearnedCode(nn.Module):
 
     def __init__(self, dim: int, seed: int = 0):
         super().__init__()
-        dim = require_int("code_dim", dim, 1)
+        dim = require_int("code_dim", dim, 1, MAX_DIM)
         self.weight = nn.Parameter(0.1 * (2 * torch.rand(dim, generator=seeding.generator(seed, "learned code")) - 1))
 
     def forward(self, k: int) -> torch.Tensor:

@@ -12,6 +12,8 @@ with n = H W = 2500 although images are complex (20 n pointwise, 20 n^2 full-lin
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import deepinv
@@ -20,8 +22,18 @@ from deepinv.utils.mixins import MRIMixin
 from torch import nn
 
 from .. import linalg
-from ..checks import InputError, require
+from ..checks import (
+    InputError,
+    foreign,
+    require,
+    require_choice,
+    require_img_size,
+    require_int,
+    require_same_images,
+    require_tensor,
+)
 from ..declared import image_size, numbers_like, require_applies, require_operator
+from .sizes import operator_sides
 
 
 def hadamard_matrix(size: int) -> torch.Tensor:
@@ -65,7 +77,9 @@ class Basis(nn.Module):
 
     def project(self, images: torch.Tensor) -> torch.Tensor:
         """V^T V x: the part of each image inside the subspace."""
-        return self.image(self.coordinates(images))
+        require_same_images(images=images)
+        with foreign("images", f"{tuple(images.shape)}, {images.dtype}", f"images {self.img_size} in the dtype of this basis"):
+            return self.image(self.coordinates(images))
 
 
 class PixelBasis(Basis):
@@ -75,8 +89,8 @@ class PixelBasis(Basis):
 
     def __init__(self, img_size: tuple[int, int, int]):
         super().__init__()
-        self.img_size = tuple(img_size)
-        self.dim = int(torch.tensor(img_size).prod())
+        self.img_size = require_img_size(img_size)
+        self.dim = math.prod(self.img_size)
 
     def coordinates(self, images):  # noqa: D102
         return images.flatten(1)
@@ -92,7 +106,9 @@ class MatrixBasis(Basis):
 
     def __init__(self, img_size: tuple[int, int, int], rows: torch.Tensor):
         super().__init__()
-        self.img_size, self.dim = tuple(img_size), len(rows)
+        self.img_size = require_img_size(img_size)
+        require_rows("rows", rows, math.prod(self.img_size))
+        self.dim = len(rows)
         self.register_buffer("rows", rows)
 
     def coordinates(self, images):  # noqa: D102
@@ -100,6 +116,23 @@ class MatrixBasis(Basis):
 
     def image(self, coordinates):  # noqa: D102
         return (coordinates @ self.rows).reshape(-1, *self.img_size)
+
+
+def require_rows(name: str, rows: torch.Tensor, n: int | None = None) -> None:
+    """Refuse anything but a real matrix (r, n), r >= 1, on any n where that is None."""
+    require_tensor(name, rows, "a tensor (r, n)")
+    require(rows.is_floating_point(), f"{name}.dtype", rows.dtype, "a real floating-point type")
+    shaped = rows.ndim == 2 and len(rows) > 0 and rows.shape[1] == (n or rows.shape[1])
+    require(shaped, f"{name}.shape", tuple(rows.shape), f"(r, {n or 'n'}) with r >= 1")
+
+
+def require_index(index: torch.Tensor, count: int) -> None:
+    """Refuse anything but integers (r,) in [0, count)."""
+    require_tensor("index", index, "a tensor of integers (r,)")
+    whole = not (index.is_floating_point() or index.is_complex() or index.dtype == torch.bool)
+    require(whole and index.ndim == 1, "index", f"{tuple(index.shape)}, {index.dtype}", "integers (r,)")
+    inside = bool(((index >= 0) & (index < count)).all())
+    require(inside, "index", "positions outside the coefficients", f"integers in [0, {count - 1}]")
 
 
 class TransformBasis(Basis):
@@ -111,7 +144,9 @@ class TransformBasis(Basis):
 
     def __init__(self, img_size: tuple[int, int, int], index: torch.Tensor, shape: tuple[int, int, int] | None = None):
         super().__init__()
-        self.img_size, self.dim, self.shape = tuple(img_size), len(index), tuple(shape or img_size)
+        self.img_size, self.shape = require_img_size(img_size), require_img_size(img_size if shape is None else shape)
+        require_index(index, math.prod(self.shape))
+        self.dim = len(index)
         self.register_buffer("index", index.long())
 
     def transform(self, images: torch.Tensor) -> torch.Tensor:
@@ -136,7 +171,7 @@ class HadamardBasis(Exact, TransformBasis):
     kind = "hadamard"
 
     def __init__(self, img_size: tuple[int, int, int], index: torch.Tensor):
-        super().__init__(img_size, index)
+        super().__init__(operator_sides(img_size, lambda side: side & (side - 1) == 0, "a power of two"), index)
         for name, matrix in self.exact().items():
             self.register_buffer(name, matrix.to(torch.get_default_dtype()), persistent=False)
 
@@ -152,6 +187,10 @@ class FourierBasis(TransformBasis):
     """Selected real and imaginary parts of the centred unitary 2-D Fourier transform of a complex image (2, H, W)."""
 
     kind = "fourier"
+
+    def __init__(self, img_size: tuple[int, int, int], index: torch.Tensor):
+        require(require_img_size(img_size)[0] == 2, "img_size channels", img_size, "2 (re and im)")
+        super().__init__(img_size, index)
 
     def transform(self, images: torch.Tensor) -> torch.Tensor:
         """F x, (re, im) channels to (re, im) channels."""
@@ -183,7 +222,10 @@ class KroneckerBasis(TransformBasis):
     kind = "kronecker"
 
     def __init__(self, img_size: tuple[int, int, int], index: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor):
-        super().__init__(img_size, index, (img_size[0], len(rows), len(columns)))
+        channels, height, width = require_img_size(img_size)
+        require_rows("rows", rows, height)
+        require_rows("columns", columns, width)
+        super().__init__(img_size, index, (channels, len(rows), len(columns)))
         self.register_buffer("rows", rows)
         self.register_buffer("columns", columns)
 
@@ -205,6 +247,7 @@ def range_basis(
     operator's dtype and on its device. Raises :class:`InputError` when nobody says the size, or when the operator has
     no fast basis and n exceeds ``max_pixels`` (the SVD costs n^3).
     """
+    require_operator("physics", physics)
     if hasattr(physics, "range_basis"):
         return physics.range_basis()
     img_size = image_size(physics, img_size)
@@ -220,6 +263,7 @@ def plane_basis(
     The operator's own fast ones, else a dense SVD of the channel planes of H^T; for one channel :func:`range_basis`.
     Arguments and errors as there.
     """
+    require_operator("physics", physics)
     if hasattr(physics, "plane_basis"):
         return physics.plane_basis()
     channels, *sides = img_size = image_size(physics, img_size)
@@ -231,9 +275,8 @@ def plane_basis(
 
 def _matrix(physics: deepinv.physics.LinearPhysics, img_size: tuple[int, int, int], max_pixels: int, kind: str) -> torch.Tensor:
     """The real matrix of H (m, n), in float64 where the operator can compute in it; refused where n exceeds ``max_pixels``."""
-    if int(torch.tensor(img_size).prod()) > max_pixels:
+    if math.prod(img_size) > require_int("max_pixels", max_pixels, 1):
         raise InputError(f"img_size: got {img_size}; allowed: at most {max_pixels} pixels for an operator without {kind}()")
-    require_operator("physics", physics)
     like = numbers_like(physics)
     try:
         matrix = linalg.dense(copy.deepcopy(physics).double().A, img_size, dtype=torch.float64, device=like.device)
@@ -253,5 +296,11 @@ def rebuild_basis(kind: str, img_size: tuple[int, int, int], buffers: dict[str, 
         "hartley": lambda: HartleyBasis(img_size, buffers["index"]),
         "kronecker": lambda: KroneckerBasis(img_size, buffers["index"], buffers["rows"], buffers["columns"]),
     }
-    require(kind in makers, "basis", kind, ", ".join(makers))
-    return makers[kind]()
+    require_choice("basis", kind, makers)
+    require(isinstance(buffers, Mapping), "buffers", buffers, "a mapping of names to tensors")
+    try:
+        return makers[kind]()
+    except KeyError as error:
+        raise InputError(
+            f"buffers: got {', '.join(map(str, buffers))}; allowed: those of a {kind} basis, with {error}"
+        ) from error

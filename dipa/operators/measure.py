@@ -10,6 +10,8 @@ from deepinv.physics import LinearPhysics
 from deepinv.physics.noise import GaussianNoise, NoiseModel, ZeroNoise
 
 from .. import seeding
+from ..checks import foreign, require, require_same_images, require_tensor
+from ..declared import require_operator
 
 
 def gaussian_noise(sigma: float) -> NoiseModel:
@@ -25,11 +27,16 @@ def measure(
     So the same image gets the same noise in any batch, order or resumed run, also from a deepinv noise model made
     without a generator. ``indices`` (B,) defaults to 0, 1, ...
     """
-    clean = physics.A(images)
+    require_operator("physics", physics)
+    require_same_images(images=images)
+    with foreign("images", f"{tuple(images.shape)}, {images.dtype}", f"images that this {type(physics).__name__} takes"):
+        clean = physics.A(images)
     noise_model = getattr(physics, "noise_model", None)
     if not isinstance(noise_model, NoiseModel) or isinstance(noise_model, ZeroNoise):
         return clean
     indices = torch.arange(len(images)) if indices is None else indices
+    require_tensor("indices", indices, "a tensor of integers (B,)")
+    require(tuple(indices.shape) == (len(images),), "indices.shape", tuple(indices.shape), f"({len(images)},), one an image")
     seeds = [seeding.derive(seed, stream, int(i)) for i in indices]
     with _seedable(noise_model, clean.device):
         return torch.cat([physics.noise(y[None], seed=s) for y, s in zip(clean, seeds, strict=True)])

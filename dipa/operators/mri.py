@@ -9,7 +9,7 @@ import torch
 from deepinv.physics.generator import GaussianMaskGenerator
 
 from .. import seeding
-from ..checks import plain_value, require, require_int, require_number, require_tensor
+from ..checks import plain_value, require, require_flag, require_int, require_kind, require_number, require_tensor
 from .bases import FourierBasis, HartleyBasis
 from .measure import gaussian_noise
 from .sizes import operator_sides, sigma_of
@@ -180,6 +180,7 @@ def mri_pair(
     """
     student = mri(img_size, acceleration=acceleration, mask_seed=mask_seed, noise_sigma=noise_sigma)
     teacher_acceleration = require_number("teacher_acceleration", teacher_acceleration, 1, plain_value(acceleration))
+    nested = require_flag("nested", nested)
     seed = mask_seed if nested else seeding.derive(mask_seed, "teacher mask")
     teacher = mri(img_size, acceleration=teacher_acceleration, mask_seed=seed, noise_sigma=noise_sigma)
     if not nested:
@@ -205,6 +206,8 @@ def unshared_columns(student: MRI, teacher: MRI) -> int:
 
     Both of masks of whole columns and of one size. Raises :class:`InputError` where the sizes differ.
     """
+    require_kind("student", student, MRI, "an")
+    require_kind("teacher", teacher, MRI, "an")
     one, two = student.mask[0, 0], teacher.mask[0, 0]
     require(one.shape == two.shape, "teacher.mask.shape", tuple(two.shape), f"{tuple(one.shape)}, as the student's")
     return int(((one > 0) & ~(two > 0)).any(dim=0).sum())

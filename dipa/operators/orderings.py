@@ -19,6 +19,9 @@ import torch
 from deepinv.physics import SinglePixelCamera
 from deepinv.physics.singlepixel import get_permutation_list
 
+from ..checks import require, require_choice, require_int
+from .sizes import POWER_OF_TWO, operator_sides, power_of_two
+
 DEEPINV_ORDERINGS = ("cake_cutting", "zig_zag", "xy", "sequency")
 ORDERINGS = (*DEEPINV_ORDERINGS, "sequency_permutation", "sequency_rows")
 
@@ -47,5 +50,12 @@ _MASKS |= {"sequency_permutation": _sequency_permutation, "sequency_rows": _sequ
 
 
 def hadamard_mask(height: int, width: int, m: int, ordering: str) -> torch.Tensor:
-    """Mask (height, width) with ``m`` ones on the 2-D Hadamard coefficients that come first in ``ordering``."""
+    """Mask (height, width) with ``m`` ones on the 2-D Hadamard coefficients that come first in ``ordering``.
+
+    Raises :class:`InputError` for sides that are no powers of two (or, for ``cake_cutting``, differ), another m or ordering.
+    """
+    _, height, width = operator_sides((1, height, width), power_of_two, POWER_OF_TWO)
+    m = require_int("m", m, 1, height * width)
+    require_choice("ordering", ordering, ORDERINGS)
+    require(height == width or ordering != "cake_cutting", "height and width", (height, width), "equal for 'cake_cutting'")
     return _MASKS[ordering](height, width, m).contiguous()

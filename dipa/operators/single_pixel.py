@@ -11,7 +11,7 @@ from ..checks import require, require_choice, require_number
 from .bases import HadamardBasis
 from .measure import gaussian_noise
 from .orderings import ORDERINGS, hadamard_mask
-from .sizes import operator_sides, sigma_of
+from .sizes import POWER_OF_TWO, operator_sides, power_of_two, sigma_of
 
 
 class SinglePixel(DecomposablePhysics):
@@ -89,8 +89,7 @@ def single_pixel(
         InputError: a size that is not three integers, the last two powers of two; a ratio outside ]0, 1], an unknown
             ordering, negative noise.
     """
-    power_of_two = "a power of two >= 2 (Hadamard transform)"
-    channels, height, width = operator_sides(img_size, lambda side: side >= 2 and side & (side - 1) == 0, power_of_two)
+    channels, height, width = operator_sides(img_size, power_of_two, POWER_OF_TWO)
     ratio, sigma = float(require_number("ratio", ratio, 0, 1, open_low=True)), sigma_of(noise_sigma)
     require_choice("ordering", ordering, ORDERINGS)
     require(height == width or ordering != "cake_cutting", "img_size", tuple(img_size), "H = W for ordering 'cake_cutting'")

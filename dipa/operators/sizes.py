@@ -9,6 +9,12 @@ from ..checks import image_sides, require, require_number
 
 MAX_NUMBERS = 2**26  # in one image: a quarter of a gigabyte
 MAX_SIGMA = 1e6  # images are in [0, 1]; far beyond, noise is no finite number
+POWER_OF_TWO = "a power of two >= 2 (Hadamard transform)"
+
+
+def power_of_two(side: int) -> bool:
+    """Whether the Hadamard transform has such a side."""
+    return side >= 2 and side & (side - 1) == 0
 
 
 def operator_sides(img_size: object, side_allowed: Callable[[int], bool], allowed: str) -> tuple[int, int, int]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..checks import require
+from ..checks import foreign, require, require_tensor
 from ..declared import require_like
 
 KINDS: dict[str, type[Preconditioner]] = {}  # every learned class by the name files know it by; a class joins by naming its kind
@@ -40,6 +40,13 @@ class Preconditioner(nn.Module):
         super().__init_subclass__(**options)
         if cls.__dict__.get("kind"):
             KINDS[cls.kind] = cls
+
+    def __call__(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
+        """The direction; images that do not fit this preconditioner are refused."""
+        require_tensor("gradient", gradient, "a tensor (B, C, H, W)")
+        got = f"{tuple(gradient.shape)}, {gradient.dtype} on {gradient.device}"
+        with foreign("gradient", got, f"images that this {type(self).__name__} takes"):
+            return super().__call__(gradient, iterate, k)
 
     @property
     def parameter_count(self) -> int:

@@ -9,7 +9,7 @@ import torch
 from deepinv.physics import LinearPhysics
 from torch import nn
 
-from ..checks import require, require_choice, require_images, require_number
+from ..checks import require, require_choice, require_flag, require_images, require_number
 from ..declared import image_size, numbers_like, require_operator, require_takes
 from ..operators import Basis, PixelBasis, plane_basis, range_basis, rebuild_basis
 from .base import MAX_NUMBERS, Preconditioner, Traits, as_planes
@@ -130,6 +130,7 @@ def subspace(
 ) -> Basis:
     """Coordinates of the smallest subspace that holds every data gradient, or ``dense`` of all images; ``planes`` of channels."""
     channels, *sides = size = image_size(physics, img_size)
+    planes = require_flag("planes", planes)
     if form == "low_rank":
         basis = plane_basis(physics, size) if planes else range_basis(physics, size)
     else:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import files
-from ..checks import InputError, require, require_path
+from ..checks import InputError, require, require_json, require_new_file, require_path
 from .base import KINDS, Preconditioner
 
 
@@ -16,18 +16,20 @@ def save(preconditioner: Preconditioner, path: str | Path, record: dict[str, Any
     Raises :class:`InputError` for a fixed preconditioner (it holds no trained numbers: make it again from its
     operator) and for a class that does not name a ``kind`` of its own.
     """
-    require_path("path", path)
+    path = require_new_file("path", path)
+    require(path is not None, "path", path, "the name of a file")
     name = type(preconditioner).__name__
     kind = getattr(preconditioner, "kind", "")
     allowed = f"a learned preconditioner ({', '.join(sorted(KINDS))}); a fixed one is made again from its operator"
     require(KINDS.get(kind) is type(preconditioner), "preconditioner", name, allowed)
+    require_json("record", record)
     header = {"kind": kind, **preconditioner.header(), "made_by": record or {}}
     return files.write_tensors(path, preconditioner.state_dict(), header)
 
 
 def load(path: str | Path) -> tuple[Preconditioner, dict[str, Any]]:
     """Read back a preconditioner and its record; a missing, damaged or foreign file is refused by name."""
-    require_path("path", path)
+    path = require_path("path", path)
     tensors, header = files.read_tensors(path)
     header = header if isinstance(header, dict) else {}
     kind, record = header.pop("kind", None), header.pop("made_by", {})

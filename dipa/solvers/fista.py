@@ -17,12 +17,14 @@ from ..checks import (
     plain_fields,
     require,
     require_choice,
+    require_flag,
     require_images,
+    require_img_size,
     require_int,
     require_number,
     require_tensor,
 )
-from ..declared import declared_size, numbers_like, require_operator
+from ..declared import declared_size, numbers_like, require_operator, require_takes
 from ..priors import PnP
 from . import loop
 from .momentum import MOMENTA, restarted
@@ -33,7 +35,12 @@ Preconditioner = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 
 def data_gradient(physics: LinearPhysics, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
     r""":math:`\nabla g(z)=H^\top(Hz-y)` of :math:`g(z)=\frac12\|Hz-y\|_2^2`. D2GP Eq. (1)."""
-    return physics.A_adjoint(physics.A(z) - y)
+    with foreign("y and z", f"{_shape(y)} and {_shape(z)}", f"measurements and images of this {type(physics).__name__}"):
+        return physics.A_adjoint(physics.A(z) - y)
+
+
+def _shape(tensor: object) -> object:
+    return tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
 
 
 def lipschitz(physics: LinearPhysics, img_size: tuple[int, ...], like: torch.Tensor | None = None) -> float:
@@ -41,9 +48,12 @@ def lipschitz(physics: LinearPhysics, img_size: tuple[int, ...], like: torch.Ten
 
     The power method runs in dtype and on the device of ``like``, None for those of the operator's own tensors.
     """
+    require_operator("physics", physics)
     if hasattr(physics, "norm_sq"):
         return float(physics.norm_sq)
-    return linalg.squared_norm(physics.A_adjoint_A, img_size, like=numbers_like(physics) if like is None else like)
+    like = numbers_like(physics) if like is None else like
+    require_takes("physics", physics, like.new_zeros(1, *require_img_size(img_size)))
+    return linalg.squared_norm(physics.A_adjoint_A, img_size, like=like)
 
 
 @dataclass(frozen=True)
@@ -118,6 +128,7 @@ class FISTA:
         alpha = self.stepsize(stepsize, physics, tuple(start.shape[1:]), start)
         if backward is not None:
             backward = require_int("backward", backward, 0)
+        history, iterates = require_flag("history", history), require_flag("iterates", iterates)
         if x_true is not None:
             require_images("x_true", x_true, tuple(start.shape[1:]))
             require(len(x_true) == len(start), "x_true.shape", tuple(x_true.shape), f"{len(start)} images, as y")

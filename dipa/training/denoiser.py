@@ -30,7 +30,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from .. import files, seeding
-from ..checks import InputError, require, require_int
+from ..checks import InputError, require, require_int, require_path
 from .checkpoint import read_checkpoint, write_checkpoint
 
 # Goes into the record, and with it wherever the weights go.
@@ -65,7 +65,7 @@ class DenoiserRecipe:
 
 def read_photographs(source: str | Path) -> dict[str, Image.Image]:
     """The grey (ITU-R 601) photographs of a folder or ``.tar`` of JPEG files, by name; what is unreadable is refused."""
-    source = Path(source)
+    source = require_path("--bsds", source)
     require(source.exists(), "--bsds", str(source), "the BSDS500 train folder or tar file")
     blobs = {p.name: p.read_bytes() for p in sorted(source.rglob("*.jpg"))} if source.is_dir() else _members(source)
     require(len(blobs) > 0, "--bsds", str(source), "a folder or tar file that holds .jpg photographs")
@@ -203,15 +203,16 @@ def main(argv: list[str] | None = None) -> int:
     """The command line; bad input is one line and exit status 2."""
     parser = argparse.ArgumentParser(prog="python -m dipa.training.denoiser", description=__doc__.splitlines()[0])
     parser.add_argument("--bsds", required=True, help="BSDS500 train photographs: a folder or a tar file")
-    parser.add_argument("--out", required=True, type=Path, help="the .safetensors file to write")
+    parser.add_argument("--out", required=True, help="the .safetensors file to write")
     parser.add_argument("--steps", type=int, default=DenoiserRecipe.steps, help="training steps")
     parser.add_argument("--seed", type=int, default=DenoiserRecipe.seed)
     options = parser.parse_args(argv)
     recipe = DenoiserRecipe(steps=options.steps, seed=options.seed)
     try:
+        out = require_path("--out", options.out)
         require_int("--steps", options.steps, 1)
         photographs = read_photographs(options.bsds)
-        net, record = train(photographs, recipe, options.out.with_suffix(".checkpoint"))
+        net, record = train(photographs, recipe, out.with_suffix(".checkpoint"))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -224,9 +225,9 @@ def main(argv: list[str] | None = None) -> int:
         "threads": torch.get_num_threads(),
         "versions": versions,
     }
-    files.write_tensors(options.out, net.state_dict(), record)
-    options.out.with_suffix(".checkpoint").unlink(missing_ok=True)
-    print(f"wrote {options.out}")
+    files.write_tensors(out, net.state_dict(), record)
+    out.with_suffix(".checkpoint").unlink(missing_ok=True)
+    print(f"wrote {out}")
     return 0
 
 

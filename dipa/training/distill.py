@@ -13,7 +13,7 @@ from torch import nn
 
 from .. import losses, metrics, seeding
 from ..cache import Identity
-from ..checks import InputError, plain_value, require, require_images, require_int, require_path
+from ..checks import InputError, plain_value, require, require_flag, require_images, require_int, require_new_file, require_path
 from ..declared import declared_size, require_takes
 from ..identity import describe, describe_physics, describe_preconditioner
 from ..losses import LossWeights
@@ -100,8 +100,8 @@ def distill(
         ("differentiation", differentiation, Differentiation),
     ):
         require(isinstance(value, kind), name, value, f"a {kind.__name__}")
-    checkpoint = require_path("checkpoint", checkpoint) if checkpoint else None
-    cache = require_path("cache", cache) if cache else None
+    checkpoint, progress = require_new_file("checkpoint", checkpoint), require_flag("progress", progress)
+    cache = None if cache is None or (isinstance(cache, str) and not cache) else require_path("cache", cache)
     _check(student, teacher, images, losses)
     stepsize, teacher_stepsize, seed = plain_value(stepsize), plain_value(teacher_stepsize), require_int("seed", seed, 0)
     _check_numbers(solver, preconditioner, student, teacher, images, stepsize, teacher_stepsize)

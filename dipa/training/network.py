@@ -13,7 +13,7 @@ from torch import nn
 
 from .. import losses, metrics
 from ..cache import Identity
-from ..checks import require, require_images, require_int, require_path
+from ..checks import require, require_flag, require_images, require_int, require_new_file
 from ..declared import declared_size, require_like, require_takes
 from ..identity import describe, describe_code, describe_physics
 from ..operators.measure import measure
@@ -63,7 +63,7 @@ def train_network(
     require(isinstance(network, nn.Module), "network", network, "a torch module, network(y, physics) -> x")
     require(isinstance(budget, Budget), "budget", budget, "a Budget")
     seed = require_int("seed", seed, 0)
-    checkpoint = require_path("checkpoint", checkpoint) if checkpoint else None
+    checkpoint, progress = require_new_file("checkpoint", checkpoint), require_flag("progress", progress)
     require_images("images", images)
     size = declared_size(physics) or tuple(images.shape[1:])
     require(size == tuple(images.shape[1:]), "physics.img_size", size, f"that of the images, {tuple(images.shape[1:])}")
