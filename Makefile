@@ -99,8 +99,8 @@ unit: $(STAMP)
 faults: $(STAMP) ## kill runs at 30 random moments, start 20 at once, let the disk fail at every write, use two processes (minutes)
 	@DIPA_KILLS=30 DIPA_AT_ONCE=20 DIPA_DISK=1 OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "faults, long form" $(BIN)/python -m pytest tests/test_faults.py -q -s --durations=3
 
-properties: $(STAMP) ## the property tests and the fuzzed calls and command lines, twenty times as many (many minutes)
-	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "properties, long form" $(BIN)/python -m pytest tests/test_properties.py tests/test_fuzz.py -q --hypothesis-profile long
+properties: $(STAMP) ## the property tests, fuzzed calls and command lines, damaged files, twenty times as many (many minutes)
+	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "properties, long form" $(BIN)/python -m pytest tests/test_properties.py tests/test_fuzz.py tests/test_fuzz_files.py -q --hypothesis-profile long
 
 mutants: $(STAMP) ## small changes of the package, one at a time in a copy: the tests must notice 95 % of them (half an hour)
 	@$(STAGE) "mutants" $(BIN)/python tools/mutants.py

@@ -47,6 +47,12 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most // 2]}...{text[-most // 2 :]}"
 
 
+def shorter(text: str, most: int = 300) -> str:
+    """``text`` in one line, its end left out where it is longer than ``most`` characters."""
+    line = one_line(text)
+    return line if len(line) <= most else f"{line[:most]}..."
+
+
 def require(condition: bool, name: str, got: object, allowed: str) -> None:
     """Raise :class:`InputError` ``name: got X; allowed: Y`` unless ``condition`` holds."""
     if not condition:

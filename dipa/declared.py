@@ -1,12 +1,20 @@
-"""What a deepinv operator says about itself: the size of its images, and the numbers it computes with."""
+"""What a deepinv operator says about itself: the size of its images, their range, and the numbers it computes with."""
 
 from __future__ import annotations
 
+import math
+import warnings
+import weakref
+
 import torch
 from deepinv.physics import LinearPhysics
+from deepinv.physics.noise import GaussianNoise, ZeroNoise
 from torch import nn
 
 from .checks import foreign, require, require_img_size
+
+MARGIN = 0.05  # beyond [0, 1] that interpolation and noise may reach without a word
+_told: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # operators whose user has been told of a range: once is enough
 
 
 def declared_size(physics: LinearPhysics | None) -> tuple[int, int, int] | None:
@@ -67,3 +75,37 @@ def require_like(name: str, module: object, images: torch.Tensor, *, autocast: b
     same = own.dtype == images.dtype or (autocast and torch.float64 not in (own.dtype, images.dtype))
     allowed = f"{images.dtype} on {images.device}, as the images are"
     require(same and own.device == images.device, name, f"parameters of {own.dtype} on {own.device}", allowed)
+
+
+def warn_range(name: str, images: torch.Tensor, *operators: LinearPhysics | None) -> None:
+    """One ``UserWarning`` with the range found, for images (B, C, H, W) that leave [0, 1] by more than 5 percent.
+
+    Two channels may be real and imaginary parts, in [-1, 1]. ``operators``, which will see these images, are then known to
+    :func:`warn_measurements`, which says no more about them.
+    """
+    low, high = (float(bound) for bound in images.detach().aminmax())
+    floor = -1 if images.shape[1] == 2 else 0
+    if low >= floor - MARGIN and high <= 1 + MARGIN:
+        return
+    _told.update(physics for physics in operators if isinstance(physics, nn.Module))
+    advice = "divide by 255" if low >= 0 and 2 < high <= 255 else "scale them"
+    warnings.warn(f"{name}: values in [{low:.4g}, {high:.4g}]; dipa works on [{floor}, 1]: {advice}", stacklevel=3)
+
+
+def warn_measurements(y: torch.Tensor, physics: LinearPhysics, img_size: tuple[int, ...]) -> None:
+    r"""One ``UserWarning`` per operator for measurements larger than it makes of any image in [0, 1].
+
+    None of n numbers of at most 1 gives :math:`\|y\|_2>\|H\|_2\sqrt n` but for noise. Asked where that is known and free: of
+    an operator with a ``norm_sq``, with Gaussian noise or none.
+    """
+    noise = getattr(physics, "noise_model", None)
+    known = isinstance(physics, nn.Module) and hasattr(physics, "norm_sq") and isinstance(noise, (GaussianNoise, ZeroNoise))
+    if not known or physics in _told:
+        return
+    sigma = float(noise.sigma.max()) if isinstance(noise, GaussianNoise) else 0.0
+    most = math.sqrt(float(physics.norm_sq) * math.prod(img_size)) + 2 * sigma * math.sqrt(y[0].numel())
+    found = float(y.detach().reshape(len(y), -1).norm(dim=1).max())
+    if found > most * (1 + MARGIN):
+        _told.add(physics)
+        made = f"at most {most:.4g} is what this {type(physics).__name__} makes of images in [0, 1], which dipa works on"
+        warnings.warn(f"y: norm {found:.4g}; {made}", stacklevel=3)

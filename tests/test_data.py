@@ -188,9 +188,9 @@ def small_mnist(tmp_path, monkeypatch):
     table = {}
     for split, part in whole.items():
         name, _ = mnist.FILES[split]
-        blob = gzip.compress(struct.pack(">IIII", 2051, len(part), 28, 28) + part.numpy().tobytes())
-        (tmp_path / "mnist" / name).write_bytes(blob)
-        table[split] = (name, hashlib.md5(blob, usedforsecurity=False).hexdigest())
+        raw = struct.pack(">IIII", 2051, len(part), 28, 28) + part.numpy().tobytes()
+        (tmp_path / "mnist" / f"{name}.gz").write_bytes(gzip.compress(raw))
+        table[split] = (name, hashlib.sha256(raw).hexdigest())
     monkeypatch.setattr(mnist, "FILES", table)
     monkeypatch.setattr(mnist, "TRAIN_COUNT", 5)
     monkeypatch.setenv("DIPA_DATA", str(tmp_path))
@@ -238,24 +238,35 @@ def test_mnist_resizes_only_what_is_asked(small_mnist, resize, monkeypatch):
 
 
 def test_mnist_archives_are_checked(small_mnist, tmp_path):
-    path = tmp_path / "mnist" / mnist.FILES["test"][0]
+    path = tmp_path / "mnist" / f"{mnist.FILES['test'][0]}.gz"
     whole = path.read_bytes()
     flipped = whole[:200] + bytes([whole[200] ^ 1]) + whole[201:]
-    for damaged in (whole[:-10], whole + b"x", b"", flipped):
+    for damaged in (whole[:-10], whole + b"x", b"", b"<html>", flipped):
         path.write_bytes(damaged)
-        refuses(lambda: mnist.digits("test"), str(path), "MD5")
+        refuses(lambda: mnist.digits("test"), str(path), "remove it and fetch it again")
+    path.write_bytes(gzip.compress(gzip.decompress(whole) + b"x"))
+    refuses(lambda: mnist.digits("test"), str(path), "SHA-256")
+    path.write_bytes(gzip.compress(bytes(mnist.LARGEST * 4)))
+    refuses(lambda: mnist.digits("test"), str(path), "SHA-256")
     path.unlink()
     refuses(lambda: mnist.digits("test"), path.name, "not found", "dipa data mnist --download", "DIPA_DATA")
 
 
-def test_mnist_is_found_in_the_cache_too(small_mnist, tmp_path, monkeypatch):
-    (tmp_path / "MNIST" / "raw").mkdir(parents=True)
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("folder", ["mnist", "mnist/MNIST/raw", "MNIST/raw", "cache/MNIST/raw"])
+def test_mnist_is_found_where_torchvision_leaves_it(small_mnist, tmp_path, monkeypatch, folder, packed):
     name = mnist.FILES["test"][0]
-    (tmp_path / "mnist" / name).rename(tmp_path / "MNIST" / "raw" / name)
-    monkeypatch.setenv("DIPA_CACHE", str(tmp_path))
-    assert mnist.archive("test") == tmp_path / "MNIST" / "raw" / name
-    monkeypatch.delenv("DIPA_DATA")
-    assert len(mnist.digits("test")) == 3
+    whole = (tmp_path / "mnist" / f"{name}.gz").read_bytes()
+    (tmp_path / "mnist" / f"{name}.gz").unlink()
+    monkeypatch.setenv("DIPA_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / folder / (f"{name}.gz" if packed else name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(whole if packed else gzip.decompress(whole))
+    assert mnist.find("test") == path
+    assert torch.equal(mnist.digits("test", 28)[:, 0], small_mnist["test"].float() / 255)
+    if not packed:
+        path.write_bytes(gzip.decompress(whole)[:-1] + b"\0")
+        refuses(lambda: mnist.digits("test"), str(path), "SHA-256")
 
 
 def test_a_failed_download_is_one_line(monkeypatch):
@@ -265,12 +276,12 @@ def test_a_failed_download_is_one_line(monkeypatch):
         raise OSError("Name or service not known")
 
     monkeypatch.setattr(torchvision.datasets, "MNIST", offline)
-    refuses(lambda: mnist.archive("test", download=True), "download failed", "Name or service not known", "DIPA_DATA")
+    refuses(mnist.download, "download failed", "Name or service not known", "DIPA_DATA")
 
 
 def test_official_digits(user_data, monkeypatch, request):
     """The real test file where DIPA_DATA has it (its label-free facts), else the small one: count and content."""
-    if user_data and (user_data / "mnist" / mnist.FILES["test"][0]).is_file():
+    if user_data and (user_data / "mnist" / f"{mnist.FILES['test'][0]}.gz").is_file():
         monkeypatch.setenv("DIPA_DATA", str(user_data))
         x = data.load("mnist", "test", size=28, resize="pad").images
         assert len(x) == 10_000 and x.mean().item() == pytest.approx(0.1325, abs=5e-4)

@@ -6,6 +6,7 @@ import io
 import pickle
 import struct
 import tarfile
+import zipfile
 
 import deepinv
 import numpy as np
@@ -15,8 +16,9 @@ import torchvision
 from batteries import images, refuses, relative
 from PIL import Image
 
-from dipa import data
+from dipa import cli, data, encoded
 from dipa.data import mnist, pictures, slices, splits
+from dipa.training.denoiser import read_photographs
 
 PATIENTS = np.repeat([3, 11, 5, 2], [9, 8, 12, 6])  # 35 slices; 11 is the last fifth
 
@@ -59,10 +61,10 @@ def write_mnist(root, monkeypatch):
     table = {}
     for seed, (split, (name, _)) in enumerate(mnist.FILES.items()):
         raw = (images(12, 28, 28, seed=seed) * 255).byte().numpy().tobytes()
-        blob = gzip.compress(struct.pack(">IIII", 2051, 12, 28, 28) + raw)
+        content = struct.pack(">IIII", 2051, 12, 28, 28) + raw
         (root / "mnist").mkdir(exist_ok=True)
-        (root / "mnist" / name).write_bytes(blob)
-        table[split] = (name, hashlib.md5(blob, usedforsecurity=False).hexdigest())
+        (root / "mnist" / f"{name}.gz").write_bytes(gzip.compress(content))
+        table[split] = (name, hashlib.sha256(content).hexdigest())
     monkeypatch.setattr(mnist, "FILES", table)
 
 
@@ -209,9 +211,41 @@ def test_archives_are_read_in_memory_and_entries_that_are_no_files_are_left_out(
             entry.type, entry.linkname = kind, "/etc/passwd"
             archive.addfile(entry)
     before = sorted(root.rglob("*"))
-    found = pictures.in_tar(path)
+    found = encoded.in_tar(path)
     assert sorted(picture.read() for picture in found) == sorted([jpeg(1), jpeg(2)])
     assert sorted(root.rglob("*")) == before
+
+
+def test_companions_that_macos_makes_are_no_pictures(root, monkeypatch):
+    """AppleDouble files: in a tar, beside the photographs of deepinv's tree, in the folder the denoiser is trained on."""
+    write_tar(root / "faces" / "faces.tar", {f"a/._{name}": b"\0\5\x16\7" for name in FACES} | FACES)
+    assert len(pictures.faces("train")) + len(pictures.faces("test")) == len(FACES) - pictures.FACES_GAP
+    monkeypatch.setenv("DIPA_CACHE", str(root / "cache"))
+    for part, members in BSDS.items():
+        for name, content in members.items():
+            path = root / "cache" / pictures.BSDS500_TREE / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+        assert len(pictures._bsds500_part(part)) == len(members)
+    found = read_photographs(root / "cache" / pictures.BSDS500_TREE / "train")
+    assert sorted(found) == sorted(name.rpartition("/")[2] for name in BSDS["train"])
+
+
+def test_entries_that_promise_more_than_the_archive_holds_are_refused(root):
+    path = root / "a.tar"
+    sparse, huge, endless = tarfile.TarInfo("a.png"), tarfile.TarInfo("a.png"), tarfile.TarInfo("9" * 5000 + ".png")
+    sparse.pax_headers = {"GNU.sparse.map": "0,4", "GNU.sparse.size": str(2**50)}
+    huge.size = 2**50
+    for entry, word in ((sparse, "sparse"), (huge, "not a whole tar"), (endless, "5,004 characters")):
+        blob = entry.tobuf(tarfile.PAX_FORMAT if entry is not huge else tarfile.GNU_FORMAT)
+        path.write_bytes(blob + bytes(2048))
+        refuses(lambda: encoded.in_tar(path), "a.tar", word)
+
+
+def test_numbers_of_any_length_are_sorted_by_value():
+    names = ["a2", "a10", "a9", "a" + "9" * 5000, "a" + "1" + "0" * 5000, "a009", "b1"]
+    assert sorted(names, key=encoded.by_number) == ["a2", "a9", "a009", "a10", "a" + "9" * 5000, "a1" + "0" * 5000, "b1"]
 
 
 def test_damaged_archives_and_pictures_are_named(root):
@@ -223,7 +257,7 @@ def test_damaged_archives_and_pictures_are_named(root):
     write_tar(whole, {"notes.txt": b"text"})
     refuses(lambda: data.load("faces", "train"), "faces.tar", "no pictures")
     write_tar(whole, FACES | {"image_0001.jpg": jpeg(1)[:60], "image_0002.jpg": b"text"})
-    for picture in pictures.in_tar(whole)[:2]:
+    for picture in encoded.in_tar(whole)[:2]:
         refuses(lambda picture=picture: pictures.decode(picture, 16, 1), "faces.tar", "image_000", "not a readable picture")
 
 
@@ -304,6 +338,95 @@ def test_one_changed_byte_of_a_file_of_slices_is_found(root):
         whole[len(whole) // 2] ^= 1  # in the numbers
         path.write_bytes(whole)
         refuses(lambda name=name: data.load(name, "test"), path.name, "not a")
+
+
+@pytest.mark.parametrize("name", ["fastmri", "mri-npz"])
+def test_every_corrupt_file_of_slices_is_one_line_and_leaves_the_listing_whole(root, capsys, name):
+    """And `dipa data` lists the others."""
+    folder, ending = ("fastmri", "pt") if name == "fastmri" else ("mri", "npz")
+    (root / folder).mkdir()
+    path, good = root / folder / f"damaged.{ending}", root / folder / f"good.{ending}"
+    torch.save(images(20, 8, 8), good) if name == "fastmri" else np.savez_compressed(good, images=images(20, 8, 8).numpy())
+    whole = good.read_bytes()
+    for content in (b"", b"text", b"<html></html>", whole[:-1], whole[:100], whole[: len(whole) // 2], b"PK\3\4" + whole[:50]):
+        path.write_bytes(content)
+        refuses(lambda: data.load(name, "test", file=str(path)), path.name, "not a")
+        assert cli.main(["data", name]) == 0
+        found = capsys.readouterr().out
+        assert f"damaged.{ending}: not available" in found and f"good.{ending}: " in found
+
+
+def test_damaged_compression_is_one_line(root):
+    """zlib's own error: the stream is wrong, whatever the checksums beside it."""
+    path = root / "a.npz"
+    np.savez_compressed(path, images=images(20, 16, 16).numpy())
+    whole = bytearray(path.read_bytes())
+    start = 30 + len("images.npy") + struct.unpack("<H", whole[28:30])[0]
+    whole[start : start + 8] = b"\xff" * 8
+    path.write_bytes(whole)
+    refuses(lambda: slices.npz(str(path)), "a.npz", "not a .npz")
+
+
+def npy(header: dict, content: bytes = b"") -> bytes:
+    text = repr(header).encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + content
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"images.npy": npy({"descr": "<f4", "fortran_order": False, "shape": (10**6, 1000, 1000)})},
+        {"images.npy": npy({"descr": "<f4", "fortran_order": False, "shape": (2, 4, 4)}, bytes(60))},
+        {"images.npy": npy({"descr": "<f4", "fortran_order": False, "shape": (-2, 4, -4)}, bytes(128))},
+        {"images.npy": npy({"descr": "|O", "fortran_order": False, "shape": (2, 4, 4)}, bytes(256))},
+        {"images.npy": npy({"descr": "<f4", "fortran_order": False, "shape": (2**62, 2**62, 4)}, bytes(64))},
+        {"images.npy": b"\x93NUMPY\x09\x00"},
+        {"images.npy": b"[" * 9000},
+    ],
+)
+def test_npz_headers_are_compared_with_what_the_archive_holds(root, members):
+    with zipfile.ZipFile(root / "a.npz", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    refuses(lambda: slices.npz(str(root / "a.npz")), "a.npz", "not a .npz of plain arrays")
+
+
+def test_an_npz_with_a_key_twice_is_refused(root):
+    with zipfile.ZipFile(root / "a.npz", "w") as archive:
+        for name in ("images.npy", "images"):
+            archive.writestr(name, npy({"descr": "<f4", "fortran_order": False, "shape": (2, 2, 2)}, bytes(32)))
+    refuses(lambda: slices.npz(str(root / "a.npz")), "a.npz", "every key once")
+
+
+def test_a_parameter_is_read_as_its_numbers(root):
+    x = images(20, 8, 8)
+    torch.save(torch.nn.Parameter(x), root / "a.pt")
+    found = slices.fastmri(str(root / "a.pt"))
+    assert torch.equal(found, x) and not found.requires_grad
+
+
+def quantized() -> torch.Tensor:
+    return torch.quantize_per_tensor(torch.rand(9, 8, 8), 0.1, 0, torch.quint8)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental:UserWarning")
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: torch.rand(9, 8, 8).to_sparse(), ("layout", "dense")),
+        (quantized, ("dtype", "quint8")),
+        (lambda: torch.zeros(1).expand(10**6, 10**3, 10**3), ("shape", "at most")),
+        (lambda: torch.full((9, 8, 8), torch.inf), ("infinite",)),
+        (lambda: torch.full((9, 8, 8), 1e300, dtype=torch.float64), ("infinite",)),
+        (lambda: torch.rand(9, 8, 8, 2).view(9, 8, 16).to(torch.complex64).to(torch.complex32), ("dtype", "complex32")),
+        (lambda: [torch.rand(9, 8, 8)], ("list", "(N, H, W)")),
+        (lambda: "text", ("str", "(N, H, W)")),
+    ],
+)
+def test_tensors_of_other_kinds_are_refused(root, make, words):
+    torch.save(make(), root / "a.pt")
+    refuses(lambda: slices.fastmri(str(root / "a.pt")), "a.pt", *words)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,13 @@
-import deepinv
-import torch
-from batteries import downsampling, inpainting, refuses
+import warnings
 
-from dipa.declared import declared_size, image_size, numbers_like
-from dipa.operators import single_pixel
+import deepinv
+import pytest
+import torch
+from batteries import downsampling, images, inpainting, refuses, solver
+
+import dipa
+from dipa.declared import declared_size, image_size, numbers_like, warn_range
+from dipa.operators import mri, single_pixel, super_resolution
 
 
 def test_image_size_is_read_wherever_the_operator_keeps_it():
@@ -26,3 +30,73 @@ def test_numbers_are_those_of_the_first_tensor_that_has_a_fraction():
     like = numbers_like(module)
     assert (like.dtype, like.device.type, like.numel()) == (torch.float64, "meta", 0)
     assert numbers_like(single_pixel((1, 8, 8), ratio=0.5).double()).dtype == torch.float64
+
+
+# --- the range of images ---------------------------------------------------------------------------------------------
+
+
+def told(call) -> list[str]:
+    """The texts of the warnings of ``call``."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    assert all(warning.category is UserWarning and warning.filename == __file__ for warning in caught), caught
+    return [str(warning.message) for warning in caught]
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (255 * images(2, 1, 8, 8), ("[0.", "25", "divide by 255")),
+        (255 * images(2, 3, 8, 8), ("divide by 255",)),
+        (65535 * images(2, 1, 8, 8), ("scale them",)),
+        (2 * images(2, 1, 8, 8) - 1, ("[-0.9", "dipa works on [0, 1]: scale them")),
+        (255 * images(2, 2, 8, 8), ("dipa works on [-1, 1]",)),
+        (images(2, 1, 8, 8), ()),
+        (1.09 * images(2, 1, 8, 8) - 0.04, ()),
+        (2 * images(2, 2, 8, 8) - 1, ()),
+    ],
+)
+def test_a_range_beyond_the_unit_is_said_once(images, words):
+    texts = told(lambda: warn_from_here(images))
+    assert len(texts) == (1 if words else 0)
+    assert all(word in texts[0] for word in ("x: values in [", *words)) if words else True
+
+
+def warn_from_here(batch):
+    """The warning names the line that calls the function that warns."""
+    (lambda: warn_range("x", batch))()
+
+
+SIZE = (1, 16, 16)
+
+
+@pytest.mark.parametrize("factor", [1, 255])
+def test_images_handed_to_training_and_to_the_solver_are_looked_at_once(factor):
+    x, physics = factor * images(3, *SIZE), [single_pixel(SIZE, ratio=ratio) for ratio in (0.3, 0.6)]
+    P, network = dipa.LinearPreconditioner.identity(physics[0]), dipa.endtoend.build("u-net", SIZE, features=2, blocks=2)
+    budget, run = dipa.Budget(steps=2, batch_size=2), {"progress": False}
+    weights = dipa.LossWeights(imitation=1.0)
+    found = told(lambda: dipa.distill(solver(), P, *physics, x, losses=weights, budget=budget, **run))
+    other, third = single_pixel(SIZE, ratio=0.3), single_pixel(SIZE, ratio=0.3)
+    found += told(lambda: dipa.train_network(network, other, x, budget=budget, **run))
+    found += told(lambda: solver()(third.A(x), third, x_true=x, history=True))
+    assert [text.split(":")[0] for text in found] == ([] if factor == 1 else ["images", "images", "x_true"])
+
+
+def test_measurements_that_no_image_in_the_unit_range_gives_are_said_once_for_an_operator():
+    for make in (
+        lambda: single_pixel(SIZE, ratio=0.3),
+        lambda: single_pixel(SIZE, ratio=0.3, noise_sigma=0.1),
+        lambda: super_resolution(SIZE, factor=2),
+        lambda: mri(SIZE, acceleration=2),
+    ):
+        physics, x = make(), images(2, *SIZE)
+        assert told(lambda: solver()(physics(torch.ones_like(x)), physics)) == [], "the brightest image there is"  # noqa: B023
+        (text,) = told(lambda: solver()(physics(255 * x), physics))  # noqa: B023
+        assert text.startswith("y: norm") and type(physics).__name__ in text and "[0, 1]" in text
+        assert told(lambda: solver()(physics(255 * x), physics)) == []  # noqa: B023
+    loud = single_pixel(SIZE, ratio=0.3, noise_sigma=50.0)
+    assert told(lambda: solver()(loud(images(2, *SIZE)), loud)) == [], "noise that the operator declares"
+    plain = deepinv.physics.Blur(filter=torch.ones(1, 1, 3, 3) / 9, padding="circular")
+    assert told(lambda: solver()(plain.A(255 * images(2, *SIZE)), plain, stepsize=1.0)) == [], "says nothing of its norm"

@@ -67,7 +67,7 @@ def test_every_value_changes_the_digest():
         (["losses.supervised=-1"], ("losses.supervised", "-1")),
         (["data.name=mnits"], ("data.name", "mnist")),
         (["nonsense"], ("nonsense", "section.key=value")),
-        (["solver.momentum=true"], ("solver.momentum", "True", "str")),
+        (["solver.momentum=true"], ("solver.momentum", "'true'", "nesterov")),
     ],
 )
 def test_bad_overrides_are_refused_by_name(overrides, words):

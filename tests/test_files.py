@@ -1,5 +1,7 @@
 import json
 import os
+import resource
+import struct
 import time
 
 import pytest
@@ -7,6 +9,7 @@ import torch
 from batteries import refuses
 from safetensors.torch import save_file
 
+import dipa
 from dipa import files
 
 
@@ -193,3 +196,108 @@ def test_hash_of_json_ignores_key_order_only():
     assert files.sha256_json({"a": 1, "b": 2}) == files.sha256_json({"b": 2, "a": 1})
     assert files.sha256_json({"a": 1}) != files.sha256_json({"a": 1.5})
     assert files.sha256_json([1, 2]) != files.sha256_json([2, 1])
+
+
+# --- files that say the wrong thing ----------------------------------------------------------------------------------
+
+
+def raw(header: str | bytes, body: bytes = b"", length: int | None = None) -> bytes:
+    content = header.encode() if isinstance(header, str) else header
+    return struct.pack("<Q", len(content) if length is None else length) + content + body
+
+
+RECORD, TWICE, DEEP = json.dumps("{}"), json.dumps('{"a": 1, "a": 2}'), json.dumps("[" * 50_000)
+META = f'"__metadata__": {{"record": {RECORD}}}'
+A = '"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        raw(f'{{"__metadata__": {{"record": {RECORD}}}, {A}, {A}}}', bytes(8)),
+        raw(f'{{"__metadata__": {{"record": "{{}}", "record": {RECORD}}}, {A}}}', bytes(8)),
+        raw(f'{{"__metadata__": {{"record": {DEEP}}}, {A}}}', bytes(8)),
+        raw(f'{{"__metadata__": {{"record": {TWICE}}}, {A}}}', bytes(8)),
+        raw('{"x": ' * 30_000),
+        raw("[" * 200_000),
+        raw(f"{{{A}}}", bytes(8), length=2**63),
+        raw(f"{{{A}}}", bytes(8), length=10**6),
+        raw(f"{{{META}, {A.replace('[2]', f'[{2**62}, 8]')}}}", bytes(8)),
+        raw(f"{{{META}, {A.replace('[2]', '[-1]')}}}", bytes(8)),
+        raw(f"{{{META}, {A.replace('[0, 8]', '[8, 0]')}}}", bytes(8)),
+        raw(f"{{{META}, {A.replace('F32', 'Q7')}}}", bytes(8)),
+        raw(b'{"\xff": 1}'),
+    ],
+)
+def test_headers_that_lie_are_refused_by_name(tmp_path, content):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(content)
+    began = time.monotonic()
+    refuses(lambda: files.read_tensors(path), "a.safetensors", "not a file written by dipa, or damaged")
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("tensor", "words"),
+    [
+        (torch.tensor([1.0, torch.nan, 1.0]), ("steps", "NaN or infinite")),
+        (torch.tensor([1.0, -torch.inf, 1.0]), ("steps", "NaN or infinite")),
+        (torch.ones(3, dtype=torch.int64), ("steps", "int64", "float32")),
+        (torch.ones(3, dtype=torch.complex64), ("steps.dtype", "complex64")),
+        (torch.ones(3).to(torch.float8_e4m3fn), ("steps.dtype", "float8")),
+        (torch.ones(4), ("steps", "(4,)", "(3,)")),
+        (torch.ones(3, 1), ("steps", "(3, 1)", "(3,)")),
+    ],
+)
+def test_weights_of_another_kind_are_refused_whole_as_their_file_is(tmp_path, tensor, words):
+    path = files.write_tensors(tmp_path / "a.safetensors", {"steps": tensor}, {"kind": "scalar_steps", "iterations": 3})
+    refuses(lambda: dipa.load(path), "a.safetensors", *words)
+    good = files.write_tensors(tmp_path / "b.safetensors", {"steps": torch.ones(3)}, {"kind": "scalar_steps", "iterations": 3})
+    assert torch.equal(dipa.load(good)[0].steps, torch.ones(3))
+
+
+def test_tensors_that_no_module_asks_for_are_refused(tmp_path):
+    P = dipa.LinearPreconditioner.identity(dipa.operators.single_pixel((1, 4, 4), ratio=0.5))
+    record = {"kind": "linear", **P.header()}
+    path = files.write_tensors(tmp_path / "a.safetensors", P.state_dict() | {"other": torch.ones(2)}, record)
+    refuses(lambda: dipa.load(path), "a.safetensors", "other", "no such tensor")
+    for name, wrong in (
+        ("basis.index", P.basis.index + 16),
+        ("basis.index", P.basis.index.float()),
+        ("matrix", P.matrix.detach()[:4]),
+    ):
+        files.write_tensors(path, P.state_dict() | {name: wrong}, record)
+        refuses(lambda: dipa.load(path), "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"kind": "pointwise_steps", "iterations": 100_000, "img_size": [1, 200, 200]},
+        {"kind": "convolutional_steps", "iterations": 4000, "size": 1001},
+        {"kind": "neural", "name": "cnn", "img_size": [10**6, 8, 8]},
+        {"kind": "neural", "name": "vit", "img_size": [64, 8, 8], "features": 512, "blocks": 64},
+        {"kind": "linear", "basis": "hadamard", "img_size": [1, 2**15, 2**15]},
+        {"kind": "linear", "basis": "pixel", "img_size": [1, 10**6, 10**6]},
+        {"kind": "end-to-end", "network": {"name": "u-net", "img_size": [1, 8, 8], "features": 512, "blocks": 5}},
+        {"kind": "end-to-end", "network": {"name": "restormer", "img_size": [1, 8, 8], "features": 512, "blocks": 16}},
+    ],
+)
+def test_a_small_file_that_describes_a_large_module_is_refused_without_making_it(tmp_path, record):
+    tensors = {"steps": torch.ones(3), "matrix": torch.ones(4, 2), "basis.index": torch.arange(2)}
+    path = files.write_tensors(tmp_path / "a.safetensors", tensors, record)
+    began = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refuses(lambda: (dipa.endtoend if record["kind"] == "end-to-end" else dipa).load(path), "a.safetensors")
+    assert time.monotonic() - began < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 * 1024, "KiB"
+
+
+def test_numbers_that_could_not_be_read_back_are_not_saved(tmp_path):
+    P = dipa.ScalarSteps(2)
+    P.steps.data[0] = torch.nan
+    refuses(lambda: dipa.save(P, tmp_path / "a"), "preconditioner", "steps", "NaN")
+    network = dipa.endtoend.build("u-net", (1, 8, 8), features=2, blocks=2)
+    next(network.parameters()).data.fill_(torch.inf)
+    refuses(lambda: dipa.endtoend.save(network, tmp_path / "a"), "network", "infinite")
+    assert not any(tmp_path.iterdir())

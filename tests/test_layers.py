@@ -12,6 +12,8 @@ ROOT = Path(dipa.__file__).parent
 ORDER = [
     "checks",
     "paths",
+    "documents",
+    "encoded",
     "declared",
     "seeding",
     "files",

@@ -4,41 +4,54 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
+import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from ..checks import InputError, require_choice, require_int
+from ..checks import InputError, require_choice, require_int, shorter
+from ..paths import cache_directory
 from . import places
 
-FILES = {  # split -> (archive, MD5 as listed by torchvision)
-    "train": ("train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-    "test": ("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),
+FILES = {  # split -> (file, SHA-256 of it unpacked; the archives are those whose MD5 torchvision lists)
+    "train": ("train-images-idx3-ubyte", "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
+    "test": ("t10k-images-idx3-ubyte", "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
 }
-GET = "run 'dipa data mnist --download', or put the official archives in DIPA_DATA/mnist"
+GET = "run 'dipa data mnist --download', or put the official archives, packed or not, in DIPA_DATA/mnist"
 TRAIN_COUNT = 50_000
+HEADER = 16  # bytes before the pixels
+LARGEST = HEADER + 60_000 * 28 * 28  # bytes of the larger file
 RESIZES = ("bilinear", "bicubic", "nearest", "pad")
+RAW = "MNIST/raw"  # where torchvision puts the files, inside its root
 
 
-def archive(split: str, download: bool = False) -> Path:
-    """The archive of a split: under ``DIPA_DATA/mnist``, else in the cache, where ``download`` puts it.
+def find(split: str) -> Path:
+    """The file of a split, packed (.gz) or not: in ``DIPA_DATA/mnist``, there or beside it as torchvision lays it out, or cached.
 
-    Raises :class:`InputError` where it is missing (saying how to get it) or its checksum is wrong.
+    Raises :class:`InputError` where it is in none of them, saying how to get it.
     """
-    name, md5 = FILES[split]
-    local = Path(os.environ.get("DIPA_DATA") or ".") / "mnist" / name
-    cached = places.cache()
-    path = local if "DIPA_DATA" in os.environ and local.is_file() else cached / "MNIST" / "raw" / name
-    if not path.is_file() and download:
-        _download(cached)
-    if not path.is_file():
-        raise InputError(f"mnist: {name} not found; {GET}")
-    if hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() != md5:
-        raise InputError(f"{path}: MD5 is not {md5} of the official MNIST archive; remove it and fetch it again")
-    return path
+    name, _ = FILES[split]
+    folders = [places.folder(folder) for folder in ("mnist", f"mnist/{RAW}", f"{RAW}")]
+    folders = [folder for folder in folders if folder] + [cache_directory() / RAW]
+    paths = [path for folder in folders for path in (folder / f"{name}.gz", folder / name) if path.is_file()]
+    if not paths:
+        raise InputError(f"mnist: {name}.gz not found; {GET}")
+    return paths[0]
+
+
+def content(split: str) -> bytes:
+    """The bytes of a split's file, unpacked; anything but the official content is refused by the file's name."""
+    path, (_, sha256) = find(split), FILES[split]
+    try:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as handle:
+            unpacked = handle.read(LARGEST + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: damaged ({shorter(str(error))}); remove it and fetch it again") from error
+    if hashlib.sha256(unpacked).hexdigest() != sha256:
+        raise InputError(f"{path}: unpacked, its SHA-256 is not that of the official MNIST file; remove it and fetch it again")
+    return unpacked
 
 
 def digits(split: str, size: int = 32, resize: str = "bilinear", count: int | None = None) -> torch.Tensor:
@@ -55,7 +68,7 @@ def digits(split: str, size: int = 32, resize: str = "bilinear", count: int | No
 
 
 def _raw(split: str) -> torch.Tensor:
-    raw = np.frombuffer(gzip.decompress(archive(split).read_bytes()), np.uint8, offset=16)
+    raw = np.frombuffer(content(split), np.uint8, offset=HEADER)
     return torch.from_numpy(raw.copy()).reshape(-1, 1, 28, 28)[:TRAIN_COUNT]
 
 
@@ -75,14 +88,15 @@ def length(split: str) -> int:
 
 def download() -> None:
     """Fetch MNIST through torchvision into the cache, where it is not here yet."""
-    for split in FILES:
-        archive(split, download=True)
-
-
-def _download(cached: Path) -> None:
     from torchvision.datasets import MNIST
 
     try:
-        MNIST(cached, download=True)
-    except (OSError, RuntimeError) as error:
-        raise InputError(f"mnist: download failed ({error}); put the archives in DIPA_DATA/mnist") from error
+        for split in FILES:
+            find(split)
+    except InputError:
+        try:
+            MNIST(cache_directory(), download=True)
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"mnist: download failed ({error}); put the archives in DIPA_DATA/mnist") from error
+    for split in FILES:
+        content(split)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import functools
-import io
-import re
-import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 
-from ..checks import InputError, require
+from ..checks import InputError
+from ..encoded import Picture, by_number, in_tar, is_picture, numbers
+from ..paths import cache_directory
 from . import places
 from .pixels import centre_square, resized
 from .splits import blocks, shuffled
@@ -33,46 +30,21 @@ CELEBA = (
     "list_eval_partition.txt",
 )
 CELEBA_GET = "put img_align_celeba/ (the aligned JPEGs) and the five official .txt lists in DIPA_DATA/celeba"
-ENDINGS = (".jpg", ".jpeg", ".png")
-
-
-class Picture(NamedTuple):
-    """An encoded picture: its name and how to read its bytes."""
-
-    name: str
-    read: Callable[[], bytes]
 
 
 def decode(picture: Picture, size: int, channels: int) -> torch.Tensor:
     """The centred square of a picture at ``size`` x ``size`` in [0, 1]: (3, size, size) RGB, else (1, size, size) grey.
 
-    Grey is Pillow's 8-bit luma (ITU-R 601). Resizing is bilinear with antialias.
+    What a file may hold, and how colours become grey: :func:`dipa.encoded.numbers`. Resizing is bilinear with antialias.
     """
-    try:
-        with Image.open(io.BytesIO(picture.read())) as image:
-            values = np.asarray(image.convert("RGB" if channels == 3 else "L"), np.float32) / 255
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{picture.name}: not a readable picture ({type(error).__name__}); get it again") from error
-    planes = torch.from_numpy(values).reshape(*values.shape[:2], -1).movedim(-1, 0)
-    return resized(centre_square(planes)[None], size)[0]
+    values, white = numbers(picture, channels)
+    planes = centre_square(np.moveaxis(values, -1, 0))  # one after the other: a large picture is held as numbers once
+    return torch.cat([resized(torch.from_numpy(plane.astype(np.float32) / white)[None, None], size)[0] for plane in planes])
 
 
 def stack(pictures: Sequence[Picture], size: int, channels: int, count: int | None) -> torch.Tensor:
     """The first ``count`` pictures decoded (all for None): (N, 3 or 1, size, size); no others are read."""
     return torch.stack([decode(picture, size, channels) for picture in pictures[:count]])
-
-
-def in_tar(path: Path) -> list[Picture]:
-    """The pictures of a tar in name order (numbers by value), read in memory; links and other entries are left out."""
-    try:
-        with tarfile.open(path, "r:") as archive:
-            members = [m for m in archive.getmembers() if m.isreg() and m.name.lower().endswith(ENDINGS)]
-            contents = {m.name: archive.extractfile(m).read() for m in members}
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise InputError(f"{path}: not a whole tar archive ({type(error).__name__}); get it again") from error
-    require(bool(contents), f"{path}: entries", "no pictures", f"files that end in {', '.join(ENDINGS)}")
-    names = sorted(contents, key=_by_number)
-    return [Picture(f"{path}: {name}", functools.partial(contents.__getitem__, name)) for name in names]
 
 
 def bsds500(split: str) -> list[Picture]:
@@ -90,8 +62,8 @@ def _bsds500_part(part: str) -> list[Picture]:
     archives = places.listing("bsds500", f"*{part}.tar")
     if archives:
         return [picture for path in archives for picture in in_tar(path)]
-    tree = places.cache() / BSDS500_TREE / part
-    paths = sorted(tree.glob("*.jpg"), key=lambda path: _by_number(path.name))
+    tree = cache_directory() / BSDS500_TREE / part
+    paths = sorted((path for path in tree.glob("*.jpg") if is_picture(path.name)), key=lambda path: by_number(path.name))
     if not paths:
         raise InputError(f"bsds500: its {part} photographs not found; {BSDS500_GET}")
     return [Picture(str(path), path.read_bytes) for path in paths]
@@ -101,10 +73,10 @@ def download_bsds500() -> None:
     """Fetch BSDS500 through deepinv (GitHub, 70 MB, MD5-checked) into the cache."""
     from deepinv.datasets import BSDS500 as Remote
 
-    if not (places.cache() / BSDS500_TREE).is_dir():  # an interrupted download would be taken for a whole one
-        (places.cache() / "BSDS500" / "download.zip").unlink(missing_ok=True)
+    if not (cache_directory() / BSDS500_TREE).is_dir():  # an interrupted download would be taken for a whole one
+        (cache_directory() / "BSDS500" / "download.zip").unlink(missing_ok=True)
     try:
-        Remote(places.cache() / "BSDS500", download=True, use_dict_output=True)
+        Remote(cache_directory() / "BSDS500", download=True, use_dict_output=True)
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"bsds500: download failed ({error}); put the archives in DIPA_DATA/bsds500") from error
 
@@ -146,10 +118,5 @@ def _celeba_names(root: str, split: str) -> list[str]:
 
     try:
         return CelebA(root, split, download=False).filename
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         raise InputError(f"celeba: a .txt list is not the official one (MD5); {CELEBA_GET}") from error
-
-
-def _by_number(name: str) -> list[str | int]:
-    """A sorting key by which 9 comes before 10."""
-    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+import numpy as np
 import torch
 from torch.nn import functional
 
+Array = TypeVar("Array", torch.Tensor, np.ndarray)
 PERCENTILE = 99.5  # of a slice's magnitudes: what becomes 1
 
 
-def centre_square(images: torch.Tensor) -> torch.Tensor:
+def centre_square(images: Array) -> Array:
     """The centred square of images (..., H, W): (..., S, S) with S = min(H, W)."""
     height, width = images.shape[-2:]
     side = min(height, width)

@@ -1,23 +1,19 @@
-"""Where data lie: ``DIPA_DATA``, the user's folder of data sets, and ``DIPA_CACHE``, where downloads go."""
+"""Where the user's data lie in ``DIPA_DATA``."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from ..checks import InputError
+from .. import paths
+from ..checks import InputError, require_path
 
 
 def folder(name: str) -> Path | None:
     """``DIPA_DATA/name`` where that folder exists, else None."""
-    root = os.environ.get("DIPA_DATA")
-    path = Path(root) / name if root else None
+    root = paths.data_directory()
+    path = root / name if root else None
     return path if path and path.is_dir() else None
-
-
-def cache() -> Path:
-    """Where downloads are kept: ``DIPA_CACHE``, else ``~/.cache/dipa``."""
-    return Path(os.environ.get("DIPA_CACHE") or Path.home() / ".cache" / "dipa")
 
 
 def listing(name: str, pattern: str) -> list[Path]:
@@ -46,6 +42,7 @@ def chosen(name: str, subfolder: str, pattern: str, file: str, get: str) -> Path
     if not file:
         raise InputError(f"{name}: file not given and DIPA_DATA/{subfolder} holds {names}; {get}")
     matches = [path for path in here if file in (path.name, path.stem)]
-    if matches or Path(file).is_file():
-        return matches[0] if matches else Path(file)
+    elsewhere = require_path("file", file)
+    if matches or os.path.isfile(elsewhere):  # False too for a name that is too long
+        return matches[0] if matches else elsewhere
     raise InputError(f"{name}: file {file!r} not found; DIPA_DATA/{subfolder} holds {names}; {get}")

@@ -77,7 +77,8 @@ class UNet(EndToEnd):
         require(widest <= MAX_WIDTH, "features and blocks", f"a scale {widest:,} wide", f"at most {MAX_WIDTH:,}")
         channels, widths = self.img_size[0], [features * 2**scale for scale in range(blocks)]
         with seeded(seed, self.name):
-            self.network = deepinv.models.UNet(channels, channels, channels_per_scale=widths, batch_norm=False)
+            device = torch.empty(0).device  # torch's default, as every other network: deepinv's own default is the processor
+            self.network = deepinv.models.UNet(channels, channels, channels_per_scale=widths, batch_norm=False, device=device)
         zero(self.network.Conv_1x1)
 
     def reconstruct(self, x: torch.Tensor, y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:  # noqa: D102

@@ -6,8 +6,10 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from .. import files
-from ..checks import InputError, require, require_choice, require_json, require_new_file, require_path
+from ..checks import InputError, require, require_choice, require_json, require_new_file, require_path, shorter
 from .base import EndToEnd
 from .direct import Restormer, UNet
 from .fista_net import FISTANet
@@ -35,21 +37,35 @@ def save(network: EndToEnd, path: str | Path, record: dict[str, Any] | None = No
     require(path is not None, "path", path, "the name of a file")
     require(isinstance(network, EndToEnd), "network", type(network).__name__, "a network of dipa.endtoend")
     require_json("record", record)
+    files.require_weights("network", network.state_dict())
     return files.write_tensors(path, network.state_dict(), {"kind": KIND, "network": network.header(), "made_by": record or {}})
 
 
 def load(path: str | Path) -> tuple[EndToEnd, dict[str, Any]]:
-    """Read back a network, in evaluation mode, and its record; a missing, damaged or foreign file is refused by name."""
+    """Read back a network, in evaluation mode, and its record.
+
+    Raises :class:`InputError` by name for a missing, damaged or foreign file, and for one whose tensors are not finite or
+    not exactly those (names, shapes, dtypes) of the network its header describes.
+    """
     path = require_path("path", path)
-    tensors, header = files.read_tensors(path)
-    header = header if isinstance(header, dict) else {}
-    require(header.get("kind") == KIND, str(path), header.get("kind"), f"a file of kind {KIND}")
+    tensors, header = files.read_weights(path)
+    require(header.get("kind") == KIND, f"{path}: kind", header.get("kind"), KIND)
+    record = header.get("made_by", {})
+    require(isinstance(record, dict), f"{path}: made_by", record, "a record of what made it")
     try:
-        network = build(**header["network"])
-    except (LookupError, TypeError, InputError) as error:
-        raise InputError(f"{path}: names no network that can be made ({error}); write it again") from error
-    try:
-        network.to(next(iter(tensors.values())).dtype).load_state_dict(tensors)
-    except (RuntimeError, TypeError, StopIteration) as error:
-        raise InputError(f"{path}: its tensors are not those of the network it names; write it again") from error
-    return network.eval(), header.get("made_by", {})
+        network = _rebuilt(header["network"], tensors)
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
+        reason = f"{type(error).__name__}: {shorter(str(error))}"
+        raise InputError(f"{path}: a damaged network, or none that can be made ({reason}); write it again") from error
+    return network.eval(), record
+
+
+def _rebuilt(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> EndToEnd:
+    """The network of a header, once its tensors fit: sizes are compared on ``meta``, where a network takes no memory."""
+    with torch.device("meta"):
+        promised = build(**header).state_dict()
+    files.require_same_sizes(promised, tensors)
+    network = build(**header).to(next(iter(tensors.values())).dtype)
+    network.load_state_dict(tensors)
+    files.require_same_dtypes(network.state_dict(), tensors)
+    return network

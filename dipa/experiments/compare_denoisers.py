@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from .. import data, denoisers, files, metrics, seeding
 from ..checks import InputError, require, require_path
+from ..encoded import Picture, numbers
 from ..operators import single_pixel
 from ..priors import PnP
 from ..solvers import FISTA
@@ -32,7 +32,8 @@ def read_folder(folder: Path) -> list[torch.Tensor]:
     """The grey photographs of a folder of PNG files, (1, 1, H, W) in [0, 1], by name."""
     paths = sorted(folder.glob("*.png"))
     require(len(paths) == 12, "--set12", f"{folder} with {len(paths)} PNG files", "the folder of the 12 Set12 photographs")
-    return [torch.from_numpy(np.array(Image.open(path).convert("L"))).float()[None, None] / 255 for path in paths]
+    pictures = [numbers(Picture(str(path), path.read_bytes), 1) for path in paths]
+    return [torch.from_numpy(values[..., 0].astype(np.float32) / white)[None, None] for values, white in pictures]
 
 
 @torch.no_grad()

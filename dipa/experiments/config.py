@@ -8,6 +8,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from functools import cache
 from typing import Any
 
 from .. import data, denoisers, files
@@ -232,6 +233,18 @@ def build(kind: type, values: Mapping[str, Any], where: str = "") -> Any:
     missing = [name for name in ("preset", "profile", "method") if name in known and name not in arguments]
     require(not missing, "configuration", f"no {', '.join(missing)}", "a complete configuration")
     return kind(**arguments)
+
+
+@cache
+def text_fields() -> frozenset[str]:
+    """``section.key`` of every field that holds text and nothing else, in any task."""
+    hints = typing.get_type_hints(Config)
+    sections = {"": (Config,), "task.": tuple(KINDS.values())}
+    sections |= {f"{name}.": (kind,) for name, kind in hints.items() if is_dataclass(kind) and name != "task"}
+    kinds = ((section, kind) for section, several in sections.items() for kind in several)
+    return frozenset(
+        f"{section}{name}" for section, kind in kinds for name, hint in typing.get_type_hints(kind).items() if hint is str
+    )
 
 
 def _task(values: Any) -> type:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ..checks import InputError, in_a_row, require, require_choice, shown
+from ..checks import in_a_row, require, require_choice
+from ..documents import parse_yaml, read_yaml
 from . import costs
-from .config import Config, build
+from .config import Config, build, text_fields
 
 META = ("about", "paper", "table", "like", "profiles")
 TOPICS = ("single_pixel", "mri", "super_resolution", "large", "networks", "end_to_end", "training")
-# what PyYAML raises on text: on 2026-13-45 a ValueError, on [[[[... a RecursionError
-UNREADABLE = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
+MOST_TEXT = 4096  # characters of a value on the command line
 LAYERS = ("tasks", "methods")  # what a profile says beyond its common part, by task.kind and by method
 
 
@@ -37,7 +35,7 @@ def _table() -> dict[str, Any]:
 
 
 def _read(file: str) -> dict[str, Any]:
-    return yaml.safe_load((Path(__file__).parent / f"{file}.yaml").read_text(encoding="utf-8"))
+    return read_yaml(Path(__file__).parent / f"{file}.yaml")
 
 
 def names() -> list[str]:
@@ -67,8 +65,9 @@ def resolve(name: str, profile: str = "small", *, seed: int = 0, overrides: Iter
     """The configuration of a preset: defaults < profile < preset < the preset's own profile < overrides.
 
     A profile has a common part, then one for the preset's task, then one for its method. ``overrides`` are
-    ``"section.key=value"`` strings (values in YAML) or a mapping of such keys to values. Unknown presets, profiles and
-    keys are refused with the nearest valid names.
+    ``"section.key=value"`` strings or a mapping of such keys to values. In a string the value of a field of text is the
+    text (without the quotes around it), any other is a number or YAML; of a key given twice the last one counts. Unknown
+    presets, profiles and keys are refused with the nearest valid names.
     """
     entry = _entry(name)
     require_choice("profile", profile, profiles())
@@ -114,20 +113,26 @@ def _nested(overrides: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parse(text: str) -> tuple[str, Any]:
+    """Key and value of ``section.key=value``: the text itself for a field of text, a number as people write it, else YAML."""
     require(isinstance(text, str) and text.find("=") > 0, "--set", text, "section.key=value, such as training.steps=10")
     key, _, value = text.partition("=")
-    try:
-        parsed = yaml.safe_load(value)
-        json.dumps(parsed, default=str, skipkeys=True)  # refuses a value that holds itself
-    except UNREADABLE as error:
-        raise InputError(f"--set: got {shown(text)}; allowed: a value YAML can read") from error
-    return key, float(value) if isinstance(parsed, str) and _is_number(value) else parsed
+    require(len(value) <= MOST_TEXT, "--set", text, f"values of at most {MOST_TEXT:,} characters")
+    if key in text_fields():
+        return key, _unquoted(value.strip())
+    number = _number(value)
+    parsed = parse_yaml(value, "--set") if number is None else number
+    sixties = number is None and ":" in value and isinstance(parsed, (int, float))
+    return key, value if sixties else parsed
 
 
-def _is_number(text: str) -> bool:
-    """YAML 1.1 reads ``1e-3`` as text; people write numbers so."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _unquoted(text: str) -> str:
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1] if quoted else text
+
+
+def _number(text: str) -> int | float | None:
+    """The number a text is: to YAML 1.1, 1e-3 is text, 010 is eight and 1:30 is ninety."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return None

@@ -7,9 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..checks import require_choice
+from ..documents import read_yaml
 from .config import END_TO_END, Config
 from .presets import resolve
 
@@ -18,7 +17,7 @@ LINEAR = ("ridge", "full-linear", "l-dipa")  # methods whose form, start and clo
 
 @cache
 def _values() -> tuple[dict, ...]:
-    return tuple(yaml.safe_load((Path(__file__).parent / "paper_values.yaml").read_text(encoding="utf-8")))
+    return tuple(read_yaml(Path(__file__).parent / "paper_values.yaml"))
 
 
 @cache

@@ -22,6 +22,7 @@ from torch import nn
 
 from .. import endtoend, files, preconditioners
 from ..checks import InputError, require
+from ..documents import read_yaml
 from . import manifest as manifests
 from .claim import RUN_NAME
 from .config import Config, build
@@ -68,7 +69,7 @@ class Run:
         """The resolved configuration."""
         with self._verified("config.yaml") as path:
             try:
-                return build(Config, yaml.safe_load(path.read_text(encoding="utf-8")))
+                return build(Config, read_yaml(path))
             except InputError as error:
                 raise ValueError(f"or of another version of dipa: {error}") from error
 

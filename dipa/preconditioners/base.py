@@ -10,6 +10,7 @@ from torch import nn
 
 from ..checks import foreign, require, require_tensor
 from ..declared import require_like
+from ..files import require_same_sizes
 
 KINDS: dict[str, type[Preconditioner]] = {}  # every learned class by the name files know it by; a class joins by naming its kind
 MAX_NUMBERS = 2**32  # of one preconditioner: sixteen gigabytes in float32
@@ -63,7 +64,13 @@ class Preconditioner(nn.Module):
 
     @classmethod
     def rebuild(cls, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Preconditioner:
-        """The inverse of ``header()`` and ``state_dict()``, in the dtype of the tensors; strict about names and shapes."""
+        """The inverse of ``header()`` and ``state_dict()``, in the dtype of the tensors; strict about names and shapes.
+
+        The header's sizes are compared on the device ``meta`` first, where a module takes no memory: a header is a promise.
+        """
+        with torch.device("meta"):
+            promised = cls(**header).state_dict()
+        require_same_sizes(promised, tensors)
         preconditioner = cls(**header)
         dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), None)
         preconditioner.to(dtype=dtype).load_state_dict(tensors)

@@ -9,12 +9,13 @@ import torch
 from deepinv.physics import LinearPhysics
 from torch import nn
 
-from ..checks import require, require_choice, require_flag, require_images, require_number
+from ..checks import require, require_choice, require_flag, require_images, require_img_size, require_number
 from ..declared import image_size, numbers_like, require_operator, require_takes
 from ..operators import Basis, PixelBasis, plane_basis, range_basis, rebuild_basis
 from .base import MAX_NUMBERS, Preconditioner, Traits, as_planes
 
 FORMS = ("low_rank", "dense")
+MAX_SIDE = 4096  # of the images of a matrix read from a file
 
 
 class LinearPreconditioner(Preconditioner):
@@ -122,7 +123,7 @@ class LinearPreconditioner(Preconditioner):
 
     @classmethod
     def rebuild(cls, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> LinearPreconditioner:  # noqa: D102
-        return cls(tensors["matrix"], *basis_from(header, tensors, tensors["matrix"].dtype))
+        return cls(tensors["matrix"], *basis_from(header, tensors, tensors["matrix"]))
 
 
 def subspace(
@@ -163,11 +164,18 @@ def basis_header(basis: Basis, complement: float) -> dict[str, Any]:
     return header | ({"complement": complement} if complement else {})
 
 
-def basis_from(header: dict[str, Any], tensors: dict[str, torch.Tensor], dtype: torch.dtype) -> tuple[Basis, float]:
-    """The inverse of :func:`basis_header`."""
+def basis_from(header: dict[str, Any], tensors: dict[str, torch.Tensor], matrix: torch.Tensor) -> tuple[Basis, float]:
+    """The inverse of :func:`basis_header`, for a matrix B (n, r) of whose n and dtype the basis must be."""
+    sides = require_img_size(header["img_size"])
+    fits = matrix.ndim == 2 and math.prod(sides) == len(matrix) and max(sides) <= MAX_SIDE
+    require(fits, "img_size", sides, f"(C, H, W) of the {len(matrix):,} rows of its matrix, sides up to {MAX_SIDE:,}")
     buffers = {name.removeprefix("basis."): tensor for name, tensor in tensors.items() if name.startswith("basis.")}
-    basis = rebuild_basis(header["basis"], tuple(header["img_size"]), buffers)
-    return basis.to(dtype), header.get("complement", 0.0)
+    basis = rebuild_basis(header["basis"], sides, buffers).to(matrix.dtype)
+    blank = basis.image(
+        basis.coordinates(torch.zeros(1, *sides, dtype=matrix.dtype))
+    )  # fails on positions or rows that do not fit
+    require(tuple(blank.shape[1:]) == sides, "basis", tuple(blank.shape[1:]), f"a basis of images {sides}")
+    return basis, header.get("complement", 0.0)
 
 
 def _predictor(physics: LinearPhysics, images: torch.Tensor, basis: Basis, regularization: float) -> torch.Tensor:

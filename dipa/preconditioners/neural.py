@@ -8,11 +8,12 @@ import torch
 from torch import nn
 
 from .. import networks, seeding
-from ..checks import plain_value, require_choice, require_img_size, require_int
+from ..checks import plain_value, require, require_choice, require_img_size, require_int
 from ..declared import require_like
 from .base import Preconditioner, Traits, as_planes
 
 PRECISIONS = ("float32", "bf16")
+MAX_CHANNELS = 64
 
 
 class NeuralPreconditioner(Preconditioner):
@@ -56,6 +57,7 @@ class NeuralPreconditioner(Preconditioner):
     ):
         super().__init__()
         img_size = require_img_size(img_size)
+        require(img_size[0] <= MAX_CHANNELS, "img_size", img_size, f"at most {MAX_CHANNELS} channels, each with its network")
         require_choice("precision", precision, PRECISIONS)
         require_choice("code", code, networks.CODES)
         seed = require_int("seed", seed, 0)

@@ -162,6 +162,6 @@ class LinearSteps(PerIteration):
     def rebuild(cls, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> LinearSteps:  # noqa: D102
         matrices = tensors["steps"]
         require(matrices.ndim == 3 and len(matrices) == header["iterations"], "steps.shape", tuple(matrices.shape), "(K, n, r)")
-        steps = cls(len(matrices), LinearPreconditioner(matrices[0], *basis_from(header, tensors, matrices.dtype)))
+        steps = cls(len(matrices), LinearPreconditioner(matrices[0], *basis_from(header, tensors, matrices[0])))
         steps.steps.data = matrices.clone()
         return steps

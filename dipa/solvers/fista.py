@@ -24,7 +24,7 @@ from ..checks import (
     require_number,
     require_tensor,
 )
-from ..declared import declared_size, numbers_like, require_operator, require_takes
+from ..declared import declared_size, numbers_like, require_operator, require_takes, warn_measurements, warn_range
 from ..priors import PnP
 from . import loop
 from .momentum import MOMENTA, restarted
@@ -113,7 +113,8 @@ class FISTA:
             preconditioner: ``P(gradient, iterate, k) -> direction`` with k from 1 to K; None is the identity.
             stepsize: :math:`\alpha>0`, or ``"1/L"`` for :math:`1/\|H\|^2`.
             backward: how many of the last iterations can be differentiated; None for all.
-            x_true: ground truth (B, C, H, W), adds ``psnr`` to the history.
+            x_true: ground truth (B, C, H, W) in [0, 1], adds ``psnr`` to the history. A range that is another by more than
+                5 percent, or measurements larger than ``physics`` makes of such images, is one warning.
             history: record residual, gradient norm, change and seconds of every iteration.
             iterates: keep every iterate.
 
@@ -132,6 +133,8 @@ class FISTA:
         if x_true is not None:
             require_images("x_true", x_true, tuple(start.shape[1:]))
             require(len(x_true) == len(start), "x_true.shape", tuple(x_true.shape), f"{len(start)} images, as y")
+            warn_range("x_true", x_true, physics)
+        warn_measurements(y, physics, tuple(start.shape[1:]))
 
         def step(z: torch.Tensor, k: int) -> torch.Tensor:
             gradient = data_gradient(physics, y, z)

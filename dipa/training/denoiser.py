@@ -15,10 +15,8 @@ A killed run continues from its checkpoint and ends in the same tensors as an un
 from __future__ import annotations
 
 import argparse
-import io
 import platform
 import sys
-import tarfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +29,7 @@ from tqdm import tqdm
 
 from .. import files, seeding
 from ..checks import InputError, require, require_int, require_path
+from ..encoded import Picture, in_tar, is_picture, numbers
 from .checkpoint import read_checkpoint, write_checkpoint
 
 # Goes into the record, and with it wherever the weights go.
@@ -67,26 +66,21 @@ def read_photographs(source: str | Path) -> dict[str, Image.Image]:
     """The grey (ITU-R 601) photographs of a folder or ``.tar`` of JPEG files, by name; what is unreadable is refused."""
     source = require_path("--bsds", source)
     require(source.exists(), "--bsds", str(source), "the BSDS500 train folder or tar file")
-    blobs = {p.name: p.read_bytes() for p in sorted(source.rglob("*.jpg"))} if source.is_dir() else _members(source)
-    require(len(blobs) > 0, "--bsds", str(source), "a folder or tar file that holds .jpg photographs")
-    return {name: _grey(name, blob) for name, blob in blobs.items()}
-
-
-def _members(source: Path) -> dict[str, bytes]:
     try:
-        with tarfile.open(source) as tar:
-            members = sorted((m for m in tar if m.isfile() and m.name.endswith(".jpg")), key=lambda m: m.name)
-            return {Path(m.name).name: tar.extractfile(m).read() for m in members}
-    except (tarfile.TarError, EOFError) as error:
-        what = f"{str(source)!r} ({type(error).__name__})"
-        raise InputError(f"--bsds: got {what}; allowed: a folder or an undamaged tar file") from error
+        found = _in_folder(source) if source.is_dir() else {Path(p.name).name: p for p in sorted(in_tar(source, (".jpg",)))}
+        require(len(found) > 0, str(source), "no photograph", "a folder or tar file that holds .jpg photographs")
+        return {name: _grey(picture) for name, picture in found.items()}
+    except InputError as error:
+        raise InputError(f"--bsds: {error}") from error
 
 
-def _grey(name: str, blob: bytes) -> Image.Image:
-    try:
-        return Image.open(io.BytesIO(blob)).convert("L")
-    except (OSError, SyntaxError) as error:  # what Pillow raises for a file that is no image, or half of one
-        raise InputError(f"--bsds: got {name!r} ({type(error).__name__}); allowed: photographs that can be read") from error
+def _in_folder(folder: Path) -> dict[str, Picture]:
+    return {path.name: Picture(str(path), path.read_bytes) for path in sorted(folder.rglob("*.jpg")) if is_picture(path.name)}
+
+
+def _grey(picture: Picture) -> Image.Image:
+    values, white = numbers(picture, 1)
+    return Image.fromarray(np.rint(values[..., 0] * (255 / white)).astype(np.uint8))
 
 
 def _check_sides(photographs: dict[str, Image.Image], recipe: DenoiserRecipe) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from .. import losses, metrics, seeding
 from ..cache import Identity
 from ..checks import InputError, plain_value, require, require_flag, require_images, require_int, require_new_file, require_path
-from ..declared import declared_size, require_takes
+from ..declared import declared_size, require_takes, warn_range
 from ..identity import describe, describe_physics, describe_preconditioner
 from ..losses import LossWeights
 from ..operators import range_basis
@@ -68,7 +68,7 @@ def distill(
         preconditioner: P, trained in place, whatever its form; frozen parameters stay as they are.
         student: :math:`H_s`, the operator of the real system.
         teacher: :math:`H_t`, on the same image space; a separate object; None where no loss needs it.
-        images: clean images (N, C, H, W) in [0, 1].
+        images: clean images (N, C, H, W) in [0, 1] ([-1, 1] for real and imaginary parts); another range is one warning.
         losses: weights of the terms.
         budget: steps, optimiser, schedule.
         stepsize: :math:`\alpha_s` (0.4 in the papers); ``teacher_stepsize`` is :math:`\alpha_t` (0.7).
@@ -106,6 +106,7 @@ def distill(
     stepsize, teacher_stepsize, seed = plain_value(stepsize), plain_value(teacher_stepsize), require_int("seed", seed, 0)
     _check_numbers(solver, preconditioner, student, teacher, images, stepsize, teacher_stepsize)
     differentiation.check(preconditioner, solver.iterations)
+    warn_range("images", images, student, teacher)
     made = {"losses": asdict(losses), "budget": asdict(budget), "stepsize": stepsize, "teacher_stepsize": teacher_stepsize}
     made |= {"differentiation": asdict(differentiation), "seed": seed, "solver": solver.describe(), "images": len(images)}
     identity = _identity(solver, preconditioner, student, teacher, images, made) if checkpoint else {}

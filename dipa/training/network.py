@@ -14,7 +14,7 @@ from torch import nn
 from .. import losses, metrics
 from ..cache import Identity
 from ..checks import require, require_flag, require_images, require_int, require_new_file
-from ..declared import declared_size, require_like, require_takes
+from ..declared import declared_size, require_like, require_takes, warn_range
 from ..identity import describe, describe_code, describe_physics
 from ..operators.measure import measure
 from .loop import Budget, Record, Training
@@ -45,7 +45,7 @@ def train_network(
     Args:
         network: ``network(y, physics) -> x``, such as those of :mod:`dipa.endtoend`.
         physics: H, the operator to train on.
-        images: clean images (N, C, H, W) in [0, 1].
+        images: clean images (N, C, H, W) in [0, 1] ([-1, 1] for real and imaginary parts); another range is one warning.
         budget: steps, optimiser, schedule; the loss is a sum over pixels, so ``clip`` decides the first steps.
         seed: of the order of images and of the measurement noise (not of the network's weights).
         checkpoint: a file to save to and resume from; a resumed run ends in the same tensors as an uninterrupted one
@@ -68,6 +68,7 @@ def train_network(
     size = declared_size(physics) or tuple(images.shape[1:])
     require(size == tuple(images.shape[1:]), "physics.img_size", size, f"that of the images, {tuple(images.shape[1:])}")
     require_like("network", network, require_takes("physics", physics, images))
+    warn_range("images", images, physics)
     identity = _identity(network, physics, images, budget, seed) if checkpoint else {}
     training = Training.start(network, budget, name="network", what="the network", identity=identity, checkpoint=checkpoint)
 
