@@ -330,7 +330,7 @@ def test_exact_ways_share_their_checkpoints_and_others_do_not(tmp_path):
     path = tmp_path / "run.checkpoint"
     first = run("unrolled")
     assert run("checkpointed").history == first.history
-    refuses(lambda: run("truncated"), "run.checkpoint", "another configuration")
+    refuses(lambda: run("truncated"), "run.checkpoint", "a run with other")
     path.unlink()
     run("truncated")
     refuses(lambda: run("truncated", tail=1), "run.checkpoint")

@@ -377,7 +377,7 @@ def test_a_killed_run_ends_in_the_same_tensors(name, tmp_path):
 def test_a_checkpoint_of_another_training_is_refused(change, tmp_path):
     path = tmp_path / "run.checkpoint"
     fit_small(checkpoint=path)
-    refuses(lambda: fit_small(checkpoint=path, **change), "run.checkpoint", "another configuration")
+    refuses(lambda: fit_small(checkpoint=path, **change), "run.checkpoint", "a run with other")
 
 
 def test_history_and_record():
