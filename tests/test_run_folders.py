@@ -383,6 +383,12 @@ def test_an_older_copy_without_its_large_file_is_sealed_with_the_hash_of_then(fo
     assert sealed.manifest["files"][name] == known["sha256"] and sealed.manifest["left_out"] == [name]
 
 
+def test_a_damaged_run_is_not_copied(folder, tmp_path):
+    digit(folder / "metrics.json")
+    refuses(lambda: writing.copy_run(experiments.Run(folder), tmp_path / "copied" / folder.name), "metrics.json")
+    assert not (tmp_path / "copied").exists()
+
+
 def test_a_copy_is_whole_or_not_there(folder, monkeypatch, tmp_path):
     monkeypatch.setattr(shutil, "copyfile", lambda *paths: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
     with pytest.raises(OSError, match="No space left"):
