@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MANY = 40  # choices that a message no longer lists
 LARGEST_INT = 2**63 - 1  # that torch takes
+LONGEST_NAME = 255  # bytes, of a file or folder
 
 
 class InputError(ValueError):
@@ -194,6 +195,8 @@ def require_path(name: str, path: object) -> Path:
     named = isinstance(text, str) and "\0" not in text and _encodable(text)
     require(named, name, path, "a path, as text or pathlib.Path")
     found = Path(os.path.expanduser(text))
+    longest = max((len(os.fsencode(part)) for part in found.parts), default=0)
+    require(longest <= LONGEST_NAME, name, path, f"names of at most {LONGEST_NAME} bytes")
     require(found.parts[:1] != ("~",), name, path, "a path without ~ where there is no home folder")
     return found
 

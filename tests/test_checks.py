@@ -145,9 +145,9 @@ def test_paths_begin_at_home_where_they_say_so(tmp_path, monkeypatch):
     refuses(lambda: checks.require_path("--out", "~/runs"), "--out", "no home folder")
 
 
-@pytest.mark.parametrize("bad", [None, 3, b"bytes", "a\0b", "half of a character \ud800", ["a"], torch.ones(1)])
+@pytest.mark.parametrize("bad", [None, 3, b"bytes", "a\0b", "half of a character \ud800", "x" * 256, ["a"], torch.ones(1)])
 def test_what_names_no_file_is_refused(bad):
-    refuses(lambda: checks.require_path("--out", bad), "--out", "a path")
+    refuses(lambda: checks.require_path("--out", bad), "--out", "a path" if not str(bad).startswith("x") else "255 bytes")
 
 
 def test_names_too_long_for_a_file_are_no_existing_file():

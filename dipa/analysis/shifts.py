@@ -59,6 +59,7 @@ def conditions(
     for name, named in (("operators", operators), ("denoisers", denoisers), ("solvers", solvers)):
         require(named is None or isinstance(named, Mapping), name, named, "a mapping of names")
     require(in_a_row(noise), "noise", noise, "numbers in a row")
+    noise = [require_number("noise", sigma, 0) for sigma in noise]
     shown = denoisers is None or isinstance(solver.prior, DenoiserPrior)
     require(shown, "denoisers", denoisers, f"none for {type(solver.prior).__name__}, a prior that shows no denoiser")
     rows = [Condition("matched", physics, solver, stepsize)]
