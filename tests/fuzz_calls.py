@@ -339,6 +339,7 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
         experiments.resolve,
         {"name": "baseline", "profile": "smoke", "seed": 0, "overrides": {"training.steps": 3, "task.ratio": 0.2}},
     ),
+    "experiments.find_runs": (experiments.find_runs, {"root": "nowhere"}),
     "experiments.describe": (experiments.describe, {"name": "idea"}),
     "notebook.train": (
         lambda **given: experiments.notebook.train(**given, preset="nothing of this name", progress=False),
@@ -352,7 +353,7 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
 RECORDS = {
     "Result", "Fit", "NetworkFit", "TeacherTargets", "Traits", "Convergence", "Spectra", "Condition", "Run", "Config", "ImageSet",
     "Preconditioner", "Basis", "EndToEnd", "Backbone", "SinglePixel", "MRI", "SuperResolution", "LearnedCode", "SinusoidalCode",
-    "InputError", "names", "profiles", "run_folders", "runs_directory", "downloads", "download", "run", "find_runs",
+    "InputError", "names", "profiles", "run_folders", "runs_directory", "downloads", "download", "run",
     "teacher_targets", "load_checkpoint", "save_checkpoint",
 }  # fmt: skip
 WORK = {"iterations", "steps", "max_iter", "size", "features", "blocks", "code_dim", "dim", "degree", "batch_size", "m"}
