@@ -339,10 +339,11 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
         experiments.resolve,
         {"name": "baseline", "profile": "smoke", "seed": 0, "overrides": {"training.steps": 3, "task.ratio": 0.2}},
     ),
+    "experiments.find_runs": (experiments.find_runs, {"root": "nowhere"}),
     "experiments.describe": (experiments.describe, {"name": "idea"}),
     "notebook.train": (
-        lambda **given: experiments.notebook.train(**given, method="ridge", progress=False),
-        {"profile": "smoke", "preset": "nothing of this name", "seed": 0, "settings": "", "out": "", "regulariser": False},
+        lambda **given: experiments.notebook.train(**given, preset="nothing of this name", progress=False),
+        {"profile": "smoke", "method": "ridge", "seed": 0, "settings": "", "out": "", "regulariser": False},
     ),
     "data.load": (data.load, {"name": "embedded", "split": "test", "size": 8, "count": 2, "channels": 1, "file": ""}),
     "data.lengths": (data.lengths, {"name": "embedded", "file": ""}),
@@ -352,7 +353,7 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
 RECORDS = {
     "Result", "Fit", "NetworkFit", "TeacherTargets", "Traits", "Convergence", "Spectra", "Condition", "Run", "Config", "ImageSet",
     "Preconditioner", "Basis", "EndToEnd", "Backbone", "SinglePixel", "MRI", "SuperResolution", "LearnedCode", "SinusoidalCode",
-    "InputError", "names", "profiles", "runs_directory", "downloads", "download", "run", "find_runs",
+    "InputError", "names", "profiles", "run_folders", "runs_directory", "downloads", "download", "run",
     "teacher_targets", "load_checkpoint", "save_checkpoint",
 }  # fmt: skip
 WORK = {"iterations", "steps", "max_iter", "size", "features", "blocks", "code_dim", "dim", "degree", "batch_size", "m"}
@@ -420,7 +421,7 @@ def mutated(draw: random.Random, name: str, value: Any) -> Any:
         return copy.deepcopy(value).to(draw.choice((torch.float64, torch.float16, torch.bfloat16)))
     junk = draw.choice((NUMBERS, NUMBERS, NUMPY, HUGE, TEXTS, OBJECTS, (X, FIRST.double(), torch.ones(3), torch.tensor(2))))
     other = draw.choice(junk)
-    amount = isinstance(other, int) and name in WORK and 16 < other < 2**62
+    amount = isinstance(other, int) and name in WORK and 16 < other < 2**63
     return 2 if amount else other  # an allowed number that would only take its time
 
 

@@ -138,6 +138,14 @@ def test_a_full_disk_is_one_line(capsys, monkeypatch):
     assert "No space left" in err
 
 
+def test_dipa_data_that_does_not_exist_is_named(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("DIPA_DATA", str(tmp_path / "nowhere"))
+    status, _, err = call(capsys, "run", "baseline", "--profile", "small", "--out", str(tmp_path))
+    assert status == 2
+    assert err.count("\n") == 1
+    assert "DIPA_DATA" in err and "nowhere" in err
+
+
 TORCHRUN = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "h", "MASTER_PORT": "9"}
 
 

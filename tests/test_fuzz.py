@@ -85,7 +85,7 @@ def of_numpy(argument: str, value: object) -> list:
     return [form(value) for form in NUMPY.get(type(value), ())]
 
 
-@pytest.mark.parametrize("name", sorted(name for name in fuzz_calls.CALLS if not name.startswith("data.")))
+@pytest.mark.parametrize("name", sorted(fuzz_calls.CALLS))
 def test_numbers_of_numpy_are_taken_wherever_a_number_is(name, tmp_path, monkeypatch):
     """Each number of the call in each form of numpy, and an ``img_size`` of them: never refused for what they are."""
     function, given = fuzz_calls.CALLS[name]

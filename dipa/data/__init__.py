@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 
 from .. import files
-from ..checks import InputError, require_choice, require_int, require_path
+from ..checks import InputError, plain_value, require_choice, require_int, require_path
 from . import embedded, mnist, places
 from .sources import SOURCES, Request
 
@@ -31,7 +31,7 @@ class ImageSet:
 
     def take(self, count: int) -> torch.Tensor:
         """The first ``count`` images; more than there are is refused."""
-        require_int("count", count, 1)
+        count = require_int("count", count, 1)
         if count > len(self.images):
             have = f"at most the {len(self.images)} images of {self.name} {self.split}"
             raise InputError(f"count: got {count}; allowed: {have} at size {self.images.shape[-1]}")
@@ -72,11 +72,11 @@ def load(
     """
     require_choice("dataset", name, DATASETS)
     require_choice("split", split, SPLITS)
-    require_int("channels", channels, 1, 3)
+    channels, size = require_int("channels", channels, 1, 3), plain_value(size)
     require_choice("resize", resize, mnist.RESIZES)
     require_path("file", file)
     if count is not None:
-        require_int("count", count, 1)
+        count = require_int("count", count, 1)
     images = SOURCES[name].images(Request(split, size, count, channels, resize, file))
     whole = ImageSet(images, name, split)
     return whole if count is None else ImageSet(whole.take(count).contiguous(), name, split)

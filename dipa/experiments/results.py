@@ -21,7 +21,7 @@ import yaml
 from torch import nn
 
 from .. import endtoend, files, preconditioners
-from ..checks import InputError, require
+from ..checks import InputError, require, require_path
 from ..documents import read_yaml
 from . import manifest as manifests
 from .claim import RUN_NAME
@@ -164,7 +164,7 @@ class Run:
 def find_runs(root: str | Path) -> list[Run]:
     """Every finished run folder directly under ``root``, by name; a damaged one is named in a warning and left out."""
     found = []
-    for path in run_folders(Path(root)):
+    for path in run_folders(require_path("root", root)):
         try:
             run = Run(path)
             run.verify()

@@ -59,7 +59,7 @@ class LearnedCode(nn.Module):
 
     def __init__(self, dim: int, seed: int = 0):
         super().__init__()
-        dim = require_int("code_dim", dim, 1, MAX_DIM)
+        dim, seed = require_int("code_dim", dim, 1, MAX_DIM), require_int("seed", seed, 0)
         self.weight = nn.Parameter(0.1 * (2 * torch.rand(dim, generator=seeding.generator(seed, "learned code")) - 1))
 
     def forward(self, k: int) -> torch.Tensor:

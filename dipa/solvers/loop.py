@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..checks import require, require_int, require_number, require_same_shape, require_tensor
+from ..checks import answer, require, require_int, require_number, require_tensor
 
 Step = Callable[[torch.Tensor, int], torch.Tensor]
 Observer = Callable[[int, torch.Tensor, torch.Tensor], dict]
@@ -53,7 +53,6 @@ def run(
     """
     require_tensor("start", start)
     require(start.is_floating_point(), "start.dtype", start.dtype, "a real floating-point type")
-    require(callable(step), "step", step, "a function step(z, k)")
     require(isinstance(momentum, Iterator), "momentum", momentum, "an iterator of weights, such as MOMENTA['nesterov']()")
     iterations, bound = require_int("iterations", iterations, 0), require_number("bound", bound, 0)
     backward = None if backward is None else require_int("backward", backward, 0)
@@ -64,8 +63,7 @@ def run(
     status, message, done = "completed", f"completed {iterations} iterations", iterations
     for k in range(1, iterations + 1):
         with torch.set_grad_enabled(graded and k > untracked):
-            x_next = step(z, k)
-            require_same_shape("step", x_next, z)
+            x_next = answer("step", step, z, k)
             if not bool((x_next.detach().abs() <= bound).all()):  # NaN compares false
                 status, done = "diverged", k - 1
                 message = f"diverged at iteration {k}: an iterate is not finite or exceeds {bound:g}; use a smaller stepsize"
