@@ -27,6 +27,7 @@ SMALL = {
     "restormer": {"features": 4, "blocks": 1},
     "u-net": {"features": 4, "blocks": 3},
 }
+CONVOLUTIONS = (torch.nn.Conv2d, torch.nn.ConvTranspose2d)
 PROBLEMS = {
     "single pixel": lambda: single_pixel((1, 16, 16), ratio=0.3, noise_sigma=0.01),
     "complex MRI": lambda: mri((2, 13, 18), acceleration=4, noise_sigma=0.01),
@@ -225,6 +226,13 @@ def test_published_sizes():
 
 
 # --- VarNet ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_scales_of_the_unet_double_in_width():
+    convolutions = [
+        layer for layer in network("u-net", (1, 16, 16), features=4, blocks=3).modules() if isinstance(layer, CONVOLUTIONS)
+    ]
+    assert {layer.out_channels for layer in convolutions} == {1, 4, 8, 16}
 
 
 def test_varnet_in_k_space():
