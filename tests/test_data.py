@@ -262,7 +262,7 @@ def test_mnist_is_found_where_torchvision_leaves_it(small_mnist, tmp_path, monke
     path = tmp_path / folder / (f"{name}.gz" if packed else name)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(whole if packed else gzip.decompress(whole))
-    assert mnist.find("test") == path
+    assert mnist.find(name) == path
     assert torch.equal(mnist.digits("test", 28)[:, 0], small_mnist["test"].float() / 255)
     if not packed:
         path.write_bytes(gzip.decompress(whole)[:-1] + b"\0")

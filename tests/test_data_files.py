@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import itertools
 import pickle
 import struct
 import tarfile
@@ -243,6 +244,17 @@ def test_entries_that_promise_more_than_the_archive_holds_are_refused(root):
         refuses(lambda: encoded.in_tar(path), "a.tar", word)
 
 
+def test_a_tar_whose_entries_go_back_ends(root, monkeypatch):
+    """Old versions of Python read a negative size as a way back, for ever."""
+    path = write_tar(root / "a.tar", {"1.png": b"x" * 600, "2.png": b"y"})
+    with tarfile.open(path) as archive:
+        first, second = archive.getmembers()
+
+    entries = itertools.islice(itertools.cycle([first, second]), 1000)
+    monkeypatch.setattr(tarfile.TarFile, "__iter__", lambda self: entries)
+    refuses(lambda: encoded.in_tar(path), "a.tar", "not a whole tar")
+
+
 def test_numbers_of_any_length_are_sorted_by_value():
     names = ["a2", "a10", "a9", "a" + "9" * 5000, "a" + "1" + "0" * 5000, "a009", "b1"]
     assert sorted(names, key=encoded.by_number) == ["a2", "a9", "a009", "a10", "a" + "9" * 5000, "a1" + "0" * 5000, "b1"]
@@ -377,6 +389,7 @@ def npy(header: dict, content: bytes = b"") -> bytes:
     [
         {"images.npy": npy({"descr": "<f4", "fortran_order": False, "shape": (10**6, 1000, 1000)})},
         {"images.npy": npy({"descr": "<f4", "fortran_order": False, "shape": (2, 4, 4)}, bytes(60))},
+        {"images.npy": npy({"descr": "<f4", "fortran_order": False, "shape": (2, 4, 4)}, bytes(132))},
         {"images.npy": npy({"descr": "<f4", "fortran_order": False, "shape": (-2, 4, -4)}, bytes(128))},
         {"images.npy": npy({"descr": "|O", "fortran_order": False, "shape": (2, 4, 4)}, bytes(256))},
         {"images.npy": npy({"descr": "<f4", "fortran_order": False, "shape": (2**62, 2**62, 4)}, bytes(64))},

@@ -63,7 +63,7 @@ def test_json_is_the_standard_s(text):
     refuses(lambda: documents.parse_json(text, "a.json"), "a.json", "not JSON")
 
 
-def test_files_are_read_and_refused_by_name(tmp_path):
+def test_files_are_read_and_refused_by_name(tmp_path, monkeypatch):
     path = tmp_path / "a.file"
     refuses(lambda: documents.read_json(path), "a.file", "existing file")
     refuses(lambda: documents.read_yaml(tmp_path), tmp_path.name, "existing file")
@@ -75,6 +75,10 @@ def test_files_are_read_and_refused_by_name(tmp_path):
         refuses(lambda read=read: read(path), "a.file", "utf-8")
     path.write_bytes(b"#" * (4 * documents.MOST_YAML + 1))
     refuses(lambda: documents.read_yaml(path), "a.file", "at most")
+    path.write_text("{}" + " " * 20)
+    assert documents.read_json(path) == {}
+    monkeypatch.setattr(documents, "MOST_JSON", 20)
+    refuses(lambda: documents.read_json(path), "a.file", "at most")
 
 
 # --- values on the command line --------------------------------------------------------------------------------------

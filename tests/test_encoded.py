@@ -149,6 +149,9 @@ def test_damage_that_only_a_checksum_shows_is_found():
     stored = bytearray(written(Image.fromarray(GREY), "PNG", compress_level=0))
     stored[stored.index(b"IDAT") + 30] ^= 1  # in a pixel, stored as it is
     refuses(lambda: values(bytes(stored)), "a.png", "not a readable picture")
+    seen = bytearray(written(Image.fromarray(RGB).quantize(8), "PNG", transparency=bytes([255, 255, 255, 0])))
+    seen[seen.index(b"tRNS") + 5] ^= 1
+    refuses(lambda: values(bytes(seen)), "a.png", "not a readable picture")
 
 
 def test_formats_that_run_programs_are_not_opened():
@@ -156,3 +159,4 @@ def test_formats_that_run_programs_are_not_opened():
         lambda: values(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n"), "a.png", "not a readable picture"
     )
     assert not {"EPS", "WMF", "FPX"} & set(encoded.FORMATS)
+    refuses(lambda: values(written(Image.fromarray(RGB), "PCX")), "a.png", "not a readable picture")

@@ -27,12 +27,11 @@ RESIZES = ("bilinear", "bicubic", "nearest", "pad")
 RAW = "MNIST/raw"  # where torchvision puts the files, inside its root
 
 
-def find(split: str) -> Path:
-    """The file of a split, packed (.gz) or not: in ``DIPA_DATA/mnist``, there or beside it as torchvision lays it out, or cached.
+def find(name: str) -> Path:
+    """An official file, packed (.gz) or not: in ``DIPA_DATA/mnist``, there or beside it as torchvision lays it out, or cached.
 
     Raises :class:`InputError` where it is in none of them, saying how to get it.
     """
-    name, _ = FILES[split]
     folders = [places.folder(folder) for folder in ("mnist", f"mnist/{RAW}", f"{RAW}")]
     folders = [folder for folder in folders if folder] + [cache_directory() / RAW]
     paths = [path for folder in folders for path in (folder / f"{name}.gz", folder / name) if path.is_file()]
@@ -43,7 +42,8 @@ def find(split: str) -> Path:
 
 def content(split: str) -> bytes:
     """The bytes of a split's file, unpacked; anything but the official content is refused by the file's name."""
-    path, (_, sha256) = find(split), FILES[split]
+    name, sha256 = FILES[split]
+    path = find(name)
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as handle:
             unpacked = handle.read(LARGEST + 1)
@@ -91,8 +91,8 @@ def download() -> None:
     from torchvision.datasets import MNIST
 
     try:
-        for split in FILES:
-            find(split)
+        for name, _ in FILES.values():
+            find(name)
     except InputError:
         try:
             MNIST(cache_directory(), download=True)
