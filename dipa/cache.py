@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +24,14 @@ def directory() -> Path | None:
     try:
         return paths.cache_directory()
     except InputError as error:
-        warnings.warn(f"cache: {error}; going on without", stacklevel=2)
+        warn_once(f"cache: {error}; going on without")
         return None
+
+
+@functools.cache
+def warn_once(text: str) -> None:
+    """One warning in a process, however many batches meet its cause."""
+    warnings.warn(text, stacklevel=3)
 
 
 def differences(wanted: Identity, found: Identity) -> list[str]:
@@ -101,7 +108,7 @@ class Cache:
         return None
 
     def _drop(self, path: Path, what: str) -> None:
-        warnings.warn(f"cache: an entry in {path.parent} is {what}; it is computed again", stacklevel=2)
+        warnings.warn(f"cache: {path} is {what}; it is computed again", stacklevel=2)
         with contextlib.suppress(OSError):
             path.unlink()
 
@@ -111,6 +118,5 @@ class Cache:
             files.write_tensors(self._path(identity), tensors, {"identity": to_record(identity), "record": record})
         except OSError as error:
             reason = one_line(error.__cause__.strerror if error.__cause__ else str(error))
-            advice = "set DIPA_CACHE to a folder that can be; going on without"
-            warnings.warn(f"cache: {self.folder} cannot be written ({reason}); {advice}", stacklevel=2)
+            warn_once(f"cache: {self.folder} cannot be written ({reason}); set DIPA_CACHE to a folder that can; going on without")
             self.folder = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 if __name__ == "__main__":  # run as a module: begin where ``dipa`` does, before anything slow is imported
     from dipa.__main__ import main
@@ -13,7 +14,7 @@ import argparse
 import contextlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
 import yaml
@@ -183,9 +184,20 @@ def _command(argv: list[str] | None) -> int:
         options = _parser().parse_args(argv)
     except SystemExit as stop:  # argparse has said what there is to say
         return stop.code
-    with Guard():
+    with Guard(), _warnings_in_one_line():
         options.action(options)
     return 0
+
+
+@contextlib.contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """What a command warns of, without the line of code that did."""
+    kept = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {one_line(message)}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = kept
 
 
 def _end(status: int, text: str = "") -> int:

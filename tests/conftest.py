@@ -9,6 +9,8 @@ import torch
 import tried
 from hypothesis import settings
 
+from dipa import cache
+
 torch.set_num_threads(1)
 # Properties try the same examples every time; `pytest --hypothesis-profile long` tries 20 times as many, new ones each time.
 settings.register_profile("short", max_examples=100, deadline=None, derandomize=True, database=None)
@@ -22,6 +24,7 @@ def private_folders(monkeypatch, tmp_path_factory):
     """Caches in a temporary folder; the user's data and weights out of sight."""
     monkeypatch.setenv("DIPA_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
+    cache.warn_once.cache_clear()
     monkeypatch.delenv("DIPA_DATA", raising=False)
     monkeypatch.delenv("DIPA_DNCNN", raising=False)
 

@@ -236,3 +236,13 @@ def test_what_the_terminal_cannot_show_is_shown_otherwise(monkeypatch):
     finally:
         signal.signal(signal.SIGINT, before)
     assert stream.buffer.getvalue() == b"folder: /\\xfc\n"
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path):
+    """Baseline and teacher both meet it; the run goes on."""
+    (tmp_path / "file").write_text("")
+    command = [sys.executable, "-m", "dipa", "run", "baseline", "--profile", "smoke", "--out", str(tmp_path / "runs"), "--quiet"]
+    command += ["--set", "task.size=8", "--set", "data.test_count=2", "--set", "solver.iterations=2"]
+    done = subprocess.run(command, env=os.environ | {"DIPA_CACHE": str(tmp_path / "file")}, capture_output=True, text=True)
+    assert done.returncode == 0 and "student" in done.stdout
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("warning: cache: ") and "DIPA_CACHE" in done.stderr
