@@ -78,7 +78,10 @@ def _opened(picture: Picture) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(picture.read()), formats=FORMATS) as image:
+            content = picture.read()
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                if image.format == "PNG":  # Pillow decodes bytes that were put in between, unless it is told to look at checksums
+                    Image.open(io.BytesIO(content), formats=("PNG",)).verify()
                 (width, height), allowed = image.size, f"at most {MOST_PIXELS:,} in all"
                 require(width * height <= MOST_PIXELS, f"{picture.name}: pixels", f"{width} x {height}", allowed)
                 image.load()
