@@ -160,6 +160,7 @@ def baseline(mutants: Iterable[Mutant], folder: Path) -> dict[tuple[str, ...], f
         if status != PASSED:
             raise Unfit(f"the unchanged code: pytest {' '.join(tests)} ends with status {status - MOVED}; mend that first")
         seconds[tests] = time.monotonic() - began
+        print(f"unchanged   {seconds[tests]:6.1f} s  {' '.join(tests)}", flush=True)
     return seconds
 
 
