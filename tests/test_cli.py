@@ -212,8 +212,10 @@ def test_standard_output_that_is_closed_is_no_error(monkeypatch):
 
 
 def start(*words: str, **options) -> subprocess.Popen:
+    """A command that hears Ctrl-C also where these tests run in a shell's background, which ignores it."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, "-m", *words], **pipes, text=True, **options)
+    hears = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    return subprocess.Popen([sys.executable, "-m", *words], **pipes, **hears, text=True, **options)
 
 
 @pytest.mark.parametrize("module", ["dipa", "dipa.cli"])
