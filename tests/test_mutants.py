@@ -60,6 +60,13 @@ def test_a_change_that_is_noticed_is_killed_and_another_survives(toy, capsys, tm
     assert run(root, "--only", "the sign") == 0
 
 
+def test_of_the_tests_only_those_that_match_are_run(toy):
+    root = toy(NOTICED | {"match": "total"})
+    assert run(root) == 0
+    root = toy(NOTICED | {"match": "no_test_of_this_name"})
+    assert run(root) == 1
+
+
 def test_a_change_that_never_ends_is_killed(toy, tmp_path):
     (mutant,) = mutants.read(toy(ENDLESS) / "tools" / "mutants.yaml")
     assert mutants.try_one(mutant, tmp_path, 1.0).state == "killed"

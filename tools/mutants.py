@@ -47,13 +47,17 @@ class Unfit(Exception):
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change: in ``file``, ``find`` becomes ``replace``; the ``tests`` that should fail, and what it ``breaks``."""
+    """One change: in ``file``, ``find`` becomes ``replace``; what it ``breaks``, and the ``tests`` that should fail.
+
+    Of these only those that ``match`` (pytest's ``-k``) are run, where that is given.
+    """
 
     file: str
     find: str
     replace: str
     breaks: str
     tests: tuple[str, ...]
+    match: str = ""
 
     def source(self, root: Path) -> str:
         """The text of the changed file; :class:`Unfit` where ``find`` is not there exactly once or the result is no Python."""
@@ -110,12 +114,12 @@ def copy(root: Path, folder: Path) -> Path:
     return folder
 
 
-def run_tests(folder: Path, tests: Iterable[str], seconds: float | None = None) -> int | None:
+def run_tests(folder: Path, tests: Iterable[str], match: str = "", seconds: float | None = None) -> int | None:
     """Exit status of pytest on ``tests`` in a copy, stopped at the first failure; None where it took too long.
 
     In a process of its own, forked from one that holds the libraries already: importing them takes longer than most tests.
     """
-    process = FRESH.Process(target=_pytest, args=(str(folder), [f"tests/{name}" for name in tests]))
+    process = FRESH.Process(target=_pytest, args=(str(folder), ["-k", match, *(f"tests/{name}" for name in tests)]))
     process.start()
     process.join(seconds)
     if process.exitcode is None:
@@ -125,7 +129,7 @@ def run_tests(folder: Path, tests: Iterable[str], seconds: float | None = None) 
     return process.exitcode
 
 
-def _pytest(folder: str, tests: list[str]) -> None:
+def _pytest(folder: str, arguments: list[str]) -> None:
     """Run pytest with the package of ``folder``, without output and without compiled files, and exit with its status."""
     import pytest
 
@@ -134,7 +138,7 @@ def _pytest(folder: str, tests: list[str]) -> None:
     sys.dont_write_bytecode = True
     sys.path.insert(0, folder)
     with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing), contextlib.redirect_stderr(nothing):
-        status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests])
+        status = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *arguments])
     sys.exit(MOVED + int(status))
 
 
@@ -144,7 +148,7 @@ def try_one(mutant: Mutant, folder: Path, seconds: float) -> Outcome:
     original = path.read_text(encoding="utf-8")
     path.write_text(mutant.source(folder), encoding="utf-8")
     try:
-        status = run_tests(folder, mutant.tests, seconds)
+        status = run_tests(folder, mutant.tests, mutant.match, seconds)
     finally:
         path.write_text(original, encoding="utf-8")
     states = {PASSED: "survived", FAILED: "killed", None: "killed"}
