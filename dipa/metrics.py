@@ -1,6 +1,6 @@
 """Image quality, by deepinv's metrics. PSNR is in dB for data range 1, without clipping.
 
-Images are real batches (B, C, H, W) of one shape, dtype and device; anything else is an :class:`~dipa.InputError`.
+Images are real batches (B, C, H, W) of one shape, dtype and device; anything else is an :class:`InputError`.
 """
 
 from __future__ import annotations
