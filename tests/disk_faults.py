@@ -32,7 +32,7 @@ KINDS = ("refused", "full", "not flushed", "killed")
 REMOVALS = ("os.remove", "os.rmdir")
 CHANGES = ("open", "os.mkdir", "os.rename")
 FULL = 10  # bytes of a file that still fit
-WARNING = re.compile(r"^.*UserWarning: .*\n  .*\n", re.MULTILINE)  # with the line of code below it
+WARNING = re.compile(r"^warning: cache: .*\n", re.MULTILINE)
 
 
 class Disk:

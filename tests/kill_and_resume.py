@@ -41,7 +41,7 @@ def interrupt(child: Child, sent: signal.Signals, moment: float, aimed: bool) ->
         os.kill(child.pid, sent)
     status = child.status()
     if status not in (0, STATUS[sent]):
-        raise Failed(f"{sent.name} left exit status {status}")
+        raise Failed(f"{sent.name} left exit status {status}: {child.said!r}")
     return Counter({sent.name: status != 0, f"{sent.name} while writing": writing and status != 0})
 
 
