@@ -6,6 +6,7 @@ import difflib
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -239,14 +240,25 @@ def require_json(name: str, record: object) -> None:
         raise InputError(f"{name}: got {shown(record)}; allowed: plain values that JSON can hold ({error})") from error
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this says that a device, or the system, has no memory left: Python's error, or torch's by its text."""
+    told = isinstance(error, RuntimeError) and re.search(r"out of memory|can't allocate memory", str(error))
+    return isinstance(error, MemoryError) or bool(told)
+
+
 @contextmanager
 def foreign(name: str, got: str, allowed: str) -> Iterator[None]:
-    """A stretch in which code of the user's or of deepinv's meets our arguments: that it cannot take them is bad input."""
+    """A stretch in which code of the user's or of deepinv's meets our arguments: that it cannot take them is bad input.
+
+    A lack of memory is not: it passes as it is.
+    """
     try:
         yield
     except InputError:
         raise
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        if is_out_of_memory(error):
+            raise
         reason = f"{type(error).__name__}: {shown(str(error), 300)}"
         raise InputError(f"{name}: got {got}; allowed: {allowed} ({reason})") from error
 

@@ -51,7 +51,7 @@ def _run(options: argparse.Namespace) -> None:
     config = experiments.resolve(options.preset, options.profile, seed=options.seed, overrides=options.set)
     out = None if options.out is None else require_path("--out", options.out)
     with parallel.joined():
-        finished = experiments.run(config, out, progress=not options.quiet)
+        finished = experiments.run(config, out, device=options.device, progress=not options.quiet)
         if parallel.rank() == 0:
             print(summary(finished))
 
@@ -148,6 +148,8 @@ def _parser() -> argparse.ArgumentParser:
         )
         if name == "run":
             command.add_argument("--out", help="folder that holds run folders (default: $DIPA_RUNS, else ./runs)")
+            where = "auto (a GPU where there is one), cpu, cuda, cuda:N or mps (default auto)"
+            command.add_argument("--device", default="auto", help=where)
             command.add_argument("--quiet", action="store_true", help="no progress bars")
     command = add("data", _data, "list the data sets: which are here, how to get the others")
     command.add_argument("name", nargs="?", help="one data set")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from deepinv.optim.prior import Prior
 
+from . import device
 from .checks import answer, plain_fields, require, require_choice, require_number
 from .declared import require_like
 
@@ -27,19 +28,24 @@ class DenoiserPrior:
         kind = f"deepinv's prior {type(self.denoiser).__name__}"
         require(not isinstance(self.denoiser, Prior), "denoiser", kind, "a denoiser, such as the .denoiser of a prior")
         require(callable(self.denoiser), "denoiser", self.denoiser, "a callable denoiser(images, sigma)")
-        require_choice("precision", self.precision, ("float32", "bf16"))
+        require_choice("precision", self.precision, device.AUTO)
         require_number("sigma", self.sigma, 0)
 
     def check(self, images: torch.Tensor) -> None:
         """Refuse images of another dtype or device than the denoiser's weights."""
-        require_like("prior.denoiser", self.denoiser, images, autocast=self.precision == "bf16")
+        halved = device.precision(self.precision, images.device) in device.AUTOCAST
+        require_like("prior.denoiser", self.denoiser, images, autocast=halved)
 
     def denoise(self, images: torch.Tensor) -> torch.Tensor:
         """D(x) on each channel alone: (B, C, H, W) -> the same shape and dtype."""
         planes = images.reshape(-1, 1, *images.shape[-2:])
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            denoised = answer("denoiser", self.denoiser, planes, self.sigma)
-        return denoised.to(images.dtype).reshape(images.shape)
+        fp16 = device.precision(self.precision, images.device) == "fp16"
+        denoised = device.scaled(self._denoised, planes) if fp16 and planes.requires_grad else self._denoised(planes)
+        return denoised.reshape(images.shape)
+
+    def _denoised(self, planes: torch.Tensor) -> torch.Tensor:
+        with device.autocast(self.precision, planes.device):
+            return answer("denoiser", self.denoiser, planes, self.sigma).to(planes.dtype)
 
     def step(self, z: torch.Tensor, direction: torch.Tensor, stepsize: float) -> torch.Tensor:
         """The next iterate from the extrapolated point ``z`` and the preconditioned gradient ``direction``."""
@@ -58,7 +64,8 @@ class PnP(DenoiserPrior):
         denoiser: ``denoiser(images, sigma)`` on (B, 1, H, W) in [0, 1]; every deepinv denoiser qualifies. It acts on
             each channel alone.
         sigma: noise level handed to the denoiser, in [0, 1] units (DnCNN ignores it).
-        precision: ``float32``, or ``bf16`` to run the denoiser (and nothing else) under bfloat16 autocast.
+        precision: numbers in which the denoiser (and nothing else) computes: ``float32``, ``bf16``, ``fp16``, ``tf32``
+            or ``auto``, see :func:`dipa.device.precision`.
 
     Source: DIPA Eq. (2) and (4); D2GP Algorithm 1, lines 3-4.
     """
@@ -76,7 +83,8 @@ class RED(DenoiserPrior):
     Args:
         denoiser: ``denoiser(images, sigma)`` on (B, 1, H, W) in [0, 1], as for :class:`PnP`.
         sigma: noise level handed to the denoiser, in [0, 1] units.
-        precision: ``float32``, or ``bf16`` to run the denoiser (and nothing else) under bfloat16 autocast.
+        precision: numbers in which the denoiser (and nothing else) computes: ``float32``, ``bf16``, ``fp16``, ``tf32``
+            or ``auto``, see :func:`dipa.device.precision`.
         weight: :math:`\lambda\ge 0`, by keyword; 0 leaves the bare gradient step.
 
     Raises:

@@ -14,6 +14,7 @@ ORDER = [
     "paths",
     "documents",
     "encoded",
+    "device",
     "declared",
     "seeding",
     "files",

@@ -112,7 +112,7 @@ def test_a_prior_is_fixed_and_can_be_varied(prior):
 
 @every_prior
 def test_refuses(prior):
-    refuses(lambda: prior(identity_denoiser, precision="fp16"), "precision", "'fp16'", "float32, bf16")
+    refuses(lambda: prior(identity_denoiser, precision="fp8"), "precision", "'fp8'", "auto, float32, tf32, bf16, fp16")
     refuses(lambda: prior(None), "denoiser", "None", "callable")
     refuses(lambda: prior(identity_denoiser, sigma=-0.1), "sigma", "-0.1")
     refuses(lambda: prior(identity_denoiser, sigma=float("nan")), "sigma", "nan")

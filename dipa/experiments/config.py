@@ -11,7 +11,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from typing import Any
 
-from .. import data, denoisers, files
+from .. import data, denoisers, device, files
 from ..checks import plain_fields, plain_value, require, require_choice, require_int, require_number, shown
 from ..losses import LossWeights
 from ..networks import BACKBONES, CODES
@@ -71,7 +71,7 @@ class Solver:
     stepsize: float | str = 0.4
     teacher_stepsize: float | str = 0.7
     denoiser: str = "dncnn-deepinv"
-    precision: str = "bf16"
+    precision: str = field(default="auto", metadata={"in no digest": "bf16"})  # the default of the first runs
 
     def __post_init__(self):
         plain_fields(self)
@@ -88,7 +88,7 @@ class Solver:
             else:
                 require_number(f"solver.{name}", value, 0, open_low=True)
         require_choice("solver.denoiser", self.denoiser, denoisers.NAMES)
-        require_choice("solver.precision", self.precision, ("float32", "bf16"))
+        require_choice("solver.precision", self.precision, device.AUTO)
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def _changed(value: Any) -> dict[str, Any]:
     found = {}
     for f in fields(value):
         own = getattr(value, f.name)
-        default = f.default_factory() if f.default_factory is not MISSING else f.default
+        default = f.default_factory() if f.default_factory is not MISSING else f.metadata.get("in no digest", f.default)
         if is_dataclass(own):
             changed = _changed(own)
             found |= {f.name: changed} if changed or f.name in HASHED else {}

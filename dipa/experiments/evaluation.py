@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from deepinv.physics import LinearPhysics
 from tqdm import tqdm
 
-from .. import metrics
+from .. import device, metrics
 from ..analysis import audit, falsification
 from ..cache import Cache, Entry, directory
 from ..identity import describe, describe_code
@@ -26,7 +27,7 @@ from ..training import parallel
 from ..training.teacher import solve_identity
 from . import replay
 from .config import END_TO_END
-from .problem import TEST_PRECISION, Problem, make_solver
+from .problem import Problem
 
 EXAMPLES = 8
 LARGE = 64  # side above which half as many images are kept, and the iterates of the student alone
@@ -77,15 +78,15 @@ def evaluate(problem: Problem, trained: Any, *, kept: Kept | None = None, progre
     images: dict[str, torch.Tensor] = {}
     large = x_true.shape[-1] > LARGE
     shown = EXAMPLES // 2 if large else EXAMPLES
-    examples = {"truth": x_true[:shown].numpy()}
+    examples = {"truth": _array(x_true[:shown])}
     bases = {name: range_basis(physics, problem.img_size) for name, physics in _operators(problem).items()}
     for role in ("baseline", "student", "teacher") if trained is not None else ("baseline", "teacher"):
         solved = _role(problem, role, trained, kept, progress)
         operator, images[role] = "teacher" if role == "teacher" else "student", solved.x
         report[role] = _numbers(solved, x_true, _operators(problem)[operator], bases[operator])
-        examples[role] = solved.x[:shown].numpy()
+        examples[role] = _array(solved.x[:shown])
         if solved.iterates is not None and (role == "student" or not large):
-            examples[f"{role}_iterates"] = solved.iterates.numpy().astype("float16")
+            examples[f"{role}_iterates"] = _array(solved.iterates).astype("float16")
     if trained is not None and config.method not in END_TO_END:
         report["student"]["falsification"] = _falsification(problem, trained, bases["student"])
     report.setdefault("student", report["baseline"])
@@ -109,7 +110,7 @@ def _falsification(problem: Problem, preconditioner: Any, basis: Basis) -> dict[
     fewest, most = AUDIT_IMAGES
     x_true = problem.test.images
     x_true = x_true[: min(most, max(fewest, AUDIT_NUMBERS // x_true[0].numel()))]
-    solver, settings = make_solver(problem.config.solver, precision=TEST_PRECISION), problem.config.solver
+    solver, settings = problem.test_solver(), problem.config.solver
     y = measure(problem.student, x_true, seed=problem.config.seed, stream=replay.STREAM)
     length = AUDIT_LENGTH * settings.iterations
     arguments = (solver, problem.student, preconditioner, y, x_true, settings.stepsize, basis)
@@ -129,7 +130,7 @@ def _role(problem: Problem, role: str, trained: Any, kept: Kept, progress: bool)
     config, label = problem.config, f"testing the {role}"
     physics = problem.teacher if role == "teacher" else problem.student
     alpha = config.solver.teacher_stepsize if role == "teacher" else config.solver.stepsize
-    solver = make_solver(config.solver, precision=TEST_PRECISION)
+    solver = problem.test_solver()
     identity = solve_identity(solver, physics, problem.test.images, alpha, config.seed) | {"tested by": describe_code(__file__)}
     if role == "student":
         cache = Cache(kept.own, role, identity | {"trained": describe(trained)})
@@ -163,24 +164,32 @@ def _over_batches(
     problem: Problem, physics: LinearPhysics, reconstruct: Reconstruct, cache: Cache, label: str, progress: bool
 ) -> Solved:
     x_true, found = problem.test.images, []
+
+    def batch(index: torch.Tensor) -> Entry:
+        return cache({"images": describe([x_true[index], index])}, lambda: _solved(problem, physics, reconstruct, index))
+
     hidden = not progress or parallel.rank() > 0
     for index in tqdm(parallel.batches(torch.arange(len(x_true)), TEST_BATCH), desc=label, unit="batch", disable=hidden):
-        own = {"images": describe([x_true[index], index])}
-        found.append(cache(own, lambda index=index: _solved(problem, physics, reconstruct, index)))
+        found += device.in_parts(batch, index, problem.device, label)
     tensors, records = zip(*(batch for part in parallel.gather(found) for batch in part), strict=True)
     status = "completed" if {record["status"] for record in records} == {"completed"} else "diverged"
     curve = _curve([record["history"] for record in records], [len(part["x"]) for part in tensors])
-    x, y = (torch.cat([part[name] for part in tensors]) for name in ("x", "y"))
+    x, y = (torch.cat([part[name] for part in tensors]).to(x_true.device) for name in ("x", "y"))
     return Solved(x, y, status, curve, tensors[0].get("iterates"))
 
 
 def _solved(problem: Problem, physics: LinearPhysics, reconstruct: Reconstruct, index: torch.Tensor) -> Entry:
-    """One batch of test images: measurements, reconstructions, of the first image every iterate; status and history."""
+    """One batch of test images, on the processor: measurements, reconstructions, of the first image every iterate; history."""
     x_true = problem.test.images[index]
     y = measure(physics, x_true, seed=problem.config.seed, indices=index, stream=replay.STREAM)
     x, status, history, iterates = reconstruct(y, x_true, int(index[0]) == 0)
     kept = {} if iterates is None else {"iterates": iterates[:, :1].clone()}
-    return {"x": x, "y": y} | kept, {"status": status, "history": history}
+    tensors = {name: tensor.cpu() for name, tensor in ({"x": x, "y": y} | kept).items()}
+    return tensors, {"status": status, "history": history}
+
+
+def _array(images: torch.Tensor) -> np.ndarray:
+    return images.cpu().numpy()
 
 
 def _curve(histories: list[list[dict]], sizes: list[int]) -> dict[str, list[float]]:

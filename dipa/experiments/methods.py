@@ -32,9 +32,9 @@ def make(problem: Problem, checkpoint: Path | None, *, progress: bool, report: C
     common = {"seed": config.seed, "checkpoint": checkpoint, "progress": progress, "report": report}
     images = problem.train.images[: config.data.train_count]
     if config.method in END_TO_END:
-        network = endtoend.build(config.method, **_network_size(problem))
+        network = endtoend.build(config.method, **_network_size(problem)).to(problem.device)
         return train_network(network, problem.student, images, budget=config.training, **common)
-    start = MAKERS[config.method](problem)
+    start = MAKERS[config.method](problem).to(problem.device)
     if not config.trained:
         return Fit(start, [], {"training_seconds": 0.0})
     solver = config.solver
@@ -94,7 +94,8 @@ def _full_linear(problem: Problem) -> LinearSteps:
 
 
 def _neural(problem: Problem) -> NeuralPreconditioner:
-    network, precision = problem.config.network, problem.config.solver.precision
+    network = problem.config.network
+    precision = "bf16" if problem.precision == "bf16" else "float32"  # fp16 would need its loss scaled
     size = {"features": network.features, "blocks": network.blocks, "code": network.code, "code_dim": network.code_dim}
     options = {"start": network.start, "precision": precision, "seed": problem.config.seed}
     return NeuralPreconditioner(network.backbone, img_size=problem.img_size, **size, **options)

@@ -39,6 +39,7 @@ def train(
     seed: int = 0,
     settings: str = "",
     out: str = "",
+    device: str = "auto",
     progress: bool = True,
 ) -> Run:
     """Run one variant (or read its finished folder).
@@ -55,6 +56,7 @@ def train(
         settings: further overrides, ``"training.steps=10 solver.momentum=deepinv"``, quoted as for a shell where a value
             holds spaces.
         out: folder that holds run folders; empty for the default.
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         progress: show bars.
     """
     for name, text in (("preset", preset), ("profile", profile), ("settings", settings)):
@@ -65,7 +67,7 @@ def train(
     folder = None if isinstance(out, str) and not out else require_path("out", out)
     name = preset or (method if method != "l-dipa" else LOSSES[loss] + ("-r" if regulariser else ""))
     config = presets.resolve(name, profile, seed=seed, overrides=_words(settings))
-    return run_config(config, folder, progress=progress)
+    return run_config(config, folder, device=device, progress=progress)
 
 
 def _switch(name: str, value: Any) -> bool:

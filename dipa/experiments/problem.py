@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
 from deepinv.physics import LinearPhysics
 
-from .. import data, denoisers, files
+from .. import data, denoisers, device, files
 from ..priors import RED, Denoiser, PnP
 from ..solvers import FISTA
 from .config import Config, Solver
@@ -17,7 +18,7 @@ PRIORS = {"pnp": PnP, "red": RED}
 
 @dataclass(frozen=True)
 class Problem:
-    """A configuration with its operators, images and solver; ``solver`` runs in the configured precision."""
+    """A configuration with its operators, images and solver, all on one device; ``solver`` runs in the precision of training."""
 
     config: Config
     student: LinearPhysics
@@ -27,10 +28,26 @@ class Problem:
     solver: FISTA
 
     @classmethod
-    def build(cls, config: Config) -> Problem:
-        """Load data and denoiser and make the operators; bad input is refused here, before any computing."""
-        student, teacher = config.task.pair()
-        return cls(config, student, teacher, *_images(config), make_solver(config.solver))
+    def build(cls, config: Config, place: torch.device | None = None) -> Problem:
+        """Load data and denoiser, make the operators, move all to ``place`` (None: the processor).
+
+        Bad input is refused here, before any computing.
+        """
+        place = torch.device("cpu") if place is None else place
+        student, teacher = _operators(config, place)
+        with device.named_shortage(place, "the images of the run", "lower data.train_count and data.test_count"):
+            train, test = (replace(images, images=images.images.to(place)) for images in _images(config))
+        return cls(config, student, teacher, train, test, make_solver(config.solver, place=place))
+
+    @property
+    def device(self) -> torch.device:
+        """Where everything of this problem is, and is computed."""
+        return self.test.images.device
+
+    @property
+    def precision(self) -> str:
+        """In what numbers networks compute while training: what the configured precision means on this device."""
+        return device.precision(self.config.solver.precision, self.device)
 
     @property
     def img_size(self) -> tuple[int, int, int]:
@@ -40,8 +57,18 @@ class Problem:
     def shifted(self, name: str) -> Problem:
         """The same images under the shift ``name`` of the configuration."""
         config = self.config.shifted(name)
-        student, teacher = config.task.pair()
-        return replace(self, config=config, student=student, teacher=teacher, solver=make_solver(config.solver))
+        student, teacher = _operators(config, self.device)
+        solver = make_solver(config.solver, place=self.device)
+        return replace(self, config=config, student=student, teacher=teacher, solver=solver)
+
+    def test_solver(self) -> FISTA:
+        """The solver of every test, in :data:`TEST_PRECISION`."""
+        return make_solver(self.config.solver, precision=TEST_PRECISION, place=self.device)
+
+
+def _operators(config: Config, place: torch.device) -> tuple[LinearPhysics, LinearPhysics]:
+    student, teacher = config.task.pair()
+    return student.to(place), teacher.to(place)
 
 
 def mask_hash(problem: Problem) -> str:
@@ -51,11 +78,15 @@ def mask_hash(problem: Problem) -> str:
     return files.sha256_tensors(held)
 
 
-def make_solver(solver: Solver, precision: str | None = None, denoiser: Denoiser | None = None) -> FISTA:
-    """The solver of a configuration, its denoiser (or the one given) in the configured precision (or the one given)."""
+def make_solver(
+    solver: Solver, precision: str | None = None, denoiser: Denoiser | None = None, place: torch.device | None = None
+) -> FISTA:
+    """The solver of a configuration on a device; its denoiser and its precision are the configured ones or those given."""
+    place = torch.device("cpu") if place is None else place
     weight = {"weight": solver.red_weight} if solver.prior == "red" else {}
-    denoiser = denoisers.load(solver.denoiser) if denoiser is None else denoiser
-    prior = PRIORS[solver.prior](denoiser, precision=precision or solver.precision, **weight)
+    denoiser = denoisers.load(solver.denoiser).to(place) if denoiser is None else denoiser
+    numbers = device.precision(precision or solver.precision, place)
+    prior = PRIORS[solver.prior](denoiser, precision=numbers, **weight)
     return FISTA(prior, solver.iterations, momentum=solver.momentum, start=solver.start, restart=solver.restart)
 
 

@@ -14,7 +14,7 @@ import deepinv
 import numpy as np
 import torch
 
-from .. import __version__
+from .. import __version__, device
 
 try:
     import resource
@@ -24,8 +24,11 @@ except ImportError:  # Windows has none
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def provenance() -> dict[str, Any]:
-    """With what this process computes: the commit of the code it has loaded, versions, device, threads. Ask early."""
+def provenance(place: torch.device | None = None) -> dict[str, Any]:
+    """With what this process computes on a device (None: the processor). Ask early.
+
+    The commit of the code it has loaded, versions, the device in words, threads.
+    """
     return commit(PACKAGE) | {
         "versions": {
             "dipa": __version__,
@@ -34,7 +37,7 @@ def provenance() -> dict[str, Any]:
             "deepinv": deepinv.__version__,
             "numpy": np.__version__,
         },
-        "device": _processor(),
+        **device.describe(torch.device("cpu") if place is None else place),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
@@ -74,11 +77,3 @@ def _git(folder: Path, *arguments: str) -> str | None:
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

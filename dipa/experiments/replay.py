@@ -51,7 +51,7 @@ class Asked:
 
     def arrays(self, question: str, answer: str) -> dict[str, np.ndarray]:
         """Questions (K, 9) and answers (K, ...) by these names."""
-        answers = torch.stack(self.answers).numpy().astype("float16")
+        answers = torch.stack(self.answers).cpu().numpy().astype("float16")
         return {question: self.sketches(), answer: answers}
 
     def sketches(self) -> np.ndarray:
@@ -63,7 +63,7 @@ class Asked:
 def record(problem: Problem, trained: nn.Module | None, reconstructions: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
     """The arrays of ``replay.npz``: the PSNR of each test image in each role, and the student's way with the first image."""
     x_true = problem.test.images
-    arrays = {f"psnr_{role}": metrics.psnr(x, x_true).numpy() for role, x in reconstructions.items()}
+    arrays = {f"psnr_{role}": metrics.psnr(x, x_true).cpu().numpy() for role, x in reconstructions.items()}
     if problem.config.method in END_TO_END:
         return arrays
     denoiser = Asked(problem.solver.prior.denoiser)

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from .. import cache, denoisers
+from .. import device as devices
 from ..checks import require, require_path
 from ..paths import runs_directory
 from ..training import parallel
@@ -26,24 +28,33 @@ from .writing import write_run
 
 
 def run(
-    config: Config, out: str | Path | None = None, *, progress: bool = True, report: Callable[[dict], None] | None = None
+    config: Config,
+    out: str | Path | None = None,
+    *,
+    device: str = "auto",
+    progress: bool = True,
+    report: Callable[[dict], None] | None = None,
 ) -> Run:
     """Do a run, or read it where its folder is already finished (a finished folder is never touched again).
 
     A killed run continues from its checkpoint when started again. Of several processes that are asked for the same run
     one makes it, the others wait and read it. ``out`` is the folder that holds run folders
-    (:func:`dipa.paths.runs_directory` by default). Under torchrun the processes share the work and the first one writes.
+    (:func:`dipa.paths.runs_directory` by default). ``device`` is where it computes (:func:`dipa.device.choose`); it is no
+    part of the configuration, and the manifest names it. Under torchrun the processes share the work and the first one
+    writes.
 
     Raises:
-        InputError: before any work, anything under the run's name that is not this run, whole and undamaged.
+        InputError: before any work, a device that is not there, or anything under the run's name that is not this run,
+            whole and undamaged; later, too little memory, with what would fit: the same command then goes on from there.
     """
+    place = devices.choose(device)
     folder = (runs_directory() if out is None else require_path("out", out)) / config.run_name
     if parallel.rank() == 0:
         sweep_all(folder.parent)
     if found := _finished(folder, config):
         return found
     with claimed(folder):
-        return _finished(folder, config) or _make(folder, config, progress, report)
+        return _finished(folder, config) or _make(folder, config, place, progress, report)
 
 
 def _finished(folder: Path, config: Config) -> Run | None:
@@ -58,18 +69,21 @@ def _finished(folder: Path, config: Config) -> Run | None:
     return Run(folder) if parallel.gather(there)[0] else None
 
 
-def _make(folder: Path, config: Config, progress: bool, report: Callable[[dict], None] | None) -> Run:
+def _make(folder: Path, config: Config, place: torch.device, progress: bool, report: Callable[[dict], None] | None) -> Run:
     """Do the run and write its folder; what resumes it is in the working folder until then."""
     work, first = working(folder), parallel.rank() == 0
     with Clock(work / "seconds.json" if first else None) as clock:
-        made, problem = provenance(), Problem.build(config)
-        fit = methods.make(problem, work / "checkpoint.pt", progress=progress, report=report)
+        made, problem = provenance(place), Problem.build(config, place)
+        with devices.rounding(problem.precision == "tf32"):
+            fit = methods.make(problem, work / "checkpoint.pt", progress=progress, report=report)
         trained = fit and (fit.network if config.method in END_TO_END else fit.preconditioner)
         kept = Kept(cache.directory(), work)
-        metrics, examples, again = evaluation.evaluate(problem, trained, kept=kept, progress=progress)
+        with devices.rounding(False):
+            metrics, examples, again = evaluation.evaluate(problem, trained, kept=kept, progress=progress)
         manifest = made | {
             "finished": now(),
             "peak_memory_mib": peak_memory_mib(),
+            "peak_device_memory_mib": devices.peak_memory_mib(place),
             "seconds": clock.seconds,
             "attempts": clock.attempts,
             "processes": parallel.size(),

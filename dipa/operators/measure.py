@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,8 +25,8 @@ def measure(
 ) -> torch.Tensor:
     r""":math:`y=Hx+\varepsilon` for images (B, C, H, W); image i draws its noise from (seed, stream, index i).
 
-    So the same image gets the same noise in any batch, order or resumed run, also from a deepinv noise model made
-    without a generator. ``indices`` (B,) defaults to 0, 1, ...
+    So the same image gets the same noise in any batch, order or resumed run and on any device (it is drawn on the
+    processor), also from a deepinv noise model made without a generator. ``indices`` (B,) defaults to 0, 1, ...
     """
     require_operator("physics", physics)
     require_same_images(images=images)
@@ -38,16 +39,30 @@ def measure(
     require_tensor("indices", indices, "a tensor of integers (B,)")
     require(tuple(indices.shape) == (len(images),), "indices.shape", tuple(indices.shape), f"({len(images)},), one an image")
     seeds = [seeding.derive(seed, stream, int(i)) for i in indices]
-    with _seedable(noise_model, clean.device):
+    with _on_processor(physics):
         return torch.cat([physics.noise(y[None], seed=s) for y, s in zip(clean, seeds, strict=True)])
 
 
+class _OnProcessor(NoiseModel):
+    """A copy of a noise model that draws with generators of the processor, there, whatever device the measurements are on."""
+
+    def __init__(self, noise_model: NoiseModel):
+        super().__init__()
+        generators = {id(part.rng): torch.Generator() for part in noise_model.modules() if getattr(part, "rng", None)}
+        self.noise_model = copy.deepcopy(noise_model, generators).cpu()
+        if self.noise_model.rng is None:  # deepinv would ignore the seed
+            self.noise_model.rng = torch.Generator()
+
+    def forward(self, y: torch.Tensor, seed: int) -> torch.Tensor:
+        return self.noise_model(y.cpu(), seed=seed).to(y.device)
+
+
 @contextmanager
-def _seedable(noise_model: NoiseModel, device: torch.device) -> Iterator[None]:
-    """Lend a generator to a noise model that has none: deepinv would ignore the seed."""
-    own = noise_model.rng
-    noise_model.rng = torch.Generator(device=device) if own is None else own
+def _on_processor(physics: LinearPhysics) -> Iterator[None]:
+    """Lend an operator the copy of its noise model that draws on the processor; its own stays as it is."""
+    own = physics.noise_model
+    physics.noise_model = _OnProcessor(own)
     try:
         yield
     finally:
-        noise_model.rng = own
+        physics.noise_model = own

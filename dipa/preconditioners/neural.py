@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import networks, seeding
+from .. import device, networks, seeding
 from ..checks import plain_value, require, require_choice, require_img_size, require_int
 from ..declared import require_like
 from .base import Preconditioner, Traits, as_planes
@@ -86,7 +86,7 @@ class NeuralPreconditioner(Preconditioner):
         """The network's direction for each channel of the gradient, told k; the iterate is not used."""
         images = as_planes(gradient, self.img_size)
         code = None if self.code is None else self.code(k).to(images)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with device.autocast(self.precision, images.device):
             channels = [net(images[:, c : c + 1], code) for c, net in enumerate(self.networks)]
         return torch.cat(channels, dim=1).reshape(gradient.shape)
 

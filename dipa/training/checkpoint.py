@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_map
 
 from .. import files
 from ..cache import Identity, differences, from_record, to_record, unknown
@@ -39,7 +40,7 @@ def save_checkpoint(path: Path, identity: Identity, state: dict[str, Any]) -> No
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Replace the file ``path`` with ``state`` and the SHA-256 of its bytes, whole or not at all."""
     content = io.BytesIO()
-    torch.save(state, content)
+    torch.save(tree_map(lambda value: value.cpu() if isinstance(value, torch.Tensor) else value, state), content)
     files.write_bytes(path, content.getvalue() + hashlib.sha256(content.getvalue()).digest())
 
 

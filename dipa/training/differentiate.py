@@ -73,6 +73,13 @@ class Differentiation:
         """Whether the gradient is that of the whole run."""
         return self.way in ("unrolled", "checkpointed")
 
+    @property
+    def leaner(self) -> str:
+        """What to say to whom this way takes too much memory."""
+        if self.way == "unrolled":
+            return "differentiation.way 'checkpointed' gives the same gradient in a fraction of the memory"
+        return "differentiation.way 'truncated' with a small tail keeps less" if self.way == "checkpointed" else ""
+
     def check(self, preconditioner: Preconditioner, iterations: int) -> None:
         """Refuse a preconditioner of which this way would never train some parameters, and a restart within the last tail."""
         every = self.backward is None or not isinstance(preconditioner, PerIteration)

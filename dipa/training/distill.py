@@ -123,7 +123,7 @@ def distill(
         y = measure(student, images[index], seed=seed, indices=index)
         return run(images[index], y, targets and targets.of(index), step)
 
-    training.run(objective, count=len(images), seed=seed, progress=progress, report=report)
+    training.run(objective, count=len(images), seed=seed, leaner=differentiation.leaner, progress=progress, report=report)
     made["training_seconds"] = round(training.seconds, 2)
     return Fit(preconditioner, training.history, made)
 

@@ -17,15 +17,19 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from .. import seeding
+from .. import device, seeding
 from ..cache import Identity
-from ..checks import InputError, plain_fields, require, require_choice, require_int, require_number
+from ..checks import InputError, is_out_of_memory, plain_fields, require, require_choice, require_int, require_number
 from . import parallel
 from .checkpoint import load_checkpoint, save_checkpoint
 from .interrupt import Guard, Interrupted
 
 Record = dict[str, float]
 Objective = Callable[[torch.Tensor, int], tuple[torch.Tensor, Record]]
+
+
+class Shortage(InputError):
+    """Too little memory for a training step: the steps before are saved."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,7 @@ class Training:
         *,
         count: int,
         seed: int,
+        leaner: str = "",
         progress: bool = True,
         report: Callable[[Record], None] | None = None,
     ) -> None:
@@ -128,7 +133,8 @@ class Training:
         ``objective(index, step)`` gives the mean loss of the images ``index`` with its record: the terms and ``psnr``.
         The history gains one record per step: step, loss, the objective's record, learning rate, gradient norm before
         clipping. ``report`` is called with each. Ctrl-C and SIGTERM save the last whole step and raise
-        :class:`~dipa.training.interrupt.Interrupted`.
+        :class:`~dipa.training.interrupt.Interrupted`. So does too little memory, with :class:`InputError` that says how many
+        images at once would fit, or what is ``leaner``.
         """
         fewest = f"at least 1 for each of {parallel.size()} processes"
         require(self.budget.batch_size >= parallel.size(), "budget.batch_size", self.budget.batch_size, fewest)
@@ -141,7 +147,7 @@ class Training:
             try:
                 for step in steps:
                     index = seeding.batch_indices(count, self.budget.batch_size, step, seed)
-                    record = self._gradient(objective, index, step)
+                    record = self._gradient(objective, index, step, leaner)
                     with guard.whole():
                         self.history.append({"step": step + 1} | record | self._update(record["loss"], step))
                         self.seconds = time.monotonic() - began
@@ -152,24 +158,49 @@ class Training:
                             self._save()
                     bar.set_postfix(loss=f"{record['loss']:.4g}", PSNR=f"{record['psnr']:.2f} dB")
                     bar.update()
-            except Interrupted:
+            except (Interrupted, Shortage):
                 self._save()
                 raise
 
-    def _gradient(self, objective: Objective, index: torch.Tensor, step: int) -> Record:
+    def _gradient(self, objective: Objective, index: torch.Tensor, step: int, leaner: str) -> Record:
         """Leave the gradient of the batch's mean loss at the parameters; returns the loss and the objective's record."""
         mine = parallel.share(index)
-        self.optimizer.zero_grad(set_to_none=True)
         with parallel.together():
-            loss, record = objective(mine, step)
-            if not loss.requires_grad:
-                raise InputError(f"training: the loss does not depend on the trainable parameters of {self.what}")
-            loss.backward()
+            found = self._backward(objective, mine, step)
+            if found is None:
+                raise self._shortage(objective, mine, step, leaner)
+        loss, record = found
         names, weight = ("loss", *record), len(mine) / len(index)
         numbers = torch.tensor([loss.item(), *record.values()], dtype=torch.float64)
         parallel.average([numbers], weight)
         parallel.average([p.grad for p in self._parameters() if p.grad is not None], weight)
         return dict(zip(names, numbers.tolist(), strict=True))
+
+    def _backward(self, objective: Objective, index: torch.Tensor, step: int) -> tuple[torch.Tensor, Record] | None:
+        """Leave the gradient of the images' mean loss at the parameters; loss and record, None where memory is too little."""
+        self.optimizer.zero_grad(set_to_none=True)
+        try:
+            loss, record = objective(index, step)
+            if not loss.requires_grad:
+                raise InputError(f"training: the loss does not depend on the trainable parameters of {self.what}")
+            loss.backward()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
+        return loss.detach(), record
+
+    def _shortage(self, objective: Objective, index: torch.Tensor, step: int, leaner: str) -> Shortage:
+        """What to say about too little memory: how many of these images at once fit, found by trying halves."""
+        place, fit = self._parameters()[0].device, len(index) // 2
+        device.release(place)
+        while fit and self._backward(objective, index[:fit], step) is None:
+            fit //= 2
+            device.release(place)
+        self.optimizer.zero_grad(set_to_none=True)
+        ways = ([f"training.batch_size {fit * parallel.size()} fits"] if fit else []) + ([leaner] if leaner else [])
+        what = f"the {len(index)} images of training step {step + 1}"
+        return Shortage(f"device: {place} has too little memory for {what}; {'; '.join(ways) or 'not even one image fits'}")
 
     def _update(self, loss: float, step: int) -> Record:
         """One optimiser step; returns its rate and the gradient norm before clipping. What is not finite is refused."""

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from ..checks import InputError, require
+from ..device import own_gpu
 
 ADVICE = "as torchrun sets it; unset WORLD_SIZE to run alone"
 PATIENCE = datetime.timedelta(hours=6)  # how long one process waits for another, which may be testing or loading data
@@ -33,14 +34,14 @@ def joined() -> Iterator[None]:
         return
     _environment("RANK", 0, processes - 1)
     beside = _environment("LOCAL_WORLD_SIZE", 1, processes)
-    local = _environment("LOCAL_RANK", 0, beside - 1)
     _environment("MASTER_PORT", 1, 65535)
     require(os.environ.get("MASTER_ADDR"), "MASTER_ADDR", os.environ.get("MASTER_ADDR"), f"a host name, {ADVICE}")
-    gpus = torch.cuda.device_count() >= beside
-    if gpus:
-        torch.cuda.set_device(local)
+    _environment("LOCAL_RANK", 0, beside - 1)
+    gpu = own_gpu()
+    if gpu is not None:
+        torch.cuda.set_device(gpu)
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE)
+        dist.init_process_group("gloo" if gpu is None else "cpu:gloo,cuda:nccl", timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise InputError(f"MASTER_ADDR, MASTER_PORT: no meeting of {processes} processes at {place} ({error})") from error

@@ -9,6 +9,7 @@ import torch
 from deepinv.physics import LinearPhysics
 from tqdm import tqdm
 
+from .. import device
 from ..cache import Cache, Entry, Identity
 from ..checks import InputError
 from ..identity import describe, describe_code, describe_physics
@@ -82,14 +83,19 @@ def teacher_targets(
     wanted = torch.arange(len(images)) if indices is None else indices
     kept = Cache(cache, "teacher", solve_identity(solver, physics, images, stepsize, seed) if cache else {})
     mine, found = [], 0
+
+    def batch(index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        nonlocal found
+        own = {"images": describe([images[index], index])} if cache else {}
+        before = kept.found
+        tensors, _ = kept(own, lambda: _solve(solver, physics, images, stepsize, seed, index))
+        found += len(index) * (kept.found - before)
+        return tensors["x"], tensors["gradient"]
+
     hidden = not progress or parallel.rank() > 0
     with parallel.together():
         for index in tqdm(parallel.batches(wanted, batch_size), desc="running the teacher", unit="batch", disable=hidden):
-            own = {"images": describe([images[index], index])} if cache else {}
-            before = kept.found
-            tensors, _ = kept(own, lambda index=index: _solve(solver, physics, images, stepsize, seed, index))
-            found += len(index) * (kept.found - before)
-            mine.append((tensors["x"], tensors["gradient"]))
+            mine += device.in_parts(batch, index, images.device, "running the teacher")
     batches = [batch for part in parallel.gather(mine) for batch in part]
     x, gradient = (torch.cat(parts).to(images.device) for parts in zip(*batches, strict=True))
     return TeacherTargets(x, gradient, wanted, sum(parallel.gather(found)))
