@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import elsewhere  # noqa: F401 - registers its device before anything is differentiated
 import tried
 from hypothesis import settings
 

@@ -6,7 +6,6 @@ left behind on the processor therefore fails as it would there. Speed, memory an
 """
 
 import contextlib
-import functools
 
 import torch
 from torch.utils import backend_registration
@@ -91,15 +90,13 @@ class _Module(backend_registration._DummyBackendModule):
         return [torch.bfloat16, torch.float16]
 
 
-@functools.cache
-def _register():
-    backend_registration._setup_privateuseone_for_python_backend(KIND, _Module())
+# once, and before the first backward pass of the process: torch then counts the kinds of devices
+backend_registration._setup_privateuseone_for_python_backend(KIND, _Module())
 
 
 @contextlib.contextmanager
 def pretended(monkeypatch):
     """A stretch in which torch knows the pretended device, and ``dipa.device.choose`` chooses it whatever it is asked."""
-    _register()
     monkeypatch.setattr(device, "choose", lambda asked="auto": torch.device(KIND, 0))
     monkeypatch.setattr(device, "describe", lambda chosen: {"device": f"{chosen.type} device"})
     torch.__future__.set_overwrite_module_params_on_conversion(True)  # as between types of tensors, not in place
