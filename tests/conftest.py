@@ -4,9 +4,9 @@ import os
 import socket
 from pathlib import Path
 
+import elsewhere  # noqa: F401 - registers its device before anything is differentiated
 import pytest
 import torch
-import elsewhere  # noqa: F401 - registers its device before anything is differentiated
 import tried
 from hypothesis import settings
 

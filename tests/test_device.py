@@ -97,7 +97,11 @@ def test_noise_is_the_same_on_every_device(monkeypatch):
 def test_the_pretended_device_refuses_what_a_gpu_does(monkeypatch):
     with pretended(monkeypatch) as place:
         there = torch.ones(2, 3).to(place)
-        for wrong in (lambda: there + torch.ones(2, 3), lambda: there.numpy(), lambda: there.normal_(generator=torch.Generator())):
+        for wrong in (
+            lambda: there + torch.ones(2, 3),
+            lambda: there.numpy(),
+            lambda: there.normal_(generator=torch.Generator()),
+        ):
             with pytest.raises((RuntimeError, TypeError)):
                 wrong()
         assert isinstance(there @ there.T, Elsewhere) and there[torch.tensor([1, 0])].device == place

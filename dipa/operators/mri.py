@@ -65,7 +65,7 @@ class MRI(deepinv.physics.MRI):
 
         ``z`` may be a number or None (zero); ``gamma`` > 0 a number or one per image (B,).
         """
-        gamma = torch.as_tensor(gamma, dtype=self.spectrum.dtype, device=self.spectrum.device).reshape(-1, 1, 1, 1)
+        gamma = torch.as_tensor(gamma).to(self.spectrum).reshape(-1, 1, 1, 1)
         target = self.A_adjoint(y) + (0.0 if z is None else z) / gamma
         return self.V(self.V_adjoint(target) / (self.spectrum + 1 / gamma))
 

@@ -79,7 +79,7 @@ class SuperResolution(Exact, Downsampling):
         ``z`` may be a number or None (zero); ``gamma`` > 0 a number or one per image (B,).
         """
         z = torch.zeros_like(self.A_adjoint(y)) + (0.0 if z is None else z)
-        gamma = torch.as_tensor(gamma, dtype=self.values.dtype, device=self.values.device).reshape(-1, 1, 1, 1)
+        gamma = torch.as_tensor(gamma).to(self.values).reshape(-1, 1, 1, 1)
         return z + self._filtered(y - self.A(z), self.values / (self.values**2 + 1 / gamma))
 
     def _filtered(self, y: torch.Tensor, gains: torch.Tensor) -> torch.Tensor:
