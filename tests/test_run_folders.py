@@ -96,7 +96,7 @@ def test_the_manifest_says_version_precision_cache_and_attempts(recorded):
     import dipa
 
     assert trained["versions"]["dipa"] == dipa.__version__
-    assert trained["precision"] == {"training": dipa.device.precision("auto", torch.device("cpu")), "evaluation": "float32"}
+    assert trained["precision"] == {"training": dipa.device.precision("auto", dipa.device.choose("cpu")), "evaluation": "float32"}
     assert baseline["precision"] == {"training": None, "evaluation": "float32"}
     assert isinstance(trained["cached"], dict) and trained["attempts"] == 1
 
