@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dipa import experiments
-from dipa.training.interrupt import Guard, Interrupted
+from dipa.interrupt import Guard, Interrupted
 
 HERE = Path(__file__).parent
 SMALL = {

@@ -10,13 +10,18 @@ import dipa
 ROOT = Path(dipa.__file__).parent
 # from what everything uses to what uses everything
 ORDER = [
+    "lazy",
     "checks",
+    "choices",
+    "settings",
+    "interrupt",
     "paths",
     "documents",
     "encoded",
     "declared",
     "seeding",
     "files",
+    "storage",
     "identity",
     "cache",
     "linalg",
