@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 import torch
-from children import SETTINGS, Child, Failed, compare, contents
+from children import SETTINGS, Child, Failed, compare, contents, prepare
 
 from dipa import experiments
 
@@ -42,6 +42,7 @@ def start(root: Path, processes: int, kills: int, draw: random.Random, seconds: 
 
 def torment(root: Path, processes: int, kills: int, draw: random.Random) -> dict[str, int]:
     """All at once, then the folder they made."""
+    prepare(root)
     alone = Child(root / "alone", SMALL)
     if status := alone.status():
         raise Failed(f"exit status {status}")

@@ -103,7 +103,7 @@ def limit_files(size: int):
 
 def test_a_full_disk_names_the_file_and_loses_nothing(tmp_path):
     """The disk fills up in the middle of a training: one line, status 1, and the last checkpoint continues."""
-    settings, out = SMALL | {"training.steps": 400, "training.checkpoint_every": 1}, tmp_path / "runs"
+    settings, out = SMALL | {"training.steps": 200, "training.checkpoint_every": 1}, tmp_path / "runs"
     process = subprocess.Popen(command(out, settings), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 60
     while not (found := list(out.glob(".*.working/checkpoint.pt"))) and time.monotonic() < until:
@@ -114,10 +114,10 @@ def test_a_full_disk_names_the_file_and_loses_nothing(tmp_path):
     assert err.count("\n") == 1 and "checkpoint.pt: could not be written" in err and "start again" in err
     kept = found[0].read_bytes()
     assert len(kept) > 1000, "the checkpoint before is whole"
-    done = call(command(out, SMALL | {"training.steps": 400}), tmp_path)
+    done = call(command(out, SMALL | {"training.steps": 200}), tmp_path)
     assert done.returncode == 0, done.stderr
     (run,) = experiments.find_runs(out)
-    assert len(run.history) == 400
+    assert len(run.history) == 200
 
 
 def test_the_disk_may_fail_at_any_write(tmp_path):
