@@ -88,7 +88,7 @@ verify: $(STAMP) ## every file of the recorded runs is as it was written
 	@$(STAGE) "recorded runs, file by file" $(BIN)/dipa verify book/results
 
 nbval: $(STAMP)
-	@$(STAGE) "stored outputs (nbval)" $(BIN)/python -m pytest --nbval-lax --nbval-current-env \
+	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "stored outputs (nbval)" $(BIN)/python -m pytest --nbval-lax --nbval-current-env \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-cell-timeout 900 -o filterwarnings= -p no:cacheprovider -q $(NOTEBOOKS)
 
 # From an empty folder with its own run folder, so that nothing of this checkout is reused.
