@@ -84,7 +84,7 @@ class Training:
         ``objective(index, step)`` gives the mean loss of the images ``index`` with its record: the terms and ``psnr``.
         The history gains one record per step: step, loss, the objective's record, learning rate, gradient norm before
         clipping. ``report`` is called with each. Ctrl-C and SIGTERM save the last whole step and raise
-        :class:`~dipa.training.interrupt.Interrupted`.
+        :class:`~dipa.interrupt.Interrupted`.
         """
         fewest = f"at least 1 for each of {parallel.size()} processes"
         require(self.budget.batch_size >= parallel.size(), "budget.batch_size", self.budget.batch_size, fewest)
