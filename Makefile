@@ -25,7 +25,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 TEST_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install book train build test pairs verify nbval smoke presets unit faults properties mutants lint format runs sync notebooks clean distclean
+.PHONY: help install book train build pages test pairs verify nbval smoke presets unit faults properties mutants lint format runs sync notebooks clean distclean
 # one thing at a time: the stages share the cores and the build folder
 .NOTPARALLEL:
 
@@ -70,9 +70,16 @@ build: $(STAMP)
 	@$(STAGE) "build the book: execute the notebooks, warnings are errors" \
 		$(BIN)/jupyter-book build . -W -n --keep-going --quiet
 
+# The same from the outputs that the notebooks are stored with: for where nbval has just executed them and compared.
+pages: $(STAMP)
+	@rm -rf _build/html _build/.jupyter_cache _build/jupyter_execute _build/.doctrees
+	@mkdir -p _build && sed 's/^  execute_notebooks: .*/  execute_notebooks: "off"/' _config.yml > _build/stored.yml
+	@$(STAGE) "build the book: stored outputs, warnings are errors" \
+		$(BIN)/jupyter-book build . --config _build/stored.yml -W -n --keep-going --quiet
+
 # --- checks ----------------------------------------------------------------------------------------------------------
 
-test: pairs verify train nbval smoke build presets unit ## notebook pairs, recorded runs, stored outputs, papermill run, book from nothing, every preset, unit tests
+test: pairs verify train nbval smoke pages presets unit ## notebook pairs, recorded runs, stored outputs, papermill run, book from nothing, every preset, unit tests
 
 pairs: $(STAMP)
 	@$(STAGE) "notebook pairs" $(BIN)/python tools/check_pairs.py
@@ -81,7 +88,7 @@ verify: $(STAMP) ## every file of the recorded runs is as it was written
 	@$(STAGE) "recorded runs, file by file" $(BIN)/dipa verify book/results
 
 nbval: $(STAMP)
-	@$(STAGE) "stored outputs (nbval)" $(BIN)/python -m pytest --nbval-lax --nbval-current-env \
+	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "stored outputs (nbval)" $(BIN)/python -m pytest --nbval-lax --nbval-current-env \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-cell-timeout 900 -o filterwarnings= -p no:cacheprovider -q $(NOTEBOOKS)
 
 # From an empty folder with its own run folder, so that nothing of this checkout is reused.

@@ -18,6 +18,7 @@ from reference import STUDENT_STEP, K
 
 import dipa
 from dipa.training import Differentiation
+from dipa.training.differentiate import called, differentiated
 
 TRUNCATED = ("truncated", "jacobian_free")
 
@@ -25,10 +26,10 @@ TRUNCATED = ("truncated", "jacobian_free")
 def work(setting: Setting, P: torch.nn.Module, way: str, precision: str, batch: int, iterations: int = K):
     """A function that does one forward and backward pass."""
     plan = Differentiation(way)
-    solver, physics, x = plan.solver(setting.solver(iterations, precision)), setting.student, setting.images[:batch]
+    solver, physics, x = differentiated(plan, setting.solver(iterations, precision)), setting.student, setting.images[:batch]
 
     def run() -> None:
-        options = {"preconditioner": plan.direction(P), "stepsize": STUDENT_STEP, "backward": plan.backward}
+        options = {"preconditioner": called(plan, P), "stepsize": STUDENT_STEP, "backward": plan.backward}
         loss = dipa.losses.supervised(solver(physics.A(x), physics, **options).x, x).mean()
         torch.autograd.grad(loss, [p for p in P.parameters() if p.requires_grad])
 

@@ -17,6 +17,7 @@ from reference import STUDENT_STEP
 
 import dipa
 from dipa.training import Differentiation
+from dipa.training.differentiate import called, differentiated
 
 SIDES, ITERATIONS, BATCHES = (32, 64, 128, 256, 512), (5, 10, 20, 40, 80), (1, 4, 16, 64)
 PLAN = Differentiation()
@@ -34,11 +35,11 @@ def cost(options: argparse.Namespace, method: str, side: int, iterations: int, b
     """Seconds (the better of two, after a first) and peak MiB of one forward and backward pass."""
     setting = Setting.make(options, size=side, count=batch, test=1)
     P = preconditioner(setting, method, side)
-    solver, physics, x = PLAN.solver(setting.solver(iterations, "bf16")), setting.student, setting.images
+    solver, physics, x = differentiated(PLAN, setting.solver(iterations, "bf16")), setting.student, setting.images
     parameters = list(P.parameters())
 
     def step() -> None:
-        x_hat = solver(physics.A(x), physics, preconditioner=PLAN.direction(P), stepsize=STUDENT_STEP).x
+        x_hat = solver(physics.A(x), physics, preconditioner=called(PLAN, P), stepsize=STUDENT_STEP).x
         torch.autograd.grad(dipa.losses.supervised(x_hat, x).mean(), [p for p in parameters if p.requires_grad])
 
     peak = peak_mib(step, options.device)

@@ -22,8 +22,8 @@ from common import Setting, finish, interleaved, parser, peak_mib, ratio
 from reference import STUDENT_STEP, K, Matrix, Reference
 
 import dipa
+from dipa.choices import WAYS
 from dipa.training import Differentiation
-from dipa.training.differentiate import WAYS
 
 BATCH = 16
 NETWORK = {"features": 128, "blocks": 5, "code_dim": 256}  # the papers' N-DIPA

@@ -18,6 +18,7 @@ from reference import STUDENT_STEP, K
 
 import dipa
 from dipa.training import Differentiation
+from dipa.training.differentiate import called, differentiated
 
 BATCH = 16
 WAYS = {"unrolled": Differentiation("unrolled"), "checkpointed": Differentiation("checkpointed")}
@@ -29,8 +30,8 @@ WAYS |= {f"restart({tail})": Differentiation("restart", tail) for tail in (10, 5
 
 def gradient(setting: Setting, P: torch.nn.Module, way: Differentiation, precision: str, x: torch.Tensor) -> torch.Tensor:
     """The gradient of the mean supervised loss on P's parameters, as one vector."""
-    solver, physics = way.solver(setting.solver(K, precision)), setting.student
-    options = {"preconditioner": way.direction(P), "stepsize": STUDENT_STEP, "backward": way.backward}
+    solver, physics = differentiated(way, setting.solver(K, precision)), setting.student
+    options = {"preconditioner": called(way, P), "stepsize": STUDENT_STEP, "backward": way.backward}
     x_hat = solver(physics.A(x), physics, **options).x
     parameters = [p for p in P.parameters() if p.requires_grad]
     loss = dipa.losses.supervised(x_hat, x).mean()

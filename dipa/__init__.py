@@ -12,9 +12,10 @@ The whole of it in a sentence::
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazy import lazy
 
 if TYPE_CHECKING:
     from .preconditioners import Preconditioner
@@ -26,6 +27,7 @@ __version__ = "0.3.0"
 MODULES = (
     "analysis",
     "checks",
+    "choices",
     "data",
     "declared",
     "denoisers",
@@ -41,13 +43,14 @@ MODULES = (
     "preconditioners",
     "priors",
     "seeding",
+    "settings",
     "solvers",
+    "storage",
     "training",
 )
 HOMES = {
     "checks": ("InputError",),
     "interop": ("to_deepinv",),
-    "losses": ("LossWeights",),
     "preconditioners": (
         "ConvolutionalSteps",
         "Hessian",
@@ -62,23 +65,11 @@ HOMES = {
         "load",
     ),
     "priors": ("RED", "PnP"),
+    "settings": ("Budget", "LossWeights"),
     "solvers": ("FISTA", "Result"),
-    "training": ("Budget", "Fit", "distill", "train_network"),
+    "training": ("Fit", "distill", "train_network"),
 }
-_HOME = {name: home for home, names in HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name in MODULES:
-        return import_module(f".{name}", __name__)
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = found = getattr(import_module(f".{_HOME[name]}", __name__), name)
-    return found
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *MODULES, *_HOME})
+__getattr__, __dir__ = lazy(__name__, MODULES, HOMES)
 
 
 def save(fit: Fit | Preconditioner, path: str | Path) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from . import files, paths
+from . import files, paths, storage
 from .checks import InputError, one_line
 from .identity import Description
 
@@ -96,7 +96,7 @@ class Cache:
         others = sorted(self.folder.glob(f"{path.name.rpartition('-')[0]}-*.safetensors"))
         for candidate in sorted(others, key=lambda other: other != path):
             try:
-                tensors, record = files.read_tensors(candidate)
+                tensors, record = storage.read_tensors(candidate)
                 found = from_record(record["identity"])
             except (InputError, OSError, LookupError, TypeError, ValueError, AttributeError):
                 self._drop(candidate, "damaged")
@@ -115,7 +115,7 @@ class Cache:
     def _write(self, identity: Identity, entry: Entry) -> None:
         tensors, record = entry
         try:
-            files.write_tensors(self._path(identity), tensors, {"identity": to_record(identity), "record": record})
+            storage.write_tensors(self._path(identity), tensors, {"identity": to_record(identity), "record": record})
         except OSError as error:
             reason = one_line(error.__cause__.strerror if error.__cause__ else str(error))
             warn_once(f"cache: {self.folder} cannot be written ({reason}); set DIPA_CACHE to a folder that can; going on without")

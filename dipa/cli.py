@@ -16,14 +16,20 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import yaml
 
-from . import __version__, data, experiments
-from .checks import InputError, one_line, require, require_path, shortened
-from .experiments import Run
-from .training import parallel
-from .training.interrupt import Guard
+from . import __version__, choices, experiments
+from .checks import InputError, one_line, require, require_choice, require_path, shortened
+from .interrupt import Guard
+
+if TYPE_CHECKING:
+    from .experiments import Run
+
+# What a command does once its arguments are checked and what it needs is imported: torch takes seconds, and a stop in the
+# middle of an import is no exception that can be relied on, so Guard comes after.
+Work = Callable[[], None]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,29 +37,32 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {shortened(one_line(message), 600)} (see '{self.prog} --help')\n")
 
 
-def _list(options: argparse.Namespace) -> None:
+def _list(options: argparse.Namespace) -> Work:
     rows = [experiments.describe(name) for name in experiments.names()]
-    if options.json:
-        print(json.dumps(rows, indent=2))
-        return
     width = max(len(row["name"]) for row in rows)
-    for row in rows:
-        print(f"{row['name']:<{width}}  {row['about']}")
+    lines = [json.dumps(rows, indent=2)] if options.json else [f"{row['name']:<{width}}  {row['about']}" for row in rows]
+    return lambda: print("\n".join(lines))
 
 
-def _show(options: argparse.Namespace) -> None:
+def _show(options: argparse.Namespace) -> Work:
     config = experiments.resolve(options.preset, options.profile, seed=options.seed, overrides=options.set)
-    print(f"# {config.run_name}")
-    print(yaml.safe_dump(asdict(config), sort_keys=False), end="")
+    return lambda: print(f"# {config.run_name}", yaml.safe_dump(asdict(config), sort_keys=False), sep="\n", end="")
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> Work:
     config = experiments.resolve(options.preset, options.profile, seed=options.seed, overrides=options.set)
     out = None if options.out is None else require_path("--out", options.out)
-    with parallel.joined():
-        finished = experiments.run(config, out, device=options.device, progress=not options.quiet)
-        if parallel.rank() == 0:
-            print(summary(finished))
+    from .training import parallel
+
+    run = experiments.run
+
+    def work() -> None:
+        with parallel.joined():
+            finished = run(config, out, device=options.device, progress=not options.quiet)
+            if parallel.rank() == 0:
+                print(summary(finished))
+
+    return work
 
 
 def summary(run: Run) -> str:
@@ -83,18 +92,27 @@ def _falsification_lines(run: Run) -> list[str]:
     return [f"  falsification test, {found['iterations']} iterations: {checks}; largest energy outside range(H^T) {leak:.3f}"]
 
 
-def _data(options: argparse.Namespace) -> None:
-    wanted = data.DATASETS if options.name is None else (options.name,)
-    if options.download:
-        for name in wanted if options.name else data.downloads():
-            data.download(name)
-    found = [_data_line(name, file) for name in wanted for file in data.here(name)]
-    if options.name is not None and not any(found):
-        raise InputError(f"data set {options.name!r} is not available")
+def _data(options: argparse.Namespace) -> Work:
+    if options.name is not None:
+        require_choice("dataset", options.name, choices.DATASETS)
+    from . import data
+
+    def work() -> None:
+        wanted = choices.DATASETS if options.name is None else (options.name,)
+        if options.download:
+            for name in wanted if options.name else data.downloads():
+                data.download(name)
+        found = [_data_line(name, file) for name in wanted for file in data.here(name)]
+        if options.name is not None and not any(found):
+            raise InputError(f"data set {options.name!r} is not available")
+
+    return work
 
 
 def _data_line(name: str, file: str) -> bool:
     """Print what is here of a data set, or what is missing; whether it is here."""
+    from . import data
+
     source, label = data.SOURCES[name], f"{name} {file}".strip()
     try:
         counts = ", ".join(f"{count} {split}" for split, count in data.lengths(name, file).items())
@@ -105,22 +123,30 @@ def _data_line(name: str, file: str) -> bool:
         return False
 
 
-def _verify(options: argparse.Namespace) -> None:
+def _verify(options: argparse.Namespace) -> Work:
+    if not options.solve:
+        return lambda: _verified(options.folder)
+    from .experiments import replay
+
+    return lambda: _verified(options.folder, replay.check)
+
+
+def _verified(folders: list[str], check: Callable[[Run], object] | None = None) -> None:
     """Print a line for each run folder that is damaged or cannot be verified; fail where there is one, or no run at all."""
-    roots = [require_path("folder", folder) for folder in options.folder]
+    roots = [require_path("folder", folder) for folder in folders]
     found = [path for root in roots for path in experiments.run_folders(root, deep=True)]
-    require(len(found) > 0, "folder", ", ".join(map(str, options.folder)), "one with run folders in it")
+    require(len(found) > 0, "folder", ", ".join(map(str, folders)), "one with run folders in it")
     damaged = 0
     for path in found:
         try:
-            Run(path).verify(sealed=True)
-            if options.solve:
-                experiments.replay.check(Run(path))
+            experiments.Run(path).verify(sealed=True)
+            if check is not None:
+                check(experiments.Run(path))
         except InputError as error:
             damaged += 1
             print(error)
     require(damaged == 0, "runs", f"{damaged} of {len(found)} damaged or without hashes", "whole ones that can be verified")
-    solved = "; solved again, each agrees" if options.solve else ""
+    solved = "" if check is None else "; solved again, each agrees"
     print(f"{len(found)} runs verified: every file is as it was written{solved}")
 
 
@@ -129,17 +155,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"dipa {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
 
-    def add(name: str, action: Callable, text: str) -> argparse.ArgumentParser:
+    def add(name: str, prepare: Callable[[argparse.Namespace], Work], text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
-        command.set_defaults(action=action)
+        command.set_defaults(prepare=prepare)
         return command
 
     add("list", _list, "list the presets").add_argument("--json", action="store_true", help="one JSON object per preset")
-    for name, action, text in (
+    for name, prepare, text in (
         ("show", _show, "print a preset's resolved configuration"),
         ("run", _run, "do a run, or resume it"),
     ):
-        command = add(name, action, text)
+        command = add(name, prepare, text)
         command.add_argument("preset", help="a name from 'dipa list'")
         command.add_argument("--profile", default="small", help="smoke, small (default) or paper")
         command.add_argument("--seed", type=int, default=0, help="seed of image order and noise (default 0)")
@@ -186,8 +212,10 @@ def _command(argv: list[str] | None) -> int:
         options = _parser().parse_args(argv)
     except SystemExit as stop:  # argparse has said what there is to say
         return stop.code
-    with Guard(), _warnings_in_one_line():
-        options.action(options)
+    with _warnings_in_one_line():
+        work = options.prepare(options)
+        with Guard():
+            work()
     return 0
 
 

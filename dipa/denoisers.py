@@ -27,10 +27,10 @@ import torch
 from deepinv.models import DnCNN
 from torch import nn
 
-from . import files, paths
+from . import choices, files, paths, storage
 from .checks import InputError, require_choice, require_file
 
-NAMES = ("dncnn-bsds500", "dncnn-deepinv")
+NAMES = choices.DENOISERS
 PACKAGED = Path(__file__).parent / "weights" / "dncnn_bsds500_sigma2.safetensors"
 DEEPINV_FILE = "dncnn_sigma2_gray.pth"
 DEEPINV_SHA256 = "be3c1a4fb240c8a001188e33f2149c25474b78d0e2882a39eba63af3616cf81d"
@@ -52,17 +52,17 @@ def load(name: str = "dncnn-bsds500") -> nn.Module:
 
 def training_record() -> dict:
     """How the packaged weights were made, and the terms they are under: data, recipe, versions, seconds, training PSNR."""
-    return files.read_tensors(PACKAGED)[1]
+    return storage.read_tensors(PACKAGED)[1]
 
 
 def fingerprint(denoiser: nn.Module) -> str:
     """SHA-256 of a denoiser's weights, for cache keys and run folders."""
-    return files.sha256_tensors(denoiser.state_dict())
+    return storage.sha256_tensors(denoiser.state_dict())
 
 
 def _packaged() -> DnCNN:
     net = DnCNN(1, 1, pretrained=None)
-    net.load_state_dict(files.read_weights(PACKAGED)[0], strict=True)
+    net.load_state_dict(storage.read_weights(PACKAGED)[0], strict=True)
     return net
 
 

@@ -14,9 +14,8 @@ from typing import Any
 import torch
 
 from .checks import InputError, is_out_of_memory, require, require_choice
+from .choices import PRECISIONS
 
-PRECISIONS = ("float32", "tf32", "bf16", "fp16")
-AUTO = ("auto", *PRECISIONS)  # what may be asked for
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 MULTIPLIES_BF16 = {"avx512_bf16", "amx_bf16"}  # flags of a processor
 WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}  # caps of oneDNN's instructions
@@ -102,7 +101,7 @@ def precision(asked: str, device: torch.device) -> str:
     AVX512-BF16 or AMX that torch and oneDNN are allowed to use), ``fp16`` on older GPUs, which emulate bf16, else
     ``float32``. ``tf32`` is float32 whose products a GPU may round to 10 bits; on other devices it is float32.
     """
-    require_choice("precision", asked, AUTO)
+    require_choice("precision", asked, PRECISIONS)
     if asked != "auto":
         return asked
     if device.type == "cuda":

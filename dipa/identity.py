@@ -23,7 +23,7 @@ from deepinv.physics import LinearPhysics
 from deepinv.physics.noise import NoiseModel
 from torch import nn
 
-from . import files, seeding
+from . import files, seeding, storage
 
 TOLERANCE = 1e-4  # relative: what power methods leave open in an operator that is built twice from the same arguments
 PROJECTIONS, BLOCK = 8, 1 << 16  # random projections that stand for a tensor of an operator; how many numbers are taken at once
@@ -182,7 +182,7 @@ class _Walk:
 
     def _tensor(self, tensor: torch.Tensor) -> Any:
         if self.like == "exact" or not (tensor.is_floating_point() or tensor.is_complex()):
-            return ["tensor", files.sha256_tensors({"": tensor})]
+            return ["tensor", storage.sha256_tensors({"": tensor})]
         self.numbers += sketch(tensor) if self.like == "near" else []
         return ["tensor", str(tensor.dtype), list(tensor.shape)]
 

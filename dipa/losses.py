@@ -6,11 +6,21 @@ Norms are sums over pixels, as the papers print them; the training loop averages
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 
 import torch
 
-from .checks import answer, plain_fields, require, require_alike, require_number, require_same_images, require_tensor
+from .checks import answer, require, require_alike, require_same_images, require_tensor
+from .settings import LossWeights
+
+__all__ = [
+    "LossWeights",
+    "convergence",
+    "data_fidelity",
+    "gradient_cosine",
+    "imitation",
+    "row_space",
+    "supervised",
+]
 
 FLOOR = 1e-8  # of a product of norms, in units of the largest entries: it acts on an image of zeros alone
 
@@ -90,35 +100,3 @@ def row_space(direction: torch.Tensor, project: Callable[[torch.Tensor], torch.T
     scaled = _of_size_one(direction).reshape_as(direction)
     inside = answer("project", project, scaled)
     return _squared(scaled - inside) / _squared(scaled).clamp_min(FLOOR)
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    r"""Weights :math:`\lambda_S,\lambda_I,\lambda_G` of D2GP Eq. (3), of R (DIPA Eq. 13), the penalty and the data fidelity.
-
-    A zero weight leaves its term out (it is then not computed). At least one of the first three or of
-    ``data_fidelity`` must be positive.
-    """
-
-    supervised: float = 0.0
-    imitation: float = 0.0
-    gradient: float = 0.0
-    convergence: float = 0.0
-    row_space: float = 0.0
-    data_fidelity: float = 0.0
-
-    def __post_init__(self):
-        plain_fields(self)
-        for field in fields(self):
-            require_number(f"losses.{field.name}", getattr(self, field.name), 0)
-        given = self.supervised + self.imitation + self.gradient + self.data_fidelity
-        require(given > 0, "losses", self, "at least one of supervised, imitation, gradient, data_fidelity above 0")
-
-    @property
-    def needs_teacher(self) -> bool:
-        """Whether the teacher's reconstructions or gradients enter."""
-        return self.imitation > 0 or self.gradient > 0
-
-    def active(self) -> dict[str, float]:
-        """The terms with a positive weight."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if getattr(self, field.name) > 0}

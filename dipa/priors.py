@@ -10,6 +10,7 @@ from deepinv.optim.prior import Prior
 
 from . import device
 from .checks import answer, plain_fields, require, require_choice, require_number
+from .choices import PRECISIONS
 from .declared import require_like
 
 Denoiser = Callable[[torch.Tensor, float], torch.Tensor]
@@ -28,7 +29,7 @@ class DenoiserPrior:
         kind = f"deepinv's prior {type(self.denoiser).__name__}"
         require(not isinstance(self.denoiser, Prior), "denoiser", kind, "a denoiser, such as the .denoiser of a prior")
         require(callable(self.denoiser), "denoiser", self.denoiser, "a callable denoiser(images, sigma)")
-        require_choice("precision", self.precision, device.AUTO)
+        require_choice("precision", self.precision, PRECISIONS)
         require_number("sigma", self.sigma, 0)
 
     def check(self, images: torch.Tensor) -> None:

@@ -1,10 +1,10 @@
 """Start one small run in many processes at once: each must end well, one makes the run, nothing is left beside it.
 
-    python tests/at_once.py --processes 20 [--kills 5] [--seed 0]
+    python tests/at_once.py --processes 20 [--kills 0 5] [--seed 0]
 
-With ``--kills`` so many of the processes are killed at random moments; the others must finish the run all the same.
-Prints one JSON object: the processes, how many were killed, how many said that they wait. Ends with status 1 and one line
-at the first difference.
+With ``--kills`` so many of the processes are killed at random moments; the others must finish the run all the same. Each number
+given is a round of its own. Prints one JSON object a round: the processes, how many were killed, how many said that they wait.
+Ends with status 1 and one line at the first difference.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 import torch
-from children import SETTINGS, Child, Failed, compare, contents
+from children import SETTINGS, Child, Failed, compare, contents, prepare
 
 from dipa import experiments
 
@@ -41,7 +41,7 @@ def start(root: Path, processes: int, kills: int, draw: random.Random, seconds: 
 
 
 def torment(root: Path, processes: int, kills: int, draw: random.Random) -> dict[str, int]:
-    """All at once, then the folder they made."""
+    """All at once in an empty folder, then what they made of it."""
     alone = Child(root / "alone", SMALL)
     if status := alone.status():
         raise Failed(f"exit status {status}")
@@ -59,14 +59,17 @@ def torment(root: Path, processes: int, kills: int, draw: random.Random) -> dict
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--processes", type=int, default=20, help="processes at once (default 20)")
-    parser.add_argument("--kills", type=int, default=0, help="how many of them are killed (default 0)")
+    parser.add_argument("--kills", type=int, nargs="+", default=[0], help="how many are killed, round by round (default 0)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as root:
         os.environ["DIPA_CACHE"] = str(Path(root) / "cache")
         try:
-            print(json.dumps(torment(Path(root), options.processes, options.kills, random.Random(options.seed))))
+            prepare(Path(root))
+            for number, kills in enumerate(options.kills):
+                found = torment(Path(root) / str(number), options.processes, kills, random.Random(options.seed))
+                print(json.dumps(found), flush=True)
         except Failed as failure:
             print(failure, file=sys.stderr)
             return 1

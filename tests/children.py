@@ -20,12 +20,21 @@ SETTINGS = {  # a run of a second that writes a checkpoint after each of its 60 
 }
 
 
+def prepare(root: Path) -> None:
+    """A run in this process: what it imports and reads, every child that is forked from here has already.
+
+    Of another size than theirs, so that the cache holds nothing for them.
+    """
+    settings = SETTINGS | {"task.size": 16, "data.test_count": 1}
+    experiments.run(experiments.resolve("baseline", "smoke", overrides=settings), root / "prepared", progress=False)
+
+
 class Failed(Exception):
     """A difference, in one line."""
 
 
 class Child:
-    """``dipa run`` in a process of its own (forked: torch is imported once), resumed where it is unfinished.
+    """``dipa run`` in a process of its own (forked: see :func:`prepare`), resumed where it is unfinished.
 
     ``first`` is called in it before the run.
     """

@@ -23,7 +23,7 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from children import SETTINGS, Child, Failed, compare, contents
+from children import SETTINGS, Child, Failed, compare, contents, prepare
 
 from dipa import experiments
 
@@ -98,6 +98,7 @@ def fail(root: Path, kind: str, number: int, expected: dict[str, str]) -> bool:
 
 def torment(root: Path, every: int) -> Counter:
     """Every fault of each kind, or one in ``every``."""
+    prepare(root)
     if Child(root / "whole", SMALL).status():
         raise Failed("a run on a good disk failed")
     expected, counts = contents(root / "whole"), Counter()

@@ -32,7 +32,7 @@ from safetensors.torch import load, save
 from tried import check_message
 
 import dipa
-from dipa import denoisers, documents, encoded, endtoend, experiments, files, preconditioners
+from dipa import denoisers, documents, encoded, endtoend, experiments, files, preconditioners, storage
 from dipa.data import mnist, slices
 
 SECONDS = 5.0
@@ -106,7 +106,7 @@ def store(kind: str) -> ModuleType:
 
 def module_hash(loaded: tuple[torch.nn.Module, dict]) -> str:
     module, record = loaded
-    return files.sha256_json([files.sha256_tensors(module.state_dict()), module.header(), record])
+    return files.sha256_json([storage.sha256_tensors(module.state_dict()), module.header(), record])
 
 
 def header_damaged(rng: random.Random, whole: bytes) -> tuple[bytes, bool]:
@@ -164,7 +164,7 @@ def resigned(rng: random.Random, whole: bytes, record: dict) -> bytes:
     if change == 6:
         tensors["other"] = torch.ones(3)
     record.pop("sha256", None)
-    text = json.dumps(record | {"sha256": files.sha256_json([files.sha256_tensors(tensors), record])})
+    text = json.dumps(record | {"sha256": files.sha256_json([storage.sha256_tensors(tensors), record])})
     return save(tensors, metadata={"record": text})
 
 

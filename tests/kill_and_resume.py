@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from children import Child, Failed, compare, contents
+from children import Child, Failed, compare, contents, prepare
 
 from dipa import experiments, files
 from dipa.experiments.clock import Clock
@@ -68,6 +68,7 @@ def reported(out: Path, took: float, beginnings: int, beginning: float) -> float
 def torment(root: Path, kills: int, stops: int, draw: random.Random) -> Counter:
     """Runs with one to four interruptions each, until there were as many as asked for."""
     counts, totals = Counter(), Counter()
+    prepare(root)
     seconds = finish(root / "warm", {})  # fills the cache
     seconds = finish(root / "whole", {})
     expected = contents(root / "whole")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from dipa import data, denoisers, endtoend, experiments, files
+from dipa import data, denoisers, endtoend, experiments, storage
 from dipa.operators import mri_pair, single_pixel, super_resolution
 from dipa.preconditioners import LinearPreconditioner, NeuralPreconditioner, PointwiseSteps
 
@@ -462,8 +462,8 @@ def test_the_manifest_names_the_images_of_its_splits(both):
     run, hand = both
     told, hashes = run.config.data, run.manifest["sha256"]
     train, test = hand.images, hand.test
-    assert hashes["train"] == files.sha256_tensors({"images": train}) != hashes["test"]
-    assert hashes["test"] == files.sha256_tensors({"images": test})
+    assert hashes["train"] == storage.sha256_tensors({"images": train}) != hashes["test"]
+    assert hashes["test"] == storage.sha256_tensors({"images": test})
     assert (run.manifest["counts"]["train"], run.manifest["counts"]["test"]) == (told.train_count, told.test_count)
     distances = torch.cdist(train.flatten(1), test.flatten(1))
     assert distances.min() > 1e-3, "an image is in both"

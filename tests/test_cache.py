@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import dipa
-from dipa import cache, files, paths
+from dipa import cache, paths, storage
 from dipa.cache import Cache
 from dipa.identity import Description, describe
 
@@ -79,11 +79,11 @@ def swapped(path: Path, other: Path) -> None:
 
 
 def without_identity(path: Path, other: Path) -> None:
-    files.write_tensors(path, {"x": torch.zeros(2)}, {"status": "completed"})
+    storage.write_tensors(path, {"x": torch.zeros(2)}, {"status": "completed"})
 
 
 def foreign_identity(path: Path, other: Path) -> None:
-    files.write_tensors(path, {"x": torch.zeros(2)}, {"identity": {"solver": 3}, "record": {}})
+    storage.write_tensors(path, {"x": torch.zeros(2)}, {"identity": {"solver": 3}, "record": {}})
 
 
 @pytest.mark.parametrize("change", [damaged, one_bit, swapped, without_identity, foreign_identity])

@@ -220,7 +220,7 @@ def start(*words: str, **options) -> subprocess.Popen:
 
 @pytest.mark.parametrize("module", ["dipa", "dipa.cli"])
 def test_ctrl_c_while_torch_is_imported_is_one_line(module):
-    process = start(module, "list")
+    process = start(module, "data")
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from batteries import images, refuses, relative
 
-from dipa import data, files
+from dipa import data, storage
 from dipa.data import embedded, embedded_mri, mnist, pixels
 
 # --- embedded photographs --------------------------------------------------------------------------------------------
@@ -57,7 +57,7 @@ def test_count_takes_the_first_of_the_shuffled_patches():
 
 def test_loading_is_repeatable_and_hashed():
     a, b = (data.load("embedded", "test", size=32, count=7) for _ in range(2))
-    assert torch.equal(a.images, b.images) and a.sha256 == b.sha256 == files.sha256_tensors({"images": a.images})
+    assert torch.equal(a.images, b.images) and a.sha256 == b.sha256 == storage.sha256_tensors({"images": a.images})
     assert a.sha256 != data.load("embedded", "test", size=32, count=8).sha256
     assert (a.name, a.split) == ("embedded", "test")
 

@@ -9,7 +9,7 @@ import torch
 from batteries import images, refuses
 from PIL import Image
 
-from dipa import denoisers, files
+from dipa import denoisers, storage
 from dipa.training import denoiser
 from dipa.training.denoiser import DenoiserRecipe, build, draw_patches, learning_rate, pyramid, read_photographs, stretch, train
 
@@ -175,7 +175,7 @@ def test_command_writes_the_weights_with_their_record(folder, tmp_path, monkeypa
     assert denoiser.main(["--bsds", str(folder), "--out", str(out), "--seed", "3", "--steps", "5"]) == 0
     assert f"wrote {out}" in capsys.readouterr().out
     assert [path.name for path in out.parent.iterdir()] == ["net.safetensors"], "the checkpoint is gone"
-    tensors, record = files.read_tensors(out)
+    tensors, record = storage.read_tensors(out)
     assert record["photographs"] == 3 and record["recipe"]["seed"] == 3 and record["recipe"]["steps"] == 5
     assert record["versions"]["torch"] == torch.__version__ and record["threads"] == 1
     packaged = denoisers.training_record()

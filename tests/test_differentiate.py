@@ -9,10 +9,11 @@ from batteries import PRIORS, Bare, identity_denoiser, images, refuses, relative
 
 import dipa
 from dipa import LinearPreconditioner, NeuralPreconditioner, ScalarSteps
+from dipa.choices import WAYS
 from dipa.operators import mri, single_pixel
 from dipa.solvers import MOMENTA, data_gradient
 from dipa.training import Differentiation
-from dipa.training.differentiate import WAYS
+from dipa.training.differentiate import called, check, differentiated
 from dipa.training.lean import _SignedDnCNN, lean, pack, straight_through, unpack
 
 EXACT = ("unrolled", "checkpointed")
@@ -119,9 +120,9 @@ def gradient(way, P, *, K=6, physics=None, x=None, prior=dipa.PnP, denoiser=None
     physics = physics or single_pixel((1, 8, 8), ratio=0.3)
     x = smooth_images(4) if x is None else x
     plan = Differentiation(way, **options)
-    solve = plan.solver(dipa.FISTA(prior(denoiser or tiny_denoiser()), iterations=K, momentum=momentum))
+    solve = differentiated(plan, dipa.FISTA(prior(denoiser or tiny_denoiser()), iterations=K, momentum=momentum))
     y = physics.A(x)
-    result = solve(y, physics, preconditioner=plan.direction(P), stepsize=0.4, backward=plan.backward)
+    result = solve(y, physics, preconditioner=called(plan, P), stepsize=0.4, backward=plan.backward)
     loss = (result.x - x).square().sum()
     parameters = [p for p in P.parameters() if p.requires_grad]
     found = torch.autograd.grad(loss, parameters, allow_unused=True)
@@ -254,7 +255,7 @@ def test_straight_through_is_exact_for_a_denoiser_whose_jacobian_is_the_identity
 def test_straight_through_has_the_values_of_the_denoiser_and_needs_one():
     net, x = tiny_denoiser(), images(2, 1, 8, 8).requires_grad_(True)
     assert torch.equal(straight_through(net)(x, None), net(x, None))
-    refuses(lambda: Differentiation("straight_through").solver(dipa.FISTA(Bare())), "differentiation.way", "Bare")
+    refuses(lambda: differentiated(Differentiation("straight_through"), dipa.FISTA(Bare())), "differentiation.way", "Bare")
 
 
 def test_the_iterations_before_the_tail_keep_nothing():
@@ -269,10 +270,10 @@ def test_the_iterations_before_the_tail_keep_nothing():
 
 def test_per_iteration_parameters_need_the_whole_run():
     for way in ("truncated", "jacobian_free", "restart"):
-        refuses(lambda way=way: Differentiation(way).check(ScalarSteps(4), 4), "differentiation.way", way, "ScalarSteps")
+        refuses(lambda way=way: check(Differentiation(way), ScalarSteps(4), 4), "differentiation.way", way, "ScalarSteps")
     for way in WAYS:
-        Differentiation(way).check(linear(), 5)
-        Differentiation(way).check(neural(), 5)
+        check(Differentiation(way), linear(), 5)
+        check(Differentiation(way), neural(), 5)
     refuses(lambda: distil("truncated", ScalarSteps(3)), "differentiation.way")
 
 
@@ -280,10 +281,10 @@ def test_per_iteration_parameters_need_the_whole_run():
 def test_a_restart_that_would_fall_inside_the_tail_is_refused(tail, iterations):
     """``tail`` iterations are one operator of x alone only where the last restart lies right before them."""
     allowed = f"a divisor of the solver's {iterations} iterations"
-    refuses(lambda: Differentiation("restart", tail).check(linear(), iterations), "differentiation.tail", f"got {tail}", allowed)
-    Differentiation("truncated", tail).check(linear(), iterations)
+    refuses(lambda: check(Differentiation("restart", tail), linear(), iterations), "differentiation.tail", f"got {tail}", allowed)
+    check(Differentiation("truncated", tail), linear(), iterations)
     for fits in (1, iterations, iterations + 1):
-        Differentiation("restart", fits).check(linear(), iterations)
+        check(Differentiation("restart", fits), linear(), iterations)
 
 
 def test_training_refuses_a_restart_that_does_not_fit():
@@ -345,7 +346,7 @@ def test_a_prior_without_a_denoiser_is_computed_again():
     found = []
     for way in EXACT:
         plan = Differentiation(way)
-        result = plan.solver(dipa.FISTA(Step(), iterations=3))(physics.A(x), physics, preconditioner=P, stepsize=0.4)
+        result = differentiated(plan, dipa.FISTA(Step(), iterations=3))(physics.A(x), physics, preconditioner=P, stepsize=0.4)
         found.append(torch.autograd.grad(result.x.square().sum(), P.matrix)[0])
     assert torch.equal(*found)
 

@@ -15,7 +15,7 @@ from batteries import (
     smooth_images,
 )
 
-from dipa import Budget, endtoend, files, linalg
+from dipa import Budget, endtoend, linalg, storage
 from dipa.operators import mri, single_pixel, super_resolution
 from dipa.operators.measure import measure
 from dipa.solvers import STARTS
@@ -296,10 +296,10 @@ def test_files_that_are_refused(tmp_path):
     path.write_bytes(whole.replace(b'\\"features\\": 4', b'\\"features\\": 5'))
     refuses(lambda: endtoend.load(path), "net.safetensors", "damaged")
     path.write_bytes(whole)
-    tensors, record = files.read_tensors(path)
-    files.write_tensors(path, tensors, record | {"network": record["network"] | {"features": 5}})
+    tensors, record = storage.read_tensors(path)
+    storage.write_tensors(path, tensors, record | {"network": record["network"] | {"features": 5}})
     refuses(lambda: endtoend.load(path), "net.safetensors", "(4,)", "(5,)", "as the header says")
-    files.write_tensors(path, tensors, record | {"kind": "endlessly!"})
+    storage.write_tensors(path, tensors, record | {"kind": "endlessly!"})
     refuses(lambda: endtoend.load(path), "net.safetensors", "endlessly!", "end-to-end")
     refuses(lambda: endtoend.load(tmp_path / "none.safetensors"), "none.safetensors")
     refuses(lambda: endtoend.save(torch.nn.Linear(2, 2), path), "network", "Linear")

@@ -10,7 +10,7 @@ from batteries import refuses
 from safetensors.torch import save_file
 
 import dipa
-from dipa import files
+from dipa import files, storage
 
 
 def test_write_atomic_replaces(tmp_path):
@@ -84,7 +84,7 @@ TENSORS = {
 
 def test_tensors_round_trip_bitwise(tmp_path):
     record = {"steps": 3, "nested": {"a": [1, 2.5, None, "é"]}}
-    tensors, back = files.read_tensors(files.write_tensors(tmp_path / "a.safetensors", TENSORS, record))
+    tensors, back = storage.read_tensors(storage.write_tensors(tmp_path / "a.safetensors", TENSORS, record))
     assert back == record
     assert tensors.keys() == TENSORS.keys()
     for name, tensor in TENSORS.items():
@@ -92,26 +92,26 @@ def test_tensors_round_trip_bitwise(tmp_path):
 
 
 def test_missing_truncated_foreign_and_empty_files_are_refused_by_name(tmp_path):
-    whole = files.write_tensors(tmp_path / "whole.safetensors", {"a": torch.rand(100)}, {}).read_bytes()
-    refuses(lambda: files.read_tensors(tmp_path / "missing.safetensors"), "missing.safetensors")
+    whole = storage.write_tensors(tmp_path / "whole.safetensors", {"a": torch.rand(100)}, {}).read_bytes()
+    refuses(lambda: storage.read_tensors(tmp_path / "missing.safetensors"), "missing.safetensors")
     for length in (0, 5, 40, len(whole) - 1):
         (tmp_path / "cut.safetensors").write_bytes(whole[:length])
-        refuses(lambda: files.read_tensors(tmp_path / "cut.safetensors"), "cut.safetensors")
+        refuses(lambda: storage.read_tensors(tmp_path / "cut.safetensors"), "cut.safetensors")
     (tmp_path / "text.safetensors").write_text("these are not tensors, whatever the name says")
-    refuses(lambda: files.read_tensors(tmp_path / "text.safetensors"), "text.safetensors")
+    refuses(lambda: storage.read_tensors(tmp_path / "text.safetensors"), "text.safetensors")
     save_file({"a": torch.rand(2)}, tmp_path / "foreign.safetensors")
-    refuses(lambda: files.read_tensors(tmp_path / "foreign.safetensors"), "foreign.safetensors")
+    refuses(lambda: storage.read_tensors(tmp_path / "foreign.safetensors"), "foreign.safetensors")
     save_file({"a": torch.rand(2)}, tmp_path / "record.safetensors", metadata={"record": "{not json"})
-    refuses(lambda: files.read_tensors(tmp_path / "record.safetensors"), "record.safetensors")
+    refuses(lambda: storage.read_tensors(tmp_path / "record.safetensors"), "record.safetensors")
     torch.save({"a": torch.rand(2)}, tmp_path / "pickle.safetensors")
-    refuses(lambda: files.read_tensors(tmp_path / "pickle.safetensors"), "pickle.safetensors")
+    refuses(lambda: storage.read_tensors(tmp_path / "pickle.safetensors"), "pickle.safetensors")
 
 
 def test_one_flipped_bit_of_a_number_is_found(tmp_path):
-    path = files.write_tensors(tmp_path / "a.safetensors", {"a": torch.zeros(16)}, {})
+    path = storage.write_tensors(tmp_path / "a.safetensors", {"a": torch.zeros(16)}, {})
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    refuses(lambda: files.read_tensors(path), "a.safetensors", "damaged")
+    refuses(lambda: storage.read_tensors(path), "a.safetensors", "damaged")
 
 
 def test_any_strided_tensor_is_hashed_and_written(tmp_path):
@@ -123,15 +123,15 @@ def test_any_strided_tensor_is_hashed_and_written(tmp_path):
         "part": base[:, 1].clone(),
         "conjugate": torch.tensor([1 - 2j]),
     }
-    assert files.sha256_tensors(odd) == files.sha256_tensors(plain)
-    again, _ = files.read_tensors(files.write_tensors(tmp_path / "a.safetensors", {"a": base, "b": base}, {}))
+    assert storage.sha256_tensors(odd) == storage.sha256_tensors(plain)
+    again, _ = storage.read_tensors(storage.write_tensors(tmp_path / "a.safetensors", {"a": base, "b": base}, {}))
     assert torch.equal(again["a"], base) and torch.equal(again["b"], base), "tensors that share memory"
 
 
 def test_files_without_a_checksum_can_be_read(tmp_path):
     """Those written before version 0.3."""
     save_file({"a": torch.ones(2)}, tmp_path / "a.safetensors", metadata={"record": "{}"})
-    assert torch.equal(files.read_tensors(tmp_path / "a.safetensors")[0]["a"], torch.ones(2))
+    assert torch.equal(storage.read_tensors(tmp_path / "a.safetensors")[0]["a"], torch.ones(2))
 
 
 def test_what_the_system_refuses_to_write_is_named(tmp_path):
@@ -177,8 +177,8 @@ def test_hash_of_a_file_is_sha256(tmp_path):
 
 def test_hash_of_tensors_sees_names_types_shapes_and_values():
     base = torch.arange(6.0).reshape(2, 3)
-    same = files.sha256_tensors({"a": base, "b": base})
-    assert files.sha256_tensors({"b": base.clone(), "a": base.T.contiguous().T}) == same
+    same = storage.sha256_tensors({"a": base, "b": base})
+    assert storage.sha256_tensors({"b": base.clone(), "a": base.T.contiguous().T}) == same
     changed = base.clone()
     changed[0, 0] = 1e-20
     others = [
@@ -188,7 +188,7 @@ def test_hash_of_tensors_sees_names_types_shapes_and_values():
         {"a": base, "b": changed},
         {"a": base},
     ]
-    hashes = {files.sha256_tensors(other) for other in others}
+    hashes = {storage.sha256_tensors(other) for other in others}
     assert len(hashes) == len(others) and same not in hashes
 
 
@@ -233,7 +233,7 @@ def test_headers_that_lie_are_refused_by_name(tmp_path, content):
     path = tmp_path / "a.safetensors"
     path.write_bytes(content)
     began = time.monotonic()
-    refuses(lambda: files.read_tensors(path), "a.safetensors", "not a file written by dipa, or damaged")
+    refuses(lambda: storage.read_tensors(path), "a.safetensors", "not a file written by dipa, or damaged")
     assert time.monotonic() - began < 2
 
 
@@ -250,23 +250,23 @@ def test_headers_that_lie_are_refused_by_name(tmp_path, content):
     ],
 )
 def test_weights_of_another_kind_are_refused_whole_as_their_file_is(tmp_path, tensor, words):
-    path = files.write_tensors(tmp_path / "a.safetensors", {"steps": tensor}, {"kind": "scalar_steps", "iterations": 3})
+    path = storage.write_tensors(tmp_path / "a.safetensors", {"steps": tensor}, {"kind": "scalar_steps", "iterations": 3})
     refuses(lambda: dipa.load(path), "a.safetensors", *words)
-    good = files.write_tensors(tmp_path / "b.safetensors", {"steps": torch.ones(3)}, {"kind": "scalar_steps", "iterations": 3})
+    good = storage.write_tensors(tmp_path / "b.safetensors", {"steps": torch.ones(3)}, {"kind": "scalar_steps", "iterations": 3})
     assert torch.equal(dipa.load(good)[0].steps, torch.ones(3))
 
 
 def test_tensors_that_no_module_asks_for_are_refused(tmp_path):
     P = dipa.LinearPreconditioner.identity(dipa.operators.single_pixel((1, 4, 4), ratio=0.5))
     record = {"kind": "linear", **P.header()}
-    path = files.write_tensors(tmp_path / "a.safetensors", P.state_dict() | {"other": torch.ones(2)}, record)
+    path = storage.write_tensors(tmp_path / "a.safetensors", P.state_dict() | {"other": torch.ones(2)}, record)
     refuses(lambda: dipa.load(path), "a.safetensors", "other", "no such tensor")
     for name, wrong in (
         ("basis.index", P.basis.index + 16),
         ("basis.index", P.basis.index.float()),
         ("matrix", P.matrix.detach()[:4]),
     ):
-        files.write_tensors(path, P.state_dict() | {name: wrong}, record)
+        storage.write_tensors(path, P.state_dict() | {name: wrong}, record)
         refuses(lambda: dipa.load(path), "a.safetensors")
 
 
@@ -285,7 +285,7 @@ def test_tensors_that_no_module_asks_for_are_refused(tmp_path):
 )
 def test_a_small_file_that_describes_a_large_module_is_refused_without_making_it(tmp_path, record):
     tensors = {"steps": torch.ones(3), "matrix": torch.ones(4, 2), "basis.index": torch.arange(2)}
-    path = files.write_tensors(tmp_path / "a.safetensors", tensors, record)
+    path = storage.write_tensors(tmp_path / "a.safetensors", tensors, record)
     began = time.monotonic()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     refuses(lambda: (dipa.endtoend if record["kind"] == "end-to-end" else dipa).load(path), "a.safetensors")

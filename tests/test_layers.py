@@ -10,7 +10,11 @@ import dipa
 ROOT = Path(dipa.__file__).parent
 # from what everything uses to what uses everything
 ORDER = [
+    "lazy",
     "checks",
+    "choices",
+    "settings",
+    "interrupt",
     "paths",
     "documents",
     "encoded",
@@ -18,6 +22,7 @@ ORDER = [
     "declared",
     "seeding",
     "files",
+    "storage",
     "identity",
     "cache",
     "linalg",

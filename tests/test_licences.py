@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dipa import denoisers, experiments, files
+from dipa import denoisers, experiments, storage
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "book" / "results"
@@ -95,6 +95,6 @@ def test_the_wheel_builds_without_warnings_and_carries_licence_and_record(tmp_pa
         info = wheel.name.split("-py3")[0] + ".dist-info"
         metadata = Parser().parsestr(archive.read(f"{info}/METADATA").decode())
     assert metadata["License-Expression"] == "MIT" and f"{info}/licenses/LICENSE" in names
-    assert files.read_tensors(tmp_path / "dipa/weights" / denoisers.PACKAGED.name)[1] == denoisers.training_record()
+    assert storage.read_tensors(tmp_path / "dipa/weights" / denoisers.PACKAGED.name)[1] == denoisers.training_record()
     shipped = {str(path.relative_to(ROOT)) for path in (ROOT / "dipa").rglob("*") if path.suffix in (".py", ".yaml", ".json")}
     assert shipped <= set(names)

@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TOOLS = ("python", "dipa", "jupyter-book", "jupytext", "papermill", "ruff")
 TARGETS = ("train", "build", "book", "pairs", "nbval", "smoke", "presets", "unit", "faults", "properties", "lint", "format")
-TARGETS += ("runs", "sync", "notebooks")
+TARGETS += ("pages", "runs", "sync", "notebooks")
+FILES = ("Makefile", "tools/stage", "requirements.txt", "constraints.txt", "requirements-locked.txt", "pyproject.toml")
+FILES += ("_config.yml",)
 ECHO = '#!/bin/sh\necho "$(basename "$0") $*" >> "$CALLS"\n'
 
 
@@ -20,7 +22,7 @@ def checkout(tmp_path_factory):
     folder = tmp_path_factory.mktemp("a dir") / "ü and $x 'q'"
     (folder / ".venv" / "bin").mkdir(parents=True)
     (folder / "tools").mkdir()
-    for name in ("Makefile", "tools/stage", "requirements.txt", "constraints.txt", "requirements-locked.txt", "pyproject.toml"):
+    for name in FILES:
         shutil.copy(ROOT / name, folder / name)
     for name in TOOLS:
         tool = folder / ".venv" / "bin" / name

@@ -375,7 +375,7 @@ def test_a_file_of_another_size_is_refused(tmp_path):
     header = {"kind": "neural", **P.header(), "made_by": {}}
     path = tmp_path / "p.safetensors"
     for wrong in ({"features": 8}, {"name": "conv"}, {"img_size": [1, 8, 8]}, {"code": "learned"}, {"seed": "x"}):
-        dipa.files.write_tensors(path, P.state_dict(), header | wrong)
+        dipa.storage.write_tensors(path, P.state_dict(), header | wrong)
         refuses(lambda: dipa.load(path), "p.safetensors", "neural")
 
 

@@ -801,7 +801,7 @@ def test_the_format_of_linear_files_stays(tmp_path):
     """What earlier versions wrote loads, and at the defaults the same bytes are written today."""
     P = perturbed(student(), "low_rank")
     header = {"kind": "linear", "basis": "hadamard", "img_size": [1, 8, 8], "made_by": {"seed": 1}}
-    old = dipa.files.write_tensors(tmp_path / "old.safetensors", {"matrix": P.matrix, "basis.index": P.basis.index}, header)
+    old = dipa.storage.write_tensors(tmp_path / "old.safetensors", {"matrix": P.matrix, "basis.index": P.basis.index}, header)
     again, record = dipa.load(old)
     assert record == {"seed": 1} and torch.equal(again.matrix, P.matrix) and again.complement == 0
     assert dipa.preconditioners.save(P, tmp_path / "new.safetensors", {"seed": 1}) and again.matrix.requires_grad
@@ -858,7 +858,7 @@ def test_damaged_files_are_refused_by_name(name, tmp_path):
     ]
     damaged += [(tensors, header | {key: "nonsense"}) for key in P.header()]
     for wrong_tensors, wrong_header in damaged:
-        dipa.files.write_tensors(path, wrong_tensors, wrong_header)
+        dipa.storage.write_tensors(path, wrong_tensors, wrong_header)
         refuses(lambda: dipa.load(path), "damaged.safetensors", P.kind)
 
 
@@ -876,14 +876,14 @@ def test_missing_truncated_and_foreign_files_are_refused_by_name(tmp_path):
         refuses(lambda: dipa.load(tmp_path / "cut.safetensors"), "cut.safetensors")
     save_file({"matrix": torch.rand(2, 2)}, tmp_path / "foreign.safetensors")
     refuses(lambda: dipa.load(tmp_path / "foreign.safetensors"), "foreign.safetensors")
-    dipa.files.write_tensors(tmp_path / "other.safetensors", {"matrix": torch.rand(2, 2)}, {"kind": "denoiser"})
+    dipa.storage.write_tensors(tmp_path / "other.safetensors", {"matrix": torch.rand(2, 2)}, {"kind": "denoiser"})
     refuses(lambda: dipa.load(tmp_path / "other.safetensors"), "other.safetensors", "denoiser")
-    dipa.files.write_tensors(tmp_path / "empty.safetensors", {"a": torch.rand(2)}, {"kind": "linear"})
+    dipa.storage.write_tensors(tmp_path / "empty.safetensors", {"a": torch.rand(2)}, {"kind": "linear"})
     refuses(lambda: dipa.load(tmp_path / "empty.safetensors"), "empty.safetensors")
     save_file({"a": torch.rand(2)}, tmp_path / "list.safetensors", metadata={"record": "[1, 2]"})
     refuses(lambda: dipa.load(tmp_path / "list.safetensors"), "list.safetensors", "not a file written by dipa")
     for record in ({}, {"kind": ["linear"]}, {"kind": None}):
-        dipa.files.write_tensors(tmp_path / "odd.safetensors", {"a": torch.rand(2)}, record)
+        dipa.storage.write_tensors(tmp_path / "odd.safetensors", {"a": torch.rand(2)}, record)
         refuses(lambda: dipa.load(tmp_path / "odd.safetensors"), "odd.safetensors", "linear_steps")
 
 

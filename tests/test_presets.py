@@ -1,4 +1,7 @@
-"""Every preset, run in profile ``smoke`` from nothing. Minutes in all, so apart from the unit tests: ``make presets``."""
+"""Every preset, run in profile ``smoke`` from nothing, on fewer and smaller images. Apart from the unit tests: ``make presets``.
+
+Nothing but sizes differs from the profile: every method, loss, prior, shift and way to differentiate of every preset runs.
+"""
 
 import math
 from pathlib import Path
@@ -7,8 +10,11 @@ import pytest
 
 from dipa import experiments
 from dipa.experiments.config import END_TO_END, LEARNED
+from dipa.experiments.problem import Problem
 
 pytestmark = pytest.mark.presets
+FEWER = {"data.train_count": 4, "data.test_count": 2, "training.batch_size": 2}
+SIZES = {"single_pixel": 16, "mri": 16, "super_resolution": 18}  # 18: no multiple of the factor 4, as 110
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +27,8 @@ def folders(tmp_path_factory):
 def run(request, folders, monkeypatch):
     root, cache = folders
     monkeypatch.setenv("DIPA_CACHE", str(cache))
-    config = experiments.resolve(request.param, "smoke")
+    kind = experiments.resolve(request.param, "smoke").task.kind
+    config = experiments.resolve(request.param, "smoke", overrides=FEWER | {"task.size": SIZES[kind]})
     return experiments.run(config, root, progress=False)
 
 
@@ -41,3 +48,12 @@ def test_preset_runs(run):
     elif trained:
         assert run.preconditioner().parameter_count == run.manifest["counts"]["parameters"]
         assert set(numbers["student"]["falsification"]["checks"]) == {"stable", "consistent", "no_drift"}
+
+
+def test_there_are_images_and_operators_of_the_sizes_that_the_profile_says():
+    configs = [experiments.resolve(name, "smoke") for name in experiments.names()]
+    for config in {(config.task, config.data): config for config in configs}.values():
+        problem, shape = Problem.build(config), (config.task.channels, config.task.size, config.task.size)
+        assert problem.test.images.shape == (config.data.test_count, *shape), config.preset
+        assert len(problem.train.images) >= config.data.train_count, config.preset
+        assert problem.student.A_adjoint(problem.student.A(problem.test.images)).shape == problem.test.images.shape

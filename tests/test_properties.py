@@ -27,6 +27,7 @@ from tried import check_finite, check_message, result_or_clear_error
 
 import dipa
 from dipa import cli, data, endtoend, experiments, networks, operators
+from dipa.choices import WAYS
 from dipa.experiments.config import METHODS, Config, build
 from dipa.experiments.problem import Problem
 from dipa.experiments.tasks import KINDS
@@ -34,7 +35,6 @@ from dipa.identity import describe
 from dipa.operators.measure import measure
 from dipa.solvers import MOMENTA, STARTS
 from dipa.training import Differentiation, load_checkpoint, save_checkpoint
-from dipa.training.differentiate import WAYS
 
 # torch says so once, of half-precision transforms that it then refuses
 pytestmark = pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental:UserWarning")

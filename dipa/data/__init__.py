@@ -7,12 +7,12 @@ from functools import cached_property
 
 import torch
 
-from .. import files
+from .. import storage
 from ..checks import InputError, plain_value, require_choice, require_int, require_path
+from ..choices import DATASETS, RESIZES
 from . import embedded, mnist, places
 from .sources import SOURCES, Request
 
-DATASETS = tuple(SOURCES)
 SPLITS = ("train", "test")
 
 
@@ -27,7 +27,7 @@ class ImageSet:
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of the images."""
-        return files.sha256_tensors({"images": self.images})
+        return storage.sha256_tensors({"images": self.images})
 
     def take(self, count: int) -> torch.Tensor:
         """The first ``count`` images; more than there are is refused."""
@@ -73,7 +73,7 @@ def load(
     require_choice("dataset", name, DATASETS)
     require_choice("split", split, SPLITS)
     channels, size = require_int("channels", channels, 1, 3), plain_value(size)
-    require_choice("resize", resize, mnist.RESIZES)
+    require_choice("resize", resize, RESIZES)
     require_path("file", file)
     if count is not None:
         count = require_int("count", count, 1)

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from ..checks import InputError, require_choice, require_int, shorter
+from ..choices import RESIZES
 from ..paths import cache_directory
 from . import places
 
@@ -23,7 +24,6 @@ GET = "run 'dipa data mnist --download', or put the official archives, packed or
 TRAIN_COUNT = 50_000
 HEADER = 16  # bytes before the pixels
 LARGEST = HEADER + 60_000 * 28 * 28  # bytes of the larger file
-RESIZES = ("bilinear", "bicubic", "nearest", "pad")
 RAW = "MNIST/raw"  # where torchvision puts the files, inside its root
 
 

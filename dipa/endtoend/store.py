@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .. import files
+from .. import storage
 from ..checks import InputError, require, require_choice, require_json, require_new_file, require_path, shorter
 from .base import EndToEnd
 from .direct import Restormer, UNet
@@ -37,8 +37,8 @@ def save(network: EndToEnd, path: str | Path, record: dict[str, Any] | None = No
     require(path is not None, "path", path, "the name of a file")
     require(isinstance(network, EndToEnd), "network", type(network).__name__, "a network of dipa.endtoend")
     require_json("record", record)
-    files.require_weights("network", network.state_dict())
-    return files.write_tensors(path, network.state_dict(), {"kind": KIND, "network": network.header(), "made_by": record or {}})
+    storage.require_weights("network", network.state_dict())
+    return storage.write_tensors(path, network.state_dict(), {"kind": KIND, "network": network.header(), "made_by": record or {}})
 
 
 def load(path: str | Path) -> tuple[EndToEnd, dict[str, Any]]:
@@ -48,7 +48,7 @@ def load(path: str | Path) -> tuple[EndToEnd, dict[str, Any]]:
     not exactly those (names, shapes, dtypes) of the network its header describes.
     """
     path = require_path("path", path)
-    tensors, header = files.read_weights(path)
+    tensors, header = storage.read_weights(path)
     require(header.get("kind") == KIND, f"{path}: kind", header.get("kind"), KIND)
     record = header.get("made_by", {})
     require(isinstance(record, dict), f"{path}: made_by", record, "a record of what made it")
@@ -64,8 +64,8 @@ def _rebuilt(header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> EndToE
     """The network of a header, once its tensors fit: sizes are compared on ``meta``, where a network takes no memory."""
     with torch.device("meta"):
         promised = build(**header).state_dict()
-    files.require_same_sizes(promised, tensors)
+    storage.require_same_sizes(promised, tensors)
     network = build(**header).to(next(iter(tensors.values())).dtype)
     network.load_state_dict(tensors)
-    files.require_same_dtypes(network.state_dict(), tensors)
+    storage.require_same_dtypes(network.state_dict(), tensors)
     return network

@@ -1,11 +1,16 @@
-"""Presets, configurations, runs, their folders and the tables made of them."""
+"""Presets, configurations, runs, their folders and the tables made of them; what needs torch is imported when it is used."""
 
+from __future__ import annotations
+
+from ..lazy import lazy
 from ..paths import runs_directory
-from . import notebook, recorded, replay, tables
 from .config import Config
 from .presets import describe, names, profiles, resolve
-from .results import Run, find_runs, run_folders
-from .run import run
+
+MODULES = ("notebook", "recorded", "replay", "tables")
+HOMES = {"results": ("Run", "find_runs", "run_folders"), "running": ("run",)}
+
+__getattr__, __dir__ = lazy(__name__, MODULES, HOMES)
 
 __all__ = [
     "Config",

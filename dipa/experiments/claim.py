@@ -17,10 +17,10 @@ from .. import files
 from ..checks import InputError
 from ..training import parallel
 from . import manifest
+from .config import RUN_NAME
 
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 PATIENCE = 0.5  # seconds after which a process says that it waits
-RUN_NAME = r".+-s\d+-[0-9a-f]{8}"
 LEFT = re.compile(rf"\.({RUN_NAME})\.(?:lock|working|(?:[0-9a-f]{{8}}\.)?writing)")
 
 

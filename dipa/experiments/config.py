@@ -11,13 +11,9 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from typing import Any
 
-from .. import data, denoisers, device, files
+from .. import choices, files
 from ..checks import plain_fields, plain_value, require, require_choice, require_int, require_number, shown
-from ..losses import LossWeights
-from ..networks import BACKBONES, CODES
-from ..preconditioners.linear import FORMS
-from ..solvers import MOMENTA, STARTS
-from ..training import Budget, Differentiation
+from ..settings import Budget, Differentiation, LossWeights
 from .tasks import KINDS, SinglePixelTask, Task
 
 UNTRAINED = ("baseline", "ridge", "hessian", "polynomial")
@@ -25,6 +21,7 @@ LEARNED = ("scalar", "convolutional", "pointwise", "full-linear", "l-dipa", "n-d
 END_TO_END = ("fista-net", "e2e-varnet", "restormer", "u-net")
 METHODS = (*UNTRAINED, *LEARNED, *END_TO_END)
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")  # of a preset or profile: it becomes part of a folder's name
+RUN_NAME = r".+-s\d+-[0-9a-f]{8}"  # as Config.run_name makes them
 HASHED = (
     "task",
     "data",
@@ -52,8 +49,8 @@ class Data:
 
     def __post_init__(self):
         plain_fields(self)
-        require_choice("data.name", self.name, data.DATASETS)
-        require_choice("data.resize", self.resize, data.mnist.RESIZES)
+        require_choice("data.name", self.name, choices.DATASETS)
+        require_choice("data.resize", self.resize, choices.RESIZES)
         for name in ("train_count", "ridge_count", "test_count"):
             require_int(f"data.{name}", getattr(self, name), 1)
 
@@ -76,8 +73,8 @@ class Solver:
     def __post_init__(self):
         plain_fields(self)
         require_int("solver.iterations", self.iterations, 1)
-        require_choice("solver.momentum", self.momentum, MOMENTA)
-        require_choice("solver.start", self.start, STARTS)
+        require_choice("solver.momentum", self.momentum, choices.MOMENTA)
+        require_choice("solver.start", self.start, choices.STARTS)
         require_int("solver.restart", self.restart, 0)
         require_choice("solver.prior", self.prior, ("pnp", "red"))
         require_number("solver.red_weight", self.red_weight, 0)
@@ -87,8 +84,8 @@ class Solver:
                 require(value == "1/L", f"solver.{name}", value, "a positive number or '1/L'")
             else:
                 require_number(f"solver.{name}", value, 0, open_low=True)
-        require_choice("solver.denoiser", self.denoiser, denoisers.NAMES)
-        require_choice("solver.precision", self.precision, device.AUTO)
+        require_choice("solver.denoiser", self.denoiser, choices.DENOISERS)
+        require_choice("solver.precision", self.precision, choices.PRECISIONS)
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,7 @@ class Preconditioner:
 
     def __post_init__(self):
         plain_fields(self)
-        require_choice("preconditioner.form", self.form, FORMS)
+        require_choice("preconditioner.form", self.form, choices.FORMS)
         require_choice("preconditioner.start", self.start, ("identity", "ridge"))
         require_number("preconditioner.regularization", self.regularization, 0, open_low=True)
         require_number("preconditioner.null_weight", self.null_weight, 0, 1)
@@ -135,8 +132,8 @@ class Network:
 
     def __post_init__(self):
         plain_fields(self)
-        require_choice("network.backbone", self.backbone, BACKBONES)
-        require_choice("network.code", self.code, CODES)
+        require_choice("network.backbone", self.backbone, choices.BACKBONES)
+        require_choice("network.code", self.code, choices.CODES)
         require_choice("network.start", self.start, ("identity", "random"))
         for name in ("features", "blocks", "code_dim"):
             require_int(f"network.{name}", getattr(self, name), 1)

@@ -10,7 +10,7 @@ from typing import Any
 from ..checks import InputError, plain_value, require, require_choice, require_int, require_path
 from . import presets
 from .results import Run
-from .run import run as run_config
+from .running import run as run_config
 
 LOSSES = {"supervised": "l-dipa-supervised", "imitation": "l-dipa-imitation", "imitation+gradient": "l-dipa-distilled"}
 METHODS = ("baseline", "ridge", "l-dipa")

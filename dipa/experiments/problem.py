@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from deepinv.physics import LinearPhysics
 
-from .. import data, denoisers, device, files
+from .. import data, denoisers, device, storage
 from ..priors import RED, Denoiser, PnP
 from ..solvers import FISTA
 from .config import Config, Solver
@@ -75,7 +75,7 @@ def mask_hash(problem: Problem) -> str:
     """SHA-256 of what makes the two operators: their masks or filters."""
     operators = {"student": problem.student, "teacher": problem.teacher}
     held = {name: physics.mask if hasattr(physics, "mask") else physics.filter for name, physics in operators.items()}
-    return files.sha256_tensors(held)
+    return storage.sha256_tensors(held)
 
 
 def make_solver(

@@ -14,18 +14,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
-from torch import nn
 
-from .. import endtoend, files, preconditioners
+from .. import files
 from ..checks import InputError, require, require_path
 from ..documents import read_yaml
 from . import manifest as manifests
-from .claim import RUN_NAME
-from .config import Config, build
+from .config import RUN_NAME, Config, build
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..preconditioners import Preconditioner
 
 REQUIRED = ("config.yaml", "manifest.json", "metrics.json", "history.jsonl")
 # what the readers of YAML, JSON and arrays raise on content that is damaged, and the system on what is no readable file
@@ -100,13 +103,17 @@ class Run:
         """What it takes to solve the run again, see :mod:`dipa.experiments.replay`; runs of dipa before 0.3.0 have none."""
         return self._arrays("replay.npz")
 
-    def preconditioner(self) -> preconditioners.Preconditioner:
+    def preconditioner(self) -> Preconditioner:
         """The trained preconditioner. Large ones are not committed; the manifest keeps their SHA-256."""
+        from .. import preconditioners
+
         with self._verified("preconditioner.safetensors") as path:
             return preconditioners.load(path)[0]
 
     def network(self) -> nn.Module:
         """The trained end-to-end network."""
+        from .. import endtoend
+
         with self._verified("network.safetensors") as path:
             return endtoend.load(path)[0]
 

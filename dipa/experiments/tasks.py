@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from deepinv.physics import LinearPhysics
-
-from .. import operators
 from ..checks import plain_fields, require, require_choice, require_int, require_number
+from ..choices import ORDERINGS
 
-Pair = tuple[LinearPhysics, LinearPhysics]
+if TYPE_CHECKING:
+    from deepinv.physics import LinearPhysics
+
+    Pair = tuple[LinearPhysics, LinearPhysics]
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,13 @@ class SinglePixelTask:
         require(self.size in (8, 16, 32, 64, 128), "task.size", self.size, "8, 16, 32, 64 or 128")
         require_number("task.ratio", self.ratio, 0, 1, open_low=True)
         require_number("task.teacher_ratio", self.teacher_ratio, 0, 1, open_low=True)
-        require_choice("task.ordering", self.ordering, operators.ORDERINGS)
+        require_choice("task.ordering", self.ordering, ORDERINGS)
         require_number("task.noise_sigma", self.noise_sigma, 0)
 
     def pair(self) -> Pair:
         """Student and teacher operators."""
+        from .. import operators
+
         shape, options = (1, self.size, self.size), {"ordering": self.ordering, "noise_sigma": self.noise_sigma}
         student, teacher = (operators.single_pixel(shape, ratio=ratio, **options) for ratio in (self.ratio, self.teacher_ratio))
         return student, teacher
@@ -74,6 +77,8 @@ class MriTask:
 
     def pair(self) -> Pair:
         """Student and teacher operators."""
+        from .. import operators
+
         return operators.mri_pair(
             (self.channels, self.size, self.size),
             acceleration=self.acceleration,
@@ -106,6 +111,8 @@ class SuperResolutionTask:
 
     def pair(self) -> Pair:
         """Student and teacher operators."""
+        from .. import operators
+
         shape = (1, self.size, self.size)
         student, teacher = (
             operators.super_resolution(shape, factor=factor, noise_sigma=self.noise_sigma)

@@ -7,8 +7,7 @@ from torch import nn
 
 from .. import seeding
 from ..checks import require, require_choice, require_int
-
-CODES = ("sinusoidal", "learned", "none")
+from ..choices import CODES
 
 MAX_DIM = 2**16
 

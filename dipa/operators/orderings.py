@@ -20,10 +20,10 @@ from deepinv.physics import SinglePixelCamera
 from deepinv.physics.singlepixel import get_permutation_list
 
 from ..checks import require, require_choice, require_int
+from ..choices import ORDERINGS
 from .sizes import POWER_OF_TWO, operator_sides, power_of_two
 
 DEEPINV_ORDERINGS = ("cake_cutting", "zig_zag", "xy", "sequency")
-ORDERINGS = (*DEEPINV_ORDERINGS, "sequency_permutation", "sequency_rows")
 
 
 def _deepinv(ordering: str):
@@ -45,8 +45,8 @@ def _sequency_rows(height: int, width: int, m: int) -> torch.Tensor:
     return mask
 
 
-_MASKS = {name: _deepinv(name) for name in DEEPINV_ORDERINGS}
-_MASKS |= {"sequency_permutation": _sequency_permutation, "sequency_rows": _sequency_rows}
+MASKS = {name: _deepinv(name) for name in DEEPINV_ORDERINGS}
+MASKS |= {"sequency_permutation": _sequency_permutation, "sequency_rows": _sequency_rows}
 
 
 def hadamard_mask(height: int, width: int, m: int, ordering: str) -> torch.Tensor:
@@ -58,4 +58,4 @@ def hadamard_mask(height: int, width: int, m: int, ordering: str) -> torch.Tenso
     m = require_int("m", m, 1, height * width)
     require_choice("ordering", ordering, ORDERINGS)
     require(height == width or ordering != "cake_cutting", "height and width", (height, width), "equal for 'cake_cutting'")
-    return _MASKS[ordering](height, width, m).contiguous()
+    return MASKS[ordering](height, width, m).contiguous()

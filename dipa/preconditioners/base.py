@@ -10,7 +10,7 @@ from torch import nn
 
 from ..checks import foreign, require, require_tensor
 from ..declared import require_like
-from ..files import require_same_sizes
+from ..storage import require_same_sizes
 
 KINDS: dict[str, type[Preconditioner]] = {}  # every learned class by the name files know it by; a class joins by naming its kind
 MAX_NUMBERS = 2**32  # of one preconditioner: sixteen gigabytes in float32

@@ -10,11 +10,11 @@ from deepinv.physics import LinearPhysics
 from torch import nn
 
 from ..checks import require, require_choice, require_flag, require_images, require_img_size, require_number
+from ..choices import FORMS
 from ..declared import image_size, numbers_like, require_operator, require_takes
 from ..operators import Basis, PixelBasis, plane_basis, range_basis, rebuild_basis
 from .base import MAX_NUMBERS, Preconditioner, Traits, as_planes
 
-FORMS = ("low_rank", "dense")
 MAX_SIDE = 4096  # of the images of a matrix read from a file
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .. import files
+from .. import storage
 from ..checks import InputError, require, require_json, require_new_file, require_path, shorter, shown
 from .base import KINDS, Preconditioner
 
@@ -23,9 +23,9 @@ def save(preconditioner: Preconditioner, path: str | Path, record: dict[str, Any
     allowed = f"a learned preconditioner ({', '.join(sorted(KINDS))}); a fixed one is made again from its operator"
     require(KINDS.get(kind) is type(preconditioner), "preconditioner", name, allowed)
     require_json("record", record)
-    files.require_weights("preconditioner", preconditioner.state_dict())
+    storage.require_weights("preconditioner", preconditioner.state_dict())
     header = {"kind": kind, **preconditioner.header(), "made_by": record or {}}
-    return files.write_tensors(path, preconditioner.state_dict(), header)
+    return storage.write_tensors(path, preconditioner.state_dict(), header)
 
 
 def load(path: str | Path) -> tuple[Preconditioner, dict[str, Any]]:
@@ -35,7 +35,7 @@ def load(path: str | Path) -> tuple[Preconditioner, dict[str, Any]]:
     not exactly those (names, shapes, dtypes) of the preconditioner its header describes.
     """
     path = require_path("path", path)
-    tensors, header = files.read_weights(path)
+    tensors, header = storage.read_weights(path)
     kind, record = header.pop("kind", None), header.pop("made_by", {})
     if not isinstance(kind, str) or kind not in KINDS:
         raise InputError(
@@ -44,7 +44,7 @@ def load(path: str | Path) -> tuple[Preconditioner, dict[str, Any]]:
     require(isinstance(record, dict), f"{path}: made_by", record, "a record of what made it")
     try:
         made = KINDS[kind].rebuild(header, tensors)
-        files.require_same_dtypes(made.state_dict(), tensors)
+        storage.require_same_dtypes(made.state_dict(), tensors)
     except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
         reason = f"{type(error).__name__}: {shorter(str(error))}"
         raise InputError(f"{path}: a damaged or incomplete preconditioner of kind {kind!r} ({reason})") from error

@@ -1,10 +1,8 @@
 """Training: the teacher's targets, distillation, end-to-end networks, the loop they share and its checkpoints."""
 
-from ..losses import LossWeights
+from ..settings import Budget, Differentiation, LossWeights
 from .checkpoint import load_checkpoint, save_checkpoint
-from .differentiate import Differentiation
 from .distill import Fit, distill
-from .loop import Budget
 from .network import NetworkFit, train_network
 from .teacher import TeacherTargets, teacher_targets
 

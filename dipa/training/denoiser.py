@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from .. import files, seeding
+from .. import seeding, storage
 from ..checks import InputError, require, require_int, require_path
 from ..encoded import Picture, in_tar, is_picture, numbers
 from .checkpoint import read_checkpoint, write_checkpoint
@@ -219,7 +219,7 @@ def main(argv: list[str] | None = None) -> int:
         "threads": torch.get_num_threads(),
         "versions": versions,
     }
-    files.write_tensors(out, net.state_dict(), record)
+    storage.write_tensors(out, net.state_dict(), record)
     out.with_suffix(".checkpoint").unlink(missing_ok=True)
     print(f"wrote {out}")
     return 0

@@ -16,13 +16,13 @@ from ..cache import Identity
 from ..checks import InputError, plain_value, require, require_flag, require_images, require_int, require_new_file, require_path
 from ..declared import declared_size, require_takes, warn_range
 from ..identity import describe, describe_physics, describe_preconditioner
-from ..losses import LossWeights
 from ..operators import range_basis
 from ..operators.measure import measure
 from ..preconditioners import Preconditioner
+from ..settings import Budget, Differentiation, LossWeights
 from ..solvers import FISTA, data_gradient
-from .differentiate import Differentiation
-from .loop import Budget, Record, Training
+from . import differentiate
+from .loop import Record, Training
 from .teacher import TeacherTargets, solve_identity, teacher_targets
 
 
@@ -105,7 +105,7 @@ def distill(
     _check(student, teacher, images, losses)
     stepsize, teacher_stepsize, seed = plain_value(stepsize), plain_value(teacher_stepsize), require_int("seed", seed, 0)
     _check_numbers(solver, preconditioner, student, teacher, images, stepsize, teacher_stepsize)
-    differentiation.check(preconditioner, solver.iterations)
+    differentiate.check(differentiation, preconditioner, solver.iterations)
     warn_range("images", images, student, teacher)
     made = {"losses": asdict(losses), "budget": asdict(budget), "stepsize": stepsize, "teacher_stepsize": teacher_stepsize}
     made |= {"differentiation": asdict(differentiation), "seed": seed, "solver": solver.describe(), "images": len(images)}
@@ -131,9 +131,9 @@ def distill(
 class _Run:
     """The student's run on one batch and its weighted loss, with the terms; what stays from batch to batch is kept."""
 
-    def __init__(self, solver, preconditioner, student, teacher, weights: LossWeights, stepsize: float, way: Differentiation):
-        self.solver, self.preconditioner = way.solver(solver), preconditioner
-        self.direction, self.backward = way.direction(preconditioner), way.backward
+    def __init__(self, solver, preconditioner, student, teacher, weights: LossWeights, stepsize: float, plan: Differentiation):
+        self.solver, self.preconditioner = differentiate.differentiated(plan, solver), preconditioner
+        self.direction, self.backward = differentiate.called(plan, preconditioner), plan.backward
         self.student, self.teacher = student, teacher
         self.weights, self.stepsize = weights, stepsize
         self.basis = None

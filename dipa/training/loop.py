@@ -19,10 +19,11 @@ from tqdm import tqdm
 
 from .. import device, seeding
 from ..cache import Identity
-from ..checks import InputError, is_out_of_memory, plain_fields, require, require_choice, require_int, require_number
+from ..checks import InputError, is_out_of_memory, require
+from ..interrupt import Guard, Interrupted
+from ..settings import Budget
 from . import parallel
 from .checkpoint import load_checkpoint, save_checkpoint
-from .interrupt import Guard, Interrupted
 
 Record = dict[str, float]
 Objective = Callable[[torch.Tensor, int], tuple[torch.Tensor, Record]]
@@ -30,51 +31,6 @@ Objective = Callable[[torch.Tensor, int], tuple[torch.Tensor, Record]]
 
 class Shortage(InputError):
     """Too little memory for a training step: the steps before are saved."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    r"""How long and how to optimise.
-
-    Args:
-        steps: optimiser steps; each draws ``batch_size`` images, so ``steps * batch_size`` image-steps in all.
-        batch_size: images a step; more than the data set holds means repeats.
-        optimizer: ``adam``, or ``adamw`` with decoupled ``weight_decay``.
-        learning_rate: initial rate.
-        weight_decay: AdamW's decay (0.01 in the papers' MRI runs).
-        clip: a gradient whose Euclidean norm over all parameters exceeds ``clip`` is scaled down to that norm; 0
-            switches it off.
-        schedule: ``plateau`` (ReduceLROnPlateau on the mean loss of each window, as in the papers), ``cosine`` (to 0)
-            or ``constant``.
-        window: steps between two looks of the plateau schedule.
-        patience: windows without progress before the plateau schedule acts.
-        factor: what the plateau schedule multiplies the rate by, below 1.
-        checkpoint_every: steps between two checkpoints.
-    """
-
-    steps: int = 100
-    batch_size: int = 16
-    optimizer: str = "adam"
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    clip: float = 1.0
-    schedule: str = "plateau"
-    window: int = 10
-    patience: int = 3
-    factor: float = 0.5
-    checkpoint_every: int = 10
-
-    def __post_init__(self):
-        plain_fields(self)
-        for name in ("steps", "batch_size", "window", "checkpoint_every"):
-            require_int(f"budget.{name}", getattr(self, name), 1)
-        require_int("budget.patience", self.patience, 0)
-        require_choice("budget.optimizer", self.optimizer, ("adam", "adamw"))
-        require_choice("budget.schedule", self.schedule, ("plateau", "cosine", "constant"))
-        require_number("budget.learning_rate", self.learning_rate, 0, 1e38, open_low=True)
-        require_number("budget.weight_decay", self.weight_decay, 0, 1e38)
-        require_number("budget.clip", self.clip, 0)
-        require_number("budget.factor", self.factor, 0, 0.999, open_low=True)
 
 
 @dataclass
@@ -133,7 +89,7 @@ class Training:
         ``objective(index, step)`` gives the mean loss of the images ``index`` with its record: the terms and ``psnr``.
         The history gains one record per step: step, loss, the objective's record, learning rate, gradient norm before
         clipping. ``report`` is called with each. Ctrl-C and SIGTERM save the last whole step and raise
-        :class:`~dipa.training.interrupt.Interrupted`. So does too little memory, with :class:`InputError` that says how many
+        :class:`~dipa.interrupt.Interrupted`. So does too little memory, with :class:`InputError` that says how many
         images at once would fit, or what is ``leaner``.
         """
         fewest = f"at least 1 for each of {parallel.size()} processes"

@@ -17,7 +17,8 @@ from ..checks import require, require_flag, require_images, require_int, require
 from ..declared import declared_size, require_like, require_takes, warn_range
 from ..identity import describe, describe_code, describe_physics
 from ..operators.measure import measure
-from .loop import Budget, Record, Training
+from ..settings import Budget
+from .loop import Record, Training
 
 
 @dataclass(frozen=True)

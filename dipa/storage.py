@@ -1,0 +1,105 @@
+"""Named tensors in safetensors files: written atomically without pickle, refused where they are damaged; their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+
+from . import files
+from .checks import InputError, require, require_file
+from .documents import parse_json
+
+MOST_HEADER = 16 << 20  # bytes of a safetensors header: ours have kilobytes
+WEIGHTS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # dtypes of trained numbers
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)  # of indices and masks
+
+
+def write_tensors(path: str | Path, tensors: dict[str, torch.Tensor], record: dict[str, Any]) -> Path:
+    """Write tensors as safetensors with a JSON ``record`` in the header and a checksum of both, atomically. No pickle.
+
+    The same content gives the same bytes.
+    """
+    whole = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    text = json.dumps(record | {"sha256": _checksum(whole, record)}, sort_keys=True)
+    return files.write_bytes(path, to_bytes(whole, metadata={"record": text}))
+
+
+def _checksum(tensors: dict[str, torch.Tensor], record: dict[str, Any]) -> str:
+    return files.sha256_json([sha256_tensors(tensors), record])
+
+
+def read_tensors(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read what :func:`write_tensors` wrote; a missing, damaged (one bit is enough) or foreign file is refused by name."""
+    require_file("file", Path(path), "check the path")
+    try:
+        _require_header(Path(path))
+        with safe_open(path, framework="pt") as handle:
+            metadata = handle.metadata() or {}
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+        record = parse_json(metadata["record"], "record")
+        if record.pop("sha256", None) not in (None, _checksum(tensors, record)):  # files before 0.3.0 have none
+            raise ValueError("checksum")
+        return tensors, record
+    # RuntimeError: shapes that torch cannot count, MemoryError: numbers that the file does not hold
+    except (SafetensorError, LookupError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError, OSError) as error:
+        raise InputError(f"{path}: not a file written by dipa, or damaged ({type(error).__name__}); write it again") from error
+
+
+def _require_header(path: Path) -> None:
+    """Refuse a header that names a tensor or an entry twice, which safetensors itself reads as the last of them."""
+    with open(path, "rb") as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        if length > min(MOST_HEADER, path.stat().st_size):
+            raise ValueError("length of the header")
+        parse_json(handle.read(length).decode("utf-8"), "header")
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """:func:`read_tensors` for trained numbers: NaN, infinite and complex ones, and those of 8 bits, are refused by name."""
+    tensors, record = read_tensors(path)
+    require_weights(str(path), tensors)
+    return tensors, record
+
+
+def require_weights(name: str, tensors: dict[str, torch.Tensor]) -> None:
+    """Refuse tensors that no network can be made of: another dtype, NaN or infinite numbers."""
+    for key, tensor in tensors.items():
+        require(
+            tensor.dtype in WEIGHTS + WHOLE, f"{name}: {key}.dtype", tensor.dtype, "real numbers of at least 16 bits, or integers"
+        )
+        require(bool(torch.isfinite(tensor).all()), f"{name}: {key}", "NaN or infinite values", "finite values")
+
+
+def require_same_sizes(made: dict[str, torch.Tensor], read: dict[str, torch.Tensor]) -> None:
+    """Refuse tensors read from a file unless their names and shapes are those of the module its header describes."""
+    _require_same(made, read, lambda tensor: tuple(tensor.shape))
+
+
+def require_same_dtypes(made: dict[str, torch.Tensor], read: dict[str, torch.Tensor]) -> None:
+    """Refuse tensors read from a file unless the module made of them took each as it is: torch casts without a word."""
+    _require_same(made, read, lambda tensor: tensor.dtype)
+
+
+def _require_same(made: dict[str, torch.Tensor], read: dict[str, torch.Tensor], what: Callable[[torch.Tensor], object]) -> None:
+    wanted, found = ({name: what(tensor) for name, tensor in tensors.items()} for tensors in (made, read))
+    for name in sorted(wanted.keys() | found.keys()):
+        got, allowed = (part.get(name, "no such tensor") for part in (found, wanted))
+        require(got == allowed, name, got, f"{allowed}, as the header says")
+
+
+def sha256_tensors(tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 of named tensors: names, dtypes, shapes and bytes, in name order."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().resolve_conj()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        plain = tensor.reshape(-1).clone(memory_format=torch.contiguous_format)
+        digest.update(plain.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
