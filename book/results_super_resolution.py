@@ -164,7 +164,7 @@ if recorded.long_residuals(runs, _drawn):
 # %% tags=["hide-input"]
 _seen = [name for name in _drawn if name not in ("sr-scalar", "sr-pointwise", "sr-polynomial")]
 if runs:
-    plots.methods(recorded.reconstructions(runs, _seen, index=1))
+    plots.methods(recorded.reconstructions(runs, _seen, index=0))
     plots.plt.show()
 
 # %% [markdown]

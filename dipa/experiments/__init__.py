@@ -4,6 +4,7 @@ from ..paths import runs_directory
 from . import notebook, recorded, replay, tables
 from .config import Config
 from .presets import describe, names, profiles, resolve
+from .recorded import results_folder
 from .results import Run, find_runs, run_folders
 from .run import run
 
@@ -18,6 +19,7 @@ __all__ = [
     "recorded",
     "replay",
     "resolve",
+    "results_folder",
     "run",
     "run_folders",
     "runs_directory",

@@ -1,0 +1,34 @@
+"""What pyproject.toml cannot say: a wheel carries a slim copy of the recorded runs, made while it is built (tools/slim.py)."""
+
+import sys
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
+
+ROOT = Path(__file__).resolve().parent
+
+
+class BuildWithResults(build_py):
+    """Also fills ``dipa/recorded``; an editable installation reads book/results of its checkout."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            sys.path.insert(0, str(ROOT / "tools"))
+            from slim import copy_results
+
+            copy_results(ROOT / "book" / "results", Path(self.build_lib) / "dipa" / "recorded")
+
+
+class SourceWithResults(sdist):
+    """Adds what the build needs beside the package: the recorded runs and the script that slims them."""
+
+    def add_defaults(self):
+        super().add_defaults()
+        found = [path for path in (ROOT / "book" / "results").rglob("*") if path.is_file()]
+        self.filelist.extend(path.relative_to(ROOT).as_posix() for path in [*found, ROOT / "tools" / "slim.py"])
+
+
+setup(cmdclass={"build_py": BuildWithResults, "sdist": SourceWithResults})
