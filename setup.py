@@ -14,6 +14,7 @@ class BuildWithResults(build_py):
     """Also fills ``dipa/recorded``; an editable installation reads book/results of its checkout."""
 
     def run(self):
+        """Build, then slim the recorded runs into what was built."""
         super().run()
         if not self.editable_mode:
             sys.path.insert(0, str(ROOT / "tools"))
@@ -26,6 +27,7 @@ class SourceWithResults(sdist):
     """Adds what the build needs beside the package: the recorded runs and the script that slims them."""
 
     def add_defaults(self):
+        """List the files of the source archive."""
         super().add_defaults()
         found = [path for path in (ROOT / "book" / "results").rglob("*") if path.is_file()]
         self.filelist.extend(path.relative_to(ROOT).as_posix() for path in [*found, ROOT / "tools" / "slim.py"])

@@ -13,11 +13,23 @@
 #     name: python3
 # ---
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+
+source = os.environ.get("DIPA_SOURCE", "")  # where the package is when it is not installed: tools/publish.py writes it here
+if importlib.util.find_spec("dipa") is None:  # on Colab and the like: install it; an installed torch stays
+    source = source or input("Address of the dipa repository, or the path of a copy of it: ")
+    get_ipython().run_line_magic("pip", f"install -q {'git+' * ('://' in source)}{source}")  # noqa: F821
+from dipa.experiments import notebook
+
+notebook.where()
+
 # %% [markdown]
 # # L-DIPA: one matrix
 #
 # L-DIPA multiplies every data gradient by one matrix $P\in\mathbb{R}^{n\times n}$, the same at every iteration
-# {cite}`gualdron2026dipa` (Sec. 3.3, in the iteration of Eq. 4):
+# ([Gualdrón-Hurtado et al., 2026](references.md)) (Sec. 3.3, in the iteration of Eq. 4):
 #
 # $$x^{k} = D\big(z^{k} - \alpha\,P\,\nabla g(z^{k})\big), \qquad \nabla g(z) = H^\top(Hz-y).$$
 #
@@ -271,7 +283,7 @@ assert counts[True] < counts[False] and quality[True] < quality[False]
 # are on [the results page](results_single_pixel.ipynb).
 
 # %% tags=["hide-input"]
-recorded = [run for run in experiments.find_runs("results/single_pixel") if run.config.method == "l-dipa"]
+recorded = [run for run in experiments.find_runs(experiments.results_folder("single_pixel")) if run.config.method == "l-dipa"]
 _rows = [
     (
         f"`{run.path.name}`",

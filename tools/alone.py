@@ -18,9 +18,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "dipa", "book/results", "tools/slim.py")  # of the wheel
-NBVAL = "--nbval-lax --nbval-current-env --nbval-cell-timeout 900 -o filterwarnings= -p no:cacheprovider -q".split()
-# setuptools warns where bytecode is switched off
-BUILD = "-m pip wheel --quiet --no-deps --no-build-isolation --no-index --disable-pip-version-check".split()
+NBVAL = [
+    "--nbval-lax",
+    "--nbval-current-env",
+    "--nbval-cell-timeout",
+    "900",
+    "-o",
+    "filterwarnings=",
+    "-p",
+    "no:cacheprovider",
+    "-q",
+]
+BUILD = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
 
 
 def copy_sources(folder: Path) -> None:
@@ -37,6 +46,7 @@ def build_wheel(folder: Path) -> Path:
     """Build the wheel of this checkout below ``folder``."""
     copy_sources(folder / "source")
     command = [sys.executable, *BUILD, "--wheel-dir", str(folder / "wheel"), str(folder / "source")]
+    # setuptools warns where bytecode is switched off
     subprocess.run(command, env=os.environ | {"PYTHONDONTWRITEBYTECODE": ""}, check=True)
     (wheel,) = (folder / "wheel").glob("*.whl")
     return wheel
