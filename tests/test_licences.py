@@ -15,6 +15,9 @@ import yaml
 from dipa import denoisers, experiments, files
 
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "tools"))
+import alone  # noqa: E402
+
 RESULTS = ROOT / "book" / "results"
 NOTICE = (RESULTS / "NOTICE.md").read_text(encoding="utf-8")
 

@@ -1,8 +1,13 @@
-"""The plain form of a citation: author and year, as a link to the list of references, readable wherever a notebook is opened."""
+"""Citations of notebooks in plain form: python tools/citations.py book/x.py ...
+
+Writes author and year, linked to the list of references, in the place of {cite} roles, which only the built book understands: a
+notebook is also read in Jupyter and on Colab. Names and years are those of book/references.bib.
+"""
 
 from __future__ import annotations
 
 import re
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -37,3 +42,13 @@ def plain(match: re.Match) -> str:
     if match[1]:
         return ", ".join(f"[{authors(key)} ({year(key)})]({PAGE})" for key in keys)
     return "(" + "; ".join(f"[{authors(key)}, {year(key)}]({PAGE})" for key in keys) + ")"
+
+
+def main(names: list[str]) -> None:
+    """Rewrite the named files."""
+    for path in map(Path, names):
+        path.write_text(ROLE.sub(plain, path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
