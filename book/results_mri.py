@@ -32,8 +32,8 @@ notebook.where()
 # part), whole columns of k-space kept or dropped by a mask of one-dimensional Gaussian density ([Gualdrón-Hurtado et al.,
 # 2025](references.md); [Gualdrón-Hurtado et al., 2026](references.md)). The student keeps a fifth of the columns (acceleration
 # factor AF = 5), the teacher all of them (AF = 1); $K=20$, $\alpha_s=0.4$, $\alpha_t=0.7$. A linear $P$ serves both channels,
-# N-DIPA has one network for each, as the papers' parameter counts imply. Every number of ours is read from the run folders
-# beside this page, every number of the papers from one file with their sources.
+# N-DIPA has one network for each, as the papers' parameter counts imply. Every number of ours is read from the recorded run
+# folders, every number of the papers from one file with their sources.
 
 # %% tags=["hide-input"]
 import torch

@@ -31,7 +31,7 @@ notebook.where()
 # Digits of 32 x 32 pixels (MNIST ([Deng, 2012](references.md)), the official files, bilinear resize), a student that measures a
 # fifth of the Hadamard coefficients, a teacher that measures seven tenths, $K=20$ iterations, $\alpha_s=0.4$, $\alpha_t=0.7$,
 # the denoiser of the papers (deepinv's DnCNN) ([Gualdrón-Hurtado et al., 2025](references.md); [Gualdrón-Hurtado et al.,
-# 2026](references.md)). Every number of ours is read from the run folders beside this page; none is typed in. The papers'
+# 2026](references.md)). Every number of ours is read from the recorded run folders; none is typed in. The papers'
 # numbers come from one file with their sources.
 
 # %% tags=["hide-input"]

@@ -31,7 +31,7 @@ notebook.where()
 # Images of 110 x 110 pixels are blurred by a 9 x 9 Gaussian of standard deviation 1 and decimated: the student keeps every
 # fourth pixel in each direction (resolution factor RF = 4), the teacher all of them (RF = 1, the blur alone); $K=20$,
 # $\alpha_s=0.4$, $\alpha_t=0.7$ ([Gualdrón-Hurtado et al., 2025](references.md); [Gualdrón-Hurtado et al.,
-# 2026](references.md)). Every number of ours is read from the run folders beside this page, every number of the papers from one
+# 2026](references.md)). Every number of ours is read from the recorded run folders, every number of the papers from one
 # file with their sources.
 
 # %% tags=["hide-input"]

@@ -1,10 +1,12 @@
 """The notebooks as they are read outside of the book, in Jupyter and on Colab: citations, links, the first cell, its address."""
 
+import importlib.util
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -64,6 +66,37 @@ def test_the_first_cell_is_the_same_everywhere_and_the_book_hides_it():
 def test_the_first_cell_installs_from_the_address_of_the_book():
     address = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
     assert f'environ.get("DIPA_SOURCE", "{address}")' in next(iter(CELLS.values()))[0].source
+
+
+@pytest.fixture
+def first_cell(monkeypatch):
+    """Runs the first cell as in a session that has dipa or not; the magics it calls."""
+
+    def ran(missing: bool, **names) -> list[tuple[str, str]]:
+        magics = []
+        session = SimpleNamespace(run_line_magic=lambda *call: magics.append(call))
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if missing else name)
+        exec(next(iter(CELLS.values()))[0].source, {"get_ipython": lambda: session} | names)
+        return magics
+
+    return ran
+
+
+def test_where_dipa_is_there_the_first_cell_does_nothing(first_cell, capsys):
+    assert first_cell(missing=False) == [] and capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("source, asked", [(SAMPLE, f"install -q git+{SAMPLE}"), ("../copy", "install -q ../copy")])
+def test_where_dipa_is_missing_the_first_cell_installs_it(first_cell, monkeypatch, source, asked):
+    monkeypatch.setenv("DIPA_SOURCE", source)
+    assert first_cell(missing=True) == [("pip", asked)]
+
+
+def test_without_an_address_the_first_cell_asks_for_it(first_cell, monkeypatch):
+    monkeypatch.delenv("DIPA_SOURCE", raising=False)
+    questions = []
+    assert first_cell(missing=True, input=lambda text: questions.append(text) or SAMPLE) == [("pip", f"install -q git+{SAMPLE}")]
+    assert len(questions) == 1 and "Address of the dipa repository" in questions[0]
 
 
 @pytest.fixture

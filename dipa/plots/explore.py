@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from IPython.display import display
 from PIL import Image
 
 from .pictures import psnr_text
@@ -54,6 +53,8 @@ def explorer(solve: Solve, truth: np.ndarray, settings: Mapping[str, Sequence], 
         settings: values by name, text or increasing numbers; those of the static version.
         first: the values shown at first, each among those of its setting.
     """
+    from IPython.display import display  # of a notebook; the package does not need it
+
     content = {"text/plain": "explorer: " + ", ".join(settings), "text/html": table(solve, truth, settings, first)}
     box = _live(solve, truth, settings, first)
     if box is not None:
