@@ -55,12 +55,12 @@ def test_a_changed_control_changes_the_picture():
     box = explore._live(solve, TRUTH, SETTINGS, FIRST)
     run, iterations, step_size, weight, picture, output = box.children
     seen = [picture.value]
-    for control, value in ((run, "left"), (iterations, 3), (step_size, 0.3), (weight, 1.0)):
+    for control, value in ((run, "left"), (iterations, 3), (step_size, 0.25), (weight, 1.0)):
         control.value = value
         seen.append(picture.value)
     assert len(set(seen)) == 5 and output.outputs == ()
     shown = re.search(r'src="(.*?)"', seen[-1])[1]
-    assert grey(shown) == pytest.approx(3 / 20 + 0.06 + 0.01, abs=3e-3)  # values between those of the table
+    assert grey(shown) == pytest.approx(3 / 20 + 0.05 + 0.01, abs=3e-3)  # values between those of the table
     kinds = [ipywidgets.ToggleButtons, ipywidgets.IntSlider, ipywidgets.FloatSlider, ipywidgets.FloatLogSlider]
     assert [type(control) for control in box.children[:4]] == kinds
 

@@ -113,7 +113,10 @@ def test_a_changed_picture_of_the_copy_is_noticed(copies, tmp_path):
     experiments.Run(tmp_path / "slim").verify(sealed=True)
     manifest = json.loads((tmp_path / "slim" / "manifest.json").read_text())
     before = json.loads((FULL / "mri" / run.path.name / "manifest.json").read_text())["files"]["examples.npz"]
-    assert manifest["slim"] == {"examples.npz": {"before": before}} and manifest["left_out"] == ["replay.npz"]
+    assert manifest["slim"] == {"examples.npz": {"before": before}} and manifest["left_out"] == [
+        "preconditioner.safetensors",
+        "replay.npz",
+    ]
     (tmp_path / "slim" / "examples.npz").write_bytes(b"other")
     with pytest.raises(InputError, match="SHA-256"):
         experiments.Run(tmp_path / "slim").verify()
