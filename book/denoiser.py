@@ -34,13 +34,12 @@ notebook.where()
 # deepinv's weights, measured in one run.
 
 # %% tags=["hide-input"]
-import json
-
 from IPython.display import Markdown, display
 
 from dipa import denoisers, experiments, plots
+from dipa.experiments import benchmarks
 
-comparison = json.loads((experiments.results_folder("denoiser") / "comparison.json").read_text())
+comparison = benchmarks.read(experiments.results_folder("denoiser"))["comparison"]
 record = denoisers.training_record()
 
 # %% [markdown]

@@ -35,12 +35,10 @@ notebook.where()
 # numbers come from one file with their sources.
 
 # %% tags=["hide-input"]
-import json
-
 from IPython.display import Markdown, display
 
 from dipa import Hessian, Polynomial, analysis, experiments, plots
-from dipa.experiments import recorded, tables
+from dipa.experiments import benchmarks, recorded, tables
 
 runs = experiments.find_runs(experiments.results_folder("single_pixel"))
 by_preset = tables.group(runs)
@@ -214,7 +212,7 @@ display(Markdown(tables.markdown(_head, _rows)))
 # float32.
 
 # %% tags=["hide-input"]
-_bench = json.loads((experiments.results_folder("benchmarks") / "kernels.json").read_text())
+_bench = benchmarks.read(experiments.results_folder("benchmarks"))["kernels"]
 _labels = {
     "transform_32": "$H^\\top H$, 32 x 32",
     "transform_128": "$H^\\top H$, 128 x 128",

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from dipa import experiments
+from dipa.experiments import benchmarks
 from dipa.checks import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -133,3 +134,11 @@ def test_a_notebook_that_fails_alone_is_named(tmp_path, monkeypatch, capfd, pack
     monkeypatch.setattr(alone, "unpack", lambda wheel, folder: package)
     assert alone.main([str(bad)]) == 1
     assert "needs_more.ipynb" in capfd.readouterr().out
+
+
+def test_an_output_that_is_not_there_is_named_in_one_sentence(package, tmp_path):
+    found = benchmarks.read(package / "dipa" / "recorded" / "benchmarks")
+    assert found["memory"] == benchmarks.read(FULL / "benchmarks")["memory"]
+    with pytest.raises(InputError, match="memory: no such output is here"):
+        benchmarks.read(tmp_path)["memory"]
+    assert benchmarks.read(tmp_path).get("memory") is None
