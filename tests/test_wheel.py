@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from dipa import experiments
-from dipa.experiments import benchmarks
 from dipa.checks import InputError
+from dipa.experiments import benchmarks
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tools"))
