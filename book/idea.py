@@ -121,7 +121,8 @@ print(means == sorted(means))
 # is a recorded run on MNIST with the papers' denoiser, from [the results](results_single_pixel.ipynb).
 
 # %% tags=["hide-input"]
-recorded = {found.config.preset: found for found in experiments.find_runs(experiments.results_folder("single_pixel"))}
+_found = experiments.find_runs(experiments.results_folder("single_pixel"))
+recorded = experiments.recorded.first(_found, ["l-dipa-imitation"])
 if "l-dipa-imitation" in recorded:
     digits = recorded["l-dipa-imitation"]
     plots.reconstructions(digits.examples, index=3)
