@@ -5,7 +5,6 @@ from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
-from setuptools.command.sdist import sdist
 
 ROOT = Path(__file__).resolve().parent
 
@@ -23,14 +22,4 @@ class BuildWithResults(build_py):
             copy_results(ROOT / "book" / "results", Path(self.build_lib) / "dipa" / "recorded")
 
 
-class SourceWithResults(sdist):
-    """Adds what the build needs beside the package: the recorded runs and the script that slims them."""
-
-    def add_defaults(self):
-        """List the files of the source archive."""
-        super().add_defaults()
-        found = [path for path in (ROOT / "book" / "results").rglob("*") if path.is_file()]
-        self.filelist.extend(path.relative_to(ROOT).as_posix() for path in [*found, ROOT / "tools" / "slim.py"])
-
-
-setup(cmdclass={"build_py": BuildWithResults, "sdist": SourceWithResults})
+setup(cmdclass={"build_py": BuildWithResults})

@@ -61,6 +61,7 @@ def test_a_changed_control_changes_the_picture():
     assert len(set(seen)) == 5 and output.outputs == ()
     shown = re.search(r'src="(.*?)"', seen[-1])[1]
     assert grey(shown) == pytest.approx(3 / 20 + 0.05 + 0.01, abs=3e-3)  # values between those of the table
+    assert step_size.step == pytest.approx(0.01) and iterations.step == 1
     kinds = [ipywidgets.ToggleButtons, ipywidgets.IntSlider, ipywidgets.FloatSlider, ipywidgets.FloatLogSlider]
     assert [type(control) for control in box.children[:4]] == kinds
 

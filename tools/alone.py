@@ -17,7 +17,8 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "dipa", "book/results", "tools/slim.py")  # of the wheel
+# what a wheel is made of
+SOURCES = ("setup.py", "MANIFEST.in", "pyproject.toml", "README.md", "LICENSE", "dipa", "book/results", "tools/slim.py")
 NBVAL = [
     "--nbval-lax",
     "--nbval-current-env",
