@@ -87,9 +87,10 @@ pairs: $(STAMP)
 verify: $(STAMP) ## every file of the recorded runs is as it was written
 	@$(STAGE) "recorded runs, file by file" $(BIN)/dipa verify book/results
 
+# Each notebook alone in an empty folder, with the package of a freshly built wheel, as on Colab.
 nbval: $(STAMP)
-	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "stored outputs (nbval)" $(BIN)/python -m pytest --nbval-lax --nbval-current-env \
-		--nbval-sanitize-with tests/nbval_sanitize.cfg --nbval-cell-timeout 900 -o filterwarnings= -p no:cacheprovider -q $(NOTEBOOKS)
+	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "every notebook alone, with a fresh wheel; stored outputs (nbval)" \
+		$(BIN)/python tools/alone.py
 
 # From an empty folder with its own run folder, so that nothing of this checkout is reused.
 smoke: $(STAMP)

@@ -13,13 +13,26 @@
 #     name: python3
 # ---
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+
+source = os.environ.get("DIPA_SOURCE", "")  # where the package is when it is not installed: tools/publish.py writes it here
+if importlib.util.find_spec("dipa") is None:  # on Colab and the like: install it; an installed torch stays
+    source = source or input("Address of the dipa repository, or the path of a copy of it: ")
+    get_ipython().run_line_magic("pip", f"install -q {'git+' * ('://' in source)}{source}")  # noqa: F821
+from dipa.experiments import notebook
+
+notebook.where()
+
 # %% [markdown]
 # # Null-space audit
 #
-# A reconstruction has two parts. What lies in the range of $H^\top$ is fixed by the measurements; what lies in the null space of $H$
-# is a guess, made by the denoiser and by what $P$ has learned. A preconditioner may improve the guess or drift away with it, and a
-# residual shows neither. A public review of D2GP makes this its main objection: nothing keeps the directions in the row space of $H$,
-# and the method would be refuted by a run that diverges or that no longer explains its data {cite}`pith2026review`.
+# A reconstruction has two parts. What lies in the range of $H^\top$ is fixed by the measurements; what lies in the null space
+# of $H$ is a guess, made by the denoiser and by what $P$ has learned. A preconditioner may improve the guess or drift away with
+# it, and a residual shows neither. A public review of D2GP makes this its main objection: nothing keeps the directions in the
+# row space of $H$, and the method would be refuted by a run that diverges or that no longer explains its data ([Pith,
+# 2026](references.md)).
 #
 # This page looks. It uses the recorded preconditioners of [the results](results_single_pixel.ipynb), 32 x 32 digits and a fifth of the
 # Hadamard coefficients.
@@ -36,8 +49,9 @@ from dipa.analysis import nullspace
 from dipa.analysis.convergence import EXPLAINED, GROWTH
 
 table = experiments.tables.markdown
-runs = experiments.find_runs("results/single_pixel")
+runs = experiments.find_runs(experiments.results_folder("single_pixel"))
 recorded = {run.config.preset: run for run in runs if run.config.seed == 0}
+closed_form = experiments.recorded.of_preset(runs, "ridge")
 
 # %% [markdown]
 # ## The recorded runs
@@ -53,7 +67,7 @@ recorded = {run.config.preset: run for run in runs if run.config.seed == 0}
 # space; the last is the test described below, over three times the trained number of iterations, where the run recorded it.
 
 # %% tags=["hide-input"]
-_shown = {"baseline": recorded["ridge"].metrics["baseline"]}
+_shown = {"baseline": closed_form.metrics["baseline"]}
 _shown |= {name: run.metrics["student"] for name, run in recorded.items() if run.config.method != "baseline"}
 rows, shares = [], {}
 for name, numbers in sorted(_shown.items(), key=lambda item: item[1]["psnr"]):
@@ -82,13 +96,13 @@ count = 3  # digits of the tests and shifts
 long = 1000  # iterations of the long runs, on one digit
 
 # %%
-config = recorded["ridge"].config
+config = closed_form.config
 student, _ = config.task.pair()
 basis = student.range_basis()
-digits = torch.from_numpy(recorded["ridge"].examples["truth"])
+digits = torch.from_numpy(closed_form.examples["truth"])
 trained = {name: run for name, run in recorded.items() if run.config.method == "l-dipa"}
 best = max(trained, key=lambda name: trained[name].metrics["student"]["psnr"])
-P = {"closed form": recorded["ridge"].preconditioner(), "L-DIPA": trained[best].preconditioner()}
+P = {"closed form": closed_form.preconditioner(), "L-DIPA": trained[best].preconditioner()}
 prior = dipa.PnP(dipa.denoisers.load(), precision="bf16")
 solver = dipa.FISTA(prior, iterations=config.solver.iterations, momentum=config.solver.momentum, start=config.solver.start)
 alpha = config.solver.stepsize
@@ -98,7 +112,7 @@ y = student.A(digits)
 meters = {name: dipa.analysis.LeakMeter(matrix, basis) for name, matrix in {"baseline": None, **P}.items()}
 with torch.no_grad():
     results = {name: solver(y, student, preconditioner=meter, stepsize=alpha).x for name, meter in meters.items()}
-_stored = {"baseline": recorded["ridge"].examples["baseline"], "closed form": recorded["ridge"].examples["student"]}
+_stored = {"baseline": closed_form.examples["baseline"], "closed form": closed_form.examples["student"]}
 _stored["L-DIPA"] = trained[best].examples["student"]
 rows = []
 for name, x in results.items():
@@ -166,12 +180,12 @@ assert all(_quality[name][-1] < max(_quality[name]) - 3 for name in ("baseline",
 assert _quality["baseline"][-1] < _quality["baseline, no momentum"][-1]
 
 # %% [markdown]
-# The preconditioned runs are best near the number of iterations they were trained for. Then they lose what they had won, while the
-# data stay explained for a long time: this is the drift the review feared. But look at the other lines. With this denoiser and
-# this momentum the baseline drifts, too. It is the iteration that is not stable along the null space, with or without $P$; without
-# momentum the loss is far slower. A network that was trained as a denoiser need not be non-expansive, and proofs that
-# plug-and-play iterations converge rest on such a property {cite}`ryu2019pnp`; DIPA's regulariser, too, assumes a bounded denoiser
-# (Assumption 1) and claims no fixed point.
+# The preconditioned runs are best near the number of iterations they were trained for. Then they lose what they had won, while
+# the data stay explained for a long time: this is the drift the review feared. But look at the other lines. With this denoiser
+# and this momentum the baseline drifts, too. It is the iteration that is not stable along the null space, with or without $P$;
+# without momentum the loss is far slower. A network that was trained as a denoiser need not be non-expansive, and proofs that
+# plug-and-play iterations converge rest on such a property ([Ryu et al., 2019](references.md)); DIPA's regulariser, too,
+# assumes a bounded denoiser (Assumption 1) and claims no fixed point.
 #
 # The verdict knows neither the truth nor the PSNR. It compares the end of a run with its middle, so an image that was lost early and stays
 # lost is `moving`, not `growing`: such a word is no proof of quality.
@@ -221,9 +235,9 @@ assert all(test["passed"] for (_, length), test in tests.items() if length == so
 # ## Changed conditions
 #
 # A fixed $P$ under another operator, noise level, denoiser or momentum (`dipa.analysis.shifts`). DIPA Sec. 4.6 claims that a
-# $P$ serves where end-to-end networks fail, as the operator stays in the loop {cite}`gualdron2026dipa`. Gain is over the baseline in
-# the same condition. $P=BV$ ignores what the changed operator measures beyond the trained one; the last column gives it the
-# identity there, as a dense $P$ trained from the identity would have (`complement=1.0`).
+# $P$ serves where end-to-end networks fail, as the operator stays in the loop ([Gualdrón-Hurtado et al., 2026](references.md)).
+# Gain is over the baseline in the same condition. $P=BV$ ignores what the changed operator measures beyond the trained one; the
+# last column gives it the identity there, as a dense $P$ trained from the identity would have (`complement=1.0`).
 
 # %%
 size = student.img_size

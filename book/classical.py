@@ -13,13 +13,25 @@
 #     name: python3
 # ---
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+
+source = os.environ.get("DIPA_SOURCE", "")  # where the package is when it is not installed: tools/publish.py writes it here
+if importlib.util.find_spec("dipa") is None:  # on Colab and the like: install it; an installed torch stays
+    source = source or input("Address of the dipa repository, or the path of a copy of it: ")
+    get_ipython().run_line_magic("pip", f"install -q {'git+' * ('://' in source)}{source}")  # noqa: F821
+from dipa.experiments import notebook
+
+notebook.where()
+
 # %% [markdown]
 # # Fixed and learned classical preconditioners
 #
-# D2GP Table I {cite}`gualdron2025d2gp` compares the distilled preconditioner with six others. Two are made from the operator
-# alone, four are learned for each iteration after {cite:t}`ehrhardt2024learning`. This page says what each is, counts its
-# parameters, and shows what it can and cannot do, first on operators whose Gram $H^\top H$ is a projector, then on
-# super-resolution, where the differences are large.
+# D2GP Table I ([Gualdrón-Hurtado et al., 2025](references.md)) compares the distilled preconditioner with six others. Two are
+# made from the operator alone, four are learned for each iteration after [Ehrhardt et al. (2024)](references.md). This page
+# says what each is, counts its parameters, and shows what it can and cannot do, first on operators whose Gram $H^\top H$ is a
+# projector, then on super-resolution, where the differences are large.
 
 # %% tags=["hide-input"]
 import numpy as np
@@ -42,8 +54,8 @@ test_count = 24
 #
 # | row of the table | direction at iteration $k$ | class |
 # |---|---|---|
-# | Hessian | $(H^\top H+\lambda I)^{-1}\nabla g$, printed without $\lambda$; after {cite:t}`fessler1999preconditioning` | `Hessian` |
-# | Polynomial | $p(H^\top H)\,\nabla g$, $p$ of degree 4; after {cite:t}`iyer2024polynomial` | `Polynomial.l2`, `.chebyshev` |
+# | Hessian | $(H^\top H+\lambda I)^{-1}\nabla g$, printed without $\lambda$; after [Fessler and Booth (1999)](references.md) | `Hessian` |
+# | Polynomial | $p(H^\top H)\,\nabla g$, $p$ of degree 4; after [Iyer et al. (2024)](references.md) | `Polynomial.l2`, `.chebyshev` |
 # | Scalar step | $p_k\,\nabla g$ | `ScalarSteps` |
 # | Convolutional | $p_k * \nabla g$, 5 x 5 | `ConvolutionalSteps` |
 # | Pointwise | $p_k \odot \nabla g$ | `PointwiseSteps` |
@@ -80,8 +92,8 @@ assert [P.parameter_count for P in _made] == [count(64, 16) for count in learned
 # Along an eigenvector of $H^\top H$ with eigenvalue $s$, a step with $p(H^\top H)$ and $\alpha=1$ multiplies the error by
 # $1-s\,p(s)$. Zero everywhere would be one step to the solution. The plain step $1/L$ gives $1-s/L$; the Hessian,
 # $p(s)=1/(s+\lambda)$, gives $\lambda/(s+\lambda)$. The polynomial `l2` minimises $\int(1-s\,p(s))^2\,ds$ over the spectrum
-# {cite}`iyer2024polynomial`; `chebyshev` minimises the largest value of $|1-s\,p(s)|$ between a floor and $L$. They cost one
-# application of $H^\top H$ for each degree.
+# ([Iyer et al., 2024](references.md)); `chebyshev` minimises the largest value of $|1-s\,p(s)|$ between a floor and $L$.
+# They cost one application of $H^\top H$ for each degree.
 
 # %% tags=["hide-input"]
 unit = dipa.operators.single_pixel((1, 8, 8), ratio=0.25)  # norm 1: its polynomials live on [0, 1]
@@ -189,9 +201,9 @@ assert not outside["convolutional"]["super-resolution 4"].startswith("0 of")
 #
 # ## Trained on what
 #
-# {cite:t}`ehrhardt2024learning` learn preconditioners for the minimisation of an objective, and train on that objective. In the
-# words of D2GP they are "optimized only for data-fidelity optimization"; a plug-and-play iteration has no other objective. The
-# presets `scalar`, `convolutional`, `pointwise` and `full-linear` follow this. Others change the loss:
+# [Ehrhardt et al. (2024)](references.md) learn preconditioners for the minimisation of an objective, and train on that
+# objective. In the words of D2GP they are "optimized only for data-fidelity optimization"; a plug-and-play iteration has no
+# other objective. The presets `scalar`, `convolutional`, `pointwise` and `full-linear` follow this. Others change the loss:
 #
 # | loss | formula | needs |
 # |---|---|---|

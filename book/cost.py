@@ -14,6 +14,18 @@
 #     name: python3
 # ---
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+
+source = os.environ.get("DIPA_SOURCE", "")  # where the package is when it is not installed: tools/publish.py writes it here
+if importlib.util.find_spec("dipa") is None:  # on Colab and the like: install it; an installed torch stays
+    source = source or input("Address of the dipa repository, or the path of a copy of it: ")
+    get_ipython().run_line_magic("pip", f"install -q {'git+' * ('://' in source)}{source}")  # noqa: F821
+from dipa.experiments import notebook
+
+notebook.where()
+
 # %% [markdown]
 # # What training costs
 #
@@ -34,8 +46,8 @@ from dipa import experiments, plots
 from dipa.experiments import benchmarks
 from dipa.experiments.published import paper_gain
 
-measured = benchmarks.read("results/benchmarks")
-runs = experiments.find_runs("results/single_pixel")
+measured = benchmarks.read(experiments.results_folder("benchmarks"))
+runs = experiments.find_runs(experiments.results_folder("single_pixel"))
 measured["growth"] = benchmarks.growth(measured["memory"])
 measured["recorded"] = benchmarks.recorded(runs, "l-dipa-supervised", "l-dipa-straight-through")
 display(Markdown(benchmarks.targets_table(measured)))

@@ -13,22 +13,33 @@
 #     name: python3
 # ---
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+
+source = os.environ.get("DIPA_SOURCE", "")  # where the package is when it is not installed: tools/publish.py writes it here
+if importlib.util.find_spec("dipa") is None:  # on Colab and the like: install it; an installed torch stays
+    source = source or input("Address of the dipa repository, or the path of a copy of it: ")
+    get_ipython().run_line_magic("pip", f"install -q {'git+' * ('://' in source)}{source}")  # noqa: F821
+from dipa.experiments import notebook
+
+notebook.where()
+
 # %% [markdown]
 # # The denoiser
 #
 # Everything in this book has to run offline, and deepinv's weights are a download. So the package carries a denoiser of its
-# own: deepinv's grey DnCNN architecture (20 layers, 64 features) trained by this project on the BSDS500 training photographs
-# at noise level 2/255 {cite}`zhang2017dncnn,arbelaez2011bsds`. This page sets it beside deepinv's weights, measured in one run.
+# own: deepinv's grey DnCNN architecture (20 layers, 64 features) trained by this project on the BSDS500 training photographs at
+# noise level 2/255 ([Zhang et al., 2017](references.md); [Arbelaez et al., 2011](references.md)). This page sets it beside
+# deepinv's weights, measured in one run.
 
 # %% tags=["hide-input"]
-import json
-from pathlib import Path
-
 from IPython.display import Markdown, display
 
 from dipa import denoisers, experiments, plots
+from dipa.experiments import benchmarks
 
-comparison = json.loads(Path("results/denoiser/comparison.json").read_text())
+comparison = benchmarks.read(experiments.results_folder("denoiser"))["comparison"]
 record = denoisers.training_record()
 
 # %% [markdown]

@@ -13,6 +13,18 @@
 #     name: python3
 # ---
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+
+source = os.environ.get("DIPA_SOURCE", "")  # where the package is when it is not installed: tools/publish.py writes it here
+if importlib.util.find_spec("dipa") is None:  # on Colab and the like: install it; an installed torch stays
+    source = source or input("Address of the dipa repository, or the path of a copy of it: ")
+    get_ipython().run_line_magic("pip", f"install -q {'git+' * ('://' in source)}{source}")  # noqa: F821
+from dipa.experiments import notebook
+
+notebook.where()
+
 # %% [markdown]
 # # The idea in one page
 #
@@ -23,10 +35,11 @@
 # z^{k+1} = x^k + \beta_k\,(x^k - x^{k-1}).$$
 #
 # The gradient can only move $z$ inside the range of $H^\top$. What $H$ does not see is left to the denoiser, and with few
-# measurements that is not enough. **DIPA** replaces the gradient by $P\,\nabla g$ and *learns* the preconditioner $P$ from
-# a **teacher**: the same algorithm, run on the same training images through a better operator $H_t$ that exists in
-# simulation only. The **student** keeps the real operator $H_s$; $P$ is trained, through all iterations, so that the student's
-# result matches the teacher's {cite}`gualdron2025d2gp,gualdron2026dipa`. Here $P$ is a matrix (L-DIPA).
+# measurements that is not enough. **DIPA** replaces the gradient by $P\,\nabla g$ and *learns* the preconditioner $P$ from a
+# **teacher**: the same algorithm, run on the same training images through a better operator $H_t$ that exists in simulation
+# only. The **student** keeps the real operator $H_s$; $P$ is trained, through all iterations, so that the student's result
+# matches the teacher's ([Gualdrón-Hurtado et al., 2025](references.md); [Gualdrón-Hurtado et al., 2026](references.md)). Here
+# $P$ is a matrix (L-DIPA).
 #
 # Below, a single-pixel camera measures a fifth of the Hadamard coefficients of photographs cut to 32 x 32 pixels; the
 # teacher sees seven tenths. Training and test patches come from different photographs.
@@ -108,7 +121,8 @@ print(means == sorted(means))
 # is a recorded run on MNIST with the papers' denoiser, from [the results](results_single_pixel.ipynb).
 
 # %% tags=["hide-input"]
-recorded = {found.config.preset: found for found in experiments.find_runs("results/single_pixel")}
+_found = experiments.find_runs(experiments.results_folder("single_pixel"))
+recorded = experiments.recorded.first(_found, ["l-dipa-imitation"])
 if "l-dipa-imitation" in recorded:
     digits = recorded["l-dipa-imitation"]
     plots.reconstructions(digits.examples, index=3)

@@ -13,11 +13,23 @@
 #     name: python3
 # ---
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+
+source = os.environ.get("DIPA_SOURCE", "")  # where the package is when it is not installed: tools/publish.py writes it here
+if importlib.util.find_spec("dipa") is None:  # on Colab and the like: install it; an installed torch stays
+    source = source or input("Address of the dipa repository, or the path of a copy of it: ")
+    get_ipython().run_line_magic("pip", f"install -q {'git+' * ('://' in source)}{source}")  # noqa: F821
+from dipa.experiments import notebook
+
+notebook.where()
+
 # %% [markdown]
 # # L-DIPA: one matrix
 #
 # L-DIPA multiplies every data gradient by one matrix $P\in\mathbb{R}^{n\times n}$, the same at every iteration
-# {cite}`gualdron2026dipa` (Sec. 3.3, in the iteration of Eq. 4):
+# ([Gualdrón-Hurtado et al., 2026](references.md)) (Sec. 3.3, in the iteration of Eq. 4):
 #
 # $$x^{k} = D\big(z^{k} - \alpha\,P\,\nabla g(z^{k})\big), \qquad \nabla g(z) = H^\top(Hz-y).$$
 #
@@ -232,6 +244,44 @@ display(Markdown(table(("P", "R, mean over test images"), [(name, f"{value:.3f}"
 assert R["$\\alpha$ x closed form"] < R["identity"] < R["closed form"]
 
 # %% [markdown]
+# ## Turn the settings
+#
+# One photograph cut to 32 x 32 pixels, and RED as the prior, whose weight $\lambda$ can be set ([PnP and RED](pnp_red.ipynb)). *Baseline* is the student's
+# run without $P$, *student* the run with the closed form for $\alpha=0.4$, *teacher* the run of the better operator. In the book the
+# pictures are precomputed for a few values; in a live session (the cell has to be run) every value in between is solved. A
+# run that grows without bound stops; its last picture stays.
+
+# %% tags=["hide-input"]
+from functools import lru_cache
+
+_photographs = dipa.data.load("embedded", "train", size=32).images
+_shown = dipa.data.load("embedded", "test", size=32, count=5).images[4:]
+_few, _more = (dipa.operators.single_pixel((1, 32, 32), ratio=share) for share in (ratio, teacher_ratio))
+_closed = dipa.LinearPreconditioner.ridge(_few, _photographs, stepsize=0.4)
+_runs_of = {"baseline": (_few, None), "student": (_few, _closed), "teacher": (_more, None)}
+
+
+@lru_cache
+def _iterates(run, stepsize, weight):
+    H, preconditioner = _runs_of[run]
+    red = dipa.FISTA(prior=dipa.RED(dipa.denoisers.load(), weight=weight), iterations=20, start="adjoint")
+    with torch.no_grad():
+        return red(H.A(_shown), H, preconditioner=preconditioner, stepsize=stepsize, iterates=True).iterates[:, 0, 0].numpy()
+
+
+plots.explorer(
+    lambda run, iterations, stepsize, prior_weight: _iterates(run, stepsize, prior_weight)[: iterations + 1][-1],
+    _shown[0, 0].numpy(),
+    {
+        "run": ("baseline", "student", "teacher"),
+        "iterations": (0, 1, 2, 5, 10, 20),
+        "stepsize": (0.1, 0.4, 1.0),
+        "prior_weight": (0.1, 1.0, 4.0),
+    },
+    {"run": "student", "iterations": 20, "stepsize": 0.4, "prior_weight": 1.0},
+)
+
+# %% [markdown]
 # ## One P for every channel
 #
 # Complex MRI images have two channels, real and imaginary part. The counts of D2GP Table I have $n = 50^2$ for MRI, so one $P$
@@ -271,7 +321,7 @@ assert counts[True] < counts[False] and quality[True] < quality[False]
 # are on [the results page](results_single_pixel.ipynb).
 
 # %% tags=["hide-input"]
-recorded = [run for run in experiments.find_runs("results/single_pixel") if run.config.method == "l-dipa"]
+recorded = [run for run in experiments.find_runs(experiments.results_folder("single_pixel")) if run.config.method == "l-dipa"]
 _rows = [
     (
         f"`{run.path.name}`",

@@ -13,6 +13,18 @@
 #     name: python3
 # ---
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+
+source = os.environ.get("DIPA_SOURCE", "")  # where the package is when it is not installed: tools/publish.py writes it here
+if importlib.util.find_spec("dipa") is None:  # on Colab and the like: install it; an installed torch stays
+    source = source or input("Address of the dipa repository, or the path of a copy of it: ")
+    get_ipython().run_line_magic("pip", f"install -q {'git+' * ('://' in source)}{source}")  # noqa: F821
+from dipa.experiments import notebook
+
+notebook.where()
+
 # %% [markdown]
 # # Matrices, Jacobians and spectra
 #
@@ -33,14 +45,16 @@ import dipa
 from dipa import analysis, experiments, plots
 from dipa.experiments import recorded, tables
 
-runs = recorded.first(experiments.find_runs("results/single_pixel"), experiments.names())
-task = runs["ridge"].config.task
+found = experiments.find_runs(experiments.results_folder("single_pixel"))
+closed_form, with_network = (recorded.of_preset(found, preset) for preset in ("ridge", "n-dipa"))
+runs = recorded.first(found, experiments.names())
+task = closed_form.config.task
 student, teacher = task.pair()
 basis = student.range_basis()
 n, r = task.size**2, basis.dim
 
 # %% tags=["hide-input"]
-P = {"baseline": dipa.Identity(), "closed form": runs["ridge"].preconditioner()}
+P = {"baseline": dipa.Identity(), "closed form": closed_form.preconditioner()}
 best = recorded.best(runs.values(), [name for name, run in runs.items() if run.config.method == "l-dipa"])
 P["L-DIPA"] = best.preconditioner()
 projector = dipa.LinearPreconditioner.identity(student)
@@ -57,9 +71,9 @@ display(
 # ## P in pixels
 #
 # DIPA Fig. 2 shows the learned matrices and reads block-like and diagonal patterns in the one of the camera (Sec. 4.2)
-# {cite}`gualdron2026dipa`. Below, the rows and columns of 128 pixels, four lines through the middle of the image: the upper
-# left corner, which is often shown, belongs to the black border of the digits. Every matrix is drawn as it acts on gradients:
-# the baseline is the projector $\Pi$ on the range, not the identity.
+# ([Gualdrón-Hurtado et al., 2026](references.md)). Below, the rows and columns of 128 pixels, four lines through the middle of
+# the image: the upper left corner, which is often shown, belongs to the black border of the digits. Every matrix is drawn as it
+# acts on gradients: the baseline is the projector $\Pi$ on the range, not the identity.
 
 # %% tags=["hide-input"]
 _middle = slice(n // 2 - 64, n // 2 + 64)
@@ -146,9 +160,9 @@ plots.plt.show()
 # ## Spectra
 #
 # A step without prior and momentum multiplies the error by $I-\alpha P H^\top H$. D2GP Fig. 3(c) therefore shows the singular
-# values of $P H^\top H$ and their condition number $\kappa$ {cite}`gualdron2025d2gp`. On the whole image space that number means
-# nothing. $H^\top H$ has $n-r$ zero eigenvalues, whatever $P$: the true $\kappa$ is infinite, and what a computer prints is its
-# rounding. The same matrix, in two precisions:
+# values of $P H^\top H$ and their condition number $\kappa$ ([Gualdrón-Hurtado et al., 2025](references.md)). On the whole
+# image space that number means nothing. $H^\top H$ has $n-r$ zero eigenvalues, whatever $P$: the true $\kappa$ is infinite, and
+# what a computer prints is its rounding. The same matrix, in two precisions:
 
 # %%
 gram = dipa.linalg.dense(student.A_adjoint_A, student.img_size)
@@ -179,9 +193,9 @@ plots.beside(
 plots.plt.show()
 
 # %% tags=["hide-input"]
-_alpha = runs["ridge"].config.solver.stepsize
-_quality = {"baseline": runs["ridge"].metrics["baseline"]["psnr"]}
-_quality |= {"closed form": runs["ridge"].metrics["student"]["psnr"], "L-DIPA": best.metrics["student"]["psnr"]}
+_alpha = closed_form.config.solver.stepsize
+_quality = {"baseline": closed_form.metrics["baseline"]["psnr"]}
+_quality |= {"closed form": closed_form.metrics["student"]["psnr"], "L-DIPA": best.metrics["student"]["psnr"]}
 display(Markdown(tables.spectra_table(spectra, _alpha, _quality)))
 assert spectra["baseline"].condition_number < 1.001 and spectra["baseline"].null_values.max() < 1e-3
 assert spectra["L-DIPA"].condition_number > 100 and spectra["L-DIPA"].null_values.max() > 1
@@ -212,8 +226,8 @@ assert _quality["L-DIPA"] > _quality["baseline"] + 1
 columns = 64  # how many columns of the Jacobian are shown
 
 # %% tags=["hide-input"]
-network = runs["n-dipa"].preconditioner()
-digits = torch.from_numpy(runs["n-dipa"].examples["truth"])
+network = with_network.preconditioner()
+digits = torch.from_numpy(with_network.examples["truth"])
 display(Markdown(f"The network: that of the recorded run `n-dipa`, {network.parameter_count:,} parameters."))
 
 # %% [markdown]
@@ -284,7 +298,7 @@ linearised = analysis.spectra(network, student, gradient, k=1, basis=basis)
 
 # %% tags=["hide-input"]
 _found = {"network at a digit, k = 1": linearised, "L-DIPA": spectra["L-DIPA"]}
-_quality["network at a digit, k = 1"] = runs["n-dipa"].metrics["student"]["psnr"]
+_quality["network at a digit, k = 1"] = with_network.metrics["student"]["psnr"]
 display(Markdown(tables.spectra_table(_found, _alpha, _quality)))
 assert linearised.null_values.max() > 0.1
 

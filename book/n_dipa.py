@@ -13,11 +13,23 @@
 #     name: python3
 # ---
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+
+source = os.environ.get("DIPA_SOURCE", "")  # where the package is when it is not installed: tools/publish.py writes it here
+if importlib.util.find_spec("dipa") is None:  # on Colab and the like: install it; an installed torch stays
+    source = source or input("Address of the dipa repository, or the path of a copy of it: ")
+    get_ipython().run_line_magic("pip", f"install -q {'git+' * ('://' in source)}{source}")  # noqa: F821
+from dipa.experiments import notebook
+
+notebook.where()
+
 # %% [markdown]
 # # N-DIPA: a network
 #
-# N-DIPA replaces the matrix by a neural network that is told the iteration {cite}`gualdron2025d2gp` (Sec. II.B),
-# {cite}`gualdron2026dipa` (Sec. 3.4):
+# N-DIPA replaces the matrix by a neural network that is told the iteration ([Gualdrón-Hurtado et al., 2025](references.md))
+# (Sec. II.B), ([Gualdrón-Hurtado et al., 2026](references.md)) (Sec. 3.4):
 #
 # $$x^{k} = D\big(z^{k} - \alpha\,\mathcal{P}_\theta(\nabla g(z^{k}),\,\phi(k))\big), \qquad \phi(k)\in\mathbb{R}^d.$$
 #
@@ -45,8 +57,8 @@ iterations, images, steps = 6, 16, 24
 # %% [markdown]
 # ## The network
 #
-# The papers settle on a ConvNeXt {cite}`liu2022convnext`: a 3 x 3 convolution from one plane to $C$ features, five blocks, a 3
-# x 3 convolution back, and the input added to the output. A block on maps $h$ is
+# The papers settle on a ConvNeXt ([Liu et al., 2022](references.md)): a 3 x 3 convolution from one plane to $C$ features, five
+# blocks, a 3 x 3 convolution back, and the input added to the output. A block on maps $h$ is
 #
 # $$h \mapsto h + s\,W_2\,\mathrm{GELU}\big(W_1\,\mathrm{LN}(\mathrm{conv}_{7\times7}\,h)\big) + E\,\mathrm{SiLU}(\phi(k)),$$
 #
@@ -103,15 +115,16 @@ display(Markdown(table(_head, rows)))
 assert reduced["mlp"] > n * n > reduced["convnext"]
 
 # %% [markdown]
-# `unet` is after {cite:t}`ronneberger2015unet`, `indi_unet` after {cite:t}`delbracio2023indi`, `vit` after
-# {cite:t}`dosovitskiy2020vit`. In the public code only ConvNeXt and InDI's U-Net are told the iteration. Here all are, each by
-# a shift of its features, so that the comparison is between networks and not between codes. Batch normalisation is replaced by
-# a normalisation of each image alone: a preconditioner must not let one image change another's direction.
+# `unet` is after [Ronneberger et al. (2015)](references.md), `indi_unet` after [Delbracio and Milanfar (2023)](references.md),
+# `vit` after [Dosovitskiy et al. (2020)](references.md). In the public code only ConvNeXt and InDI's U-Net are told the
+# iteration. Here all are, each by a shift of its features, so that the comparison is between networks and not between codes.
+# Batch normalisation is replaced by a normalisation of each image alone: a preconditioner must not let one image change
+# another's direction.
 #
 # ## The code of the iteration
 #
 # The text of D2GP names two codes. Section II.B has $\phi(k)=\mathbf{w}\,k$ with a trained $\mathbf{w}$; Section III.B and DIPA
-# take the sinusoidal code of InDI's implementation, after {cite:t}`vaswani2017attention`:
+# take the sinusoidal code of InDI's implementation, after [Vaswani et al. (2017)](references.md):
 #
 # $$\phi(k) = \big[\sin(k\,\omega_i)\big]_{i<d/2}\ \Vert\ \big[\cos(k\,\omega_i)\big]_{i<d/2},\qquad \omega_i = 10000^{-2i/d}.$$
 
@@ -130,7 +143,7 @@ plots.plt.show()
 # several widths, here with the presets of this project:
 
 # %% tags=["hide-input"]
-recorded = experiments.tables.group(experiments.find_runs("results/single_pixel"))
+recorded = experiments.tables.group(experiments.find_runs(experiments.results_folder("single_pixel")))
 rows = []
 for name in [name for name in experiments.names() if name.startswith("features-")]:
     _counts = []

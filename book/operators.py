@@ -13,6 +13,18 @@
 #     name: python3
 # ---
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+
+source = os.environ.get("DIPA_SOURCE", "")  # where the package is when it is not installed: tools/publish.py writes it here
+if importlib.util.find_spec("dipa") is None:  # on Colab and the like: install it; an installed torch stays
+    source = source or input("Address of the dipa repository, or the path of a copy of it: ")
+    get_ipython().run_line_magic("pip", f"install -q {'git+' * ('://' in source)}{source}")  # noqa: F821
+from dipa.experiments import notebook
+
+notebook.where()
+
 # %% [markdown]
 # # Operators and null spaces
 #
@@ -22,13 +34,13 @@
 #
 # | task | $H$ | call | source |
 # |---|---|---|---|
-# | single-pixel camera | $MW$: the orthonormal 2-D Hadamard transform $W$, and a 0/1 mask $M$ that keeps a share $\gamma$ of its coefficients | `operators.single_pixel((1, 32, 32), ratio=0.2)` | {cite:t}`duarte2008single`; D2GP Sec. II.A item 1; DIPA Scenario 2 |
-# | MRI, one coil | $MF$: the unitary 2-D Fourier transform $F$, and a mask of whole columns, one in AF (the acceleration factor) | `operators.mri((2, 50, 50), acceleration=5)` | {cite:t}`lustig2007sparse`; D2GP Sec. II.A item 2; DIPA Scenario 1 |
+# | single-pixel camera | $MW$: the orthonormal 2-D Hadamard transform $W$, and a 0/1 mask $M$ that keeps a share $\gamma$ of its coefficients | `operators.single_pixel((1, 32, 32), ratio=0.2)` | [Duarte et al. (2008)](references.md); D2GP Sec. II.A item 1; DIPA Scenario 2 |
+# | MRI, one coil | $MF$: the unitary 2-D Fourier transform $F$, and a mask of whole columns, one in AF (the acceleration factor) | `operators.mri((2, 50, 50), acceleration=5)` | [Lustig et al. (2007)](references.md); D2GP Sec. II.A item 2; DIPA Scenario 1 |
 # | super-resolution | $DB$: a 9 x 9 Gaussian blur $B$ of standard deviation 1, and $D$, which keeps every RF-th pixel (the resolution factor) in each direction | `operators.super_resolution((1, 110, 110), factor=4)` | D2GP Sec. II.A item 3; DIPA Scenario 3 |
 #
 # MRI images are complex. They are kept as two channels, real and imaginary part. With one channel, `operators.mri((1, 50, 50),
 # ...)` is the variant for real images: its adjoint drops the imaginary part, so that an algorithm drops it at every iteration.
-# Every call returns a deepinv physics {cite}`tachella2025deepinv`: `H.A(x)`, `H.A_adjoint(y)`, `H.A_dagger(y)`.
+# Every call returns a deepinv physics ([Tachella et al., 2025](references.md)): `H.A(x)`, `H.A_adjoint(y)`, `H.A_dagger(y)`.
 
 # %% tags=["hide-input"]
 import torch
@@ -172,7 +184,7 @@ print(sorted({round(value, 6) for value in spectra["MRI real, AF 5"].tolist()}))
 #
 # DIPA (Sec. 2.2) separates two things that the word "ill-conditioned" tends to merge. **Conditioning** is about the seen part:
 # how many iterations it takes, and how much noise is amplified. **Ill-posedness** is about the unseen part: there is no unique
-# answer, however long one iterates {cite}`hansen1998rank,bertero1998introduction`.
+# answer, however long one iterates ([Hansen, 1998](references.md); [Bertero and Boccacci, 1998](references.md)).
 #
 # Plain gradient descent on $g$ with stepsize $1/L$, without noise and without a prior, shows both. It starts at zero. Left, the
 # error inside the range: $\max_i|1-\lambda_i/L|^k$ bounds it, so a projector needs one step and the blur would need about

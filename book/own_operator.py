@@ -13,6 +13,18 @@
 #     name: python3
 # ---
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+
+source = os.environ.get("DIPA_SOURCE", "")  # where the package is when it is not installed: tools/publish.py writes it here
+if importlib.util.find_spec("dipa") is None:  # on Colab and the like: install it; an installed torch stays
+    source = source or input("Address of the dipa repository, or the path of a copy of it: ")
+    get_ipython().run_line_magic("pip", f"install -q {'git+' * ('://' in source)}{source}")  # noqa: F821
+from dipa.experiments import notebook
+
+notebook.where()
+
 # %% [markdown]
 # # Bring your own operator
 #
@@ -20,9 +32,9 @@
 # the same images, as long as each has an exact adjoint. This page takes one that is in neither paper, sparse-view tomography, from
 # two operators to a saved preconditioner that runs inside deepinv, with the checks to make on the way.
 #
-# The pieces are deepinv's `Tomography` with parallel beams {cite}`tachella2025deepinv`, the packaged denoiser, and slices of a head that
-# ship inside nibabel. These are MR images, not X-ray ones, and training and test slices are of the same head, with a gap between them:
-# good enough to see how the steps fit together, no claim about tomography.
+# The pieces are deepinv's `Tomography` with parallel beams ([Tachella et al., 2025](references.md)), the packaged denoiser, and
+# slices of a head that ship inside nibabel. These are MR images, not X-ray ones, and training and test slices are of the same
+# head, with a gap between them: good enough to see how the steps fit together, no claim about tomography.
 
 # %% tags=["hide-input"]
 import tempfile
@@ -90,10 +102,11 @@ images = dipa.data.load("embedded-mri", "train", size=32).images
 test = dipa.data.load("embedded-mri", "test", size=32, count=4).images
 
 # %% [markdown]
-# More views are more information, but the iteration has to get at it. $H^\top H$ of a tomograph weights a frequency by about the
-# inverse of its magnitude $\lvert\omega\rvert$ {cite}`kak1988tomography`, so detail arrives late. A teacher is simulated, though: nothing
-# forbids to *condition* it. If its views are filtered by $\sqrt{\lvert\omega\rvert}$ along the detector, $H_t^\top H_t$ is nearly a multiple of
-# the identity (it is filtered backprojection then). Two functions make an operator, and operators compose:
+# More views are more information, but the iteration has to get at it. $H^\top H$ of a tomograph weights a frequency by about
+# the inverse of its magnitude $\lvert\omega\rvert$ ([Kak and Slaney, 1988](references.md)), so detail arrives late. A teacher
+# is simulated, though: nothing forbids to *condition* it. If its views are filtered by $\sqrt{\lvert\omega\rvert}$ along the
+# detector, $H_t^\top H_t$ is nearly a multiple of the identity (it is filtered backprojection then). Two functions make an
+# operator, and operators compose:
 
 # %%
 root = torch.fft.rfftfreq(128)[None, None, :, None].sqrt()
@@ -121,9 +134,9 @@ assert psnr["60 views"] < psnr["student, 12 views"] + 2
 #
 # ## 4. Distil, save, load, solve
 #
-# $P$ can be anything that maps a gradient to a direction. The smallest that could help comes first: a kernel of 5 x 5 pixels for
-# each iteration, started as the identity, the convolutional step of {cite:t}`ehrhardt2024learning`. The loss is imitation, DIPA
-# Eq. (9) {cite}`gualdron2026dipa`.
+# $P$ can be anything that maps a gradient to a direction. The smallest that could help comes first: a kernel of 5 x 5 pixels
+# for each iteration, started as the identity, the convolutional step of [Ehrhardt et al. (2024)](references.md). The loss is
+# imitation, DIPA Eq. (9) ([Gualdrón-Hurtado et al., 2026](references.md)).
 
 # %% tags=["parameters"]
 steps = 32  # of training

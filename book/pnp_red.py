@@ -13,12 +13,25 @@
 #     name: python3
 # ---
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+
+source = os.environ.get("DIPA_SOURCE", "")  # where the package is when it is not installed: tools/publish.py writes it here
+if importlib.util.find_spec("dipa") is None:  # on Colab and the like: install it; an installed torch stays
+    source = source or input("Address of the dipa repository, or the path of a copy of it: ")
+    get_ipython().run_line_magic("pip", f"install -q {'git+' * ('://' in source)}{source}")  # noqa: F821
+from dipa.experiments import notebook
+
+notebook.where()
+
 # %% [markdown]
 # # PnP and RED
 #
 # Both papers reconstruct with a denoiser in the place of a regulariser. DIPA does so in two ways, plug-and-play (PnP)
-# {cite}`venkatakrishnan2013pnp,kamilov2017pnp` and regularization by denoising (RED) {cite}`romano2017red`. This page writes
-# down the two steps, shows what momentum, start and stepsize do to each, and asks where they lead.
+# ([Venkatakrishnan et al., 2013](references.md); [Kamilov et al., 2017](references.md)) and regularization by denoising (RED)
+# ([Romano et al., 2017](references.md)). This page writes down the two steps, shows what momentum, start and stepsize do to
+# each, and asks where they lead.
 #
 # ## Two steps
 #
@@ -34,9 +47,9 @@
 #
 # PnP takes $D$ for the proximity operator of an unknown regulariser, and passes the whole step through it, the preconditioned
 # direction included. RED takes $z-D(z)$ for the gradient of the regulariser $\tfrac12 z^\top(z-D(z))$, which it is under
-# conditions that networks rarely meet {cite}`reehorst2019red`, and adds it to the direction: what $P$ does never meets the
-# denoiser before the next iteration. The denoiser here, a DnCNN {cite}`zhang2017dncnn`, knows one noise level ([The
-# denoiser](denoiser.ipynb)). It ignores $\sigma$ and $\alpha$.
+# conditions that networks rarely meet ([Reehorst and Schniter, 2019](references.md)), and adds it to the direction: what $P$
+# does never meets the denoiser before the next iteration. The denoiser here, a DnCNN ([Zhang et al., 2017](references.md)),
+# knows one noise level ([The denoiser](denoiser.ipynb)). It ignores $\sigma$ and $\alpha$.
 #
 # The rest of an iteration is the same for both, $z^{k+1}=x^k+\beta_k(x^k-x^{k-1})$. One class runs them:
 
@@ -70,9 +83,10 @@ x_hat = solver(y, H, stepsize=stepsize).x
 # %% [markdown]
 # ## Momentum
 #
-# Four rules for $\beta_k$ ([Notation](notation.md) has the formulas). `nesterov` is FISTA as printed in D2GP Algorithm 1
-# {cite}`beck2009fista`; `deepinv` is what FISTA means in deepinv 0.5.0 {cite}`tachella2025deepinv`, the library on which both
-# papers build. The first two weights of the former are small, those of the latter are large from the start.
+# Four rules for $\beta_k$ ([Notation](notation.md) has the formulas). `nesterov` is FISTA as printed in D2GP Algorithm 1 ([Beck
+# and Teboulle, 2009](references.md)); `deepinv` is what FISTA means in deepinv 0.5.0 ([Tachella et al., 2025](references.md)),
+# the library on which both papers build. The first two weights of the former are small, those of the latter are large from the
+# start.
 
 # %% tags=["hide-input"]
 steps = (1, 2, 3, 5, 10, 20)
@@ -132,10 +146,10 @@ display(Markdown(tables.markdown(head, rows)))
 #
 # ## Stepsizes
 #
-# For the data term alone, $\alpha<2/L$ suffices without momentum, $L=\|H\|^2=1$ here. As $\beta_k$ approaches 1 the limit falls to
-# $\tfrac43/L$ (stability of the two-step recursion at an eigenvalue $L$); theory asks for $\alpha\le1/L$ {cite}`beck2009fista`.
-# RED's gradient contains the denoiser's residual, so $L+\lambda\rho$ takes the place of $L$, with $\rho$ the Lipschitz constant of
-# $z-D(z)$.
+# For the data term alone, $\alpha<2/L$ suffices without momentum, $L=\|H\|^2=1$ here. As $\beta_k$ approaches 1 the limit falls
+# to $\tfrac43/L$ (stability of the two-step recursion at an eigenvalue $L$); theory asks for $\alpha\le1/L$ ([Beck and
+# Teboulle, 2009](references.md)). RED's gradient contains the denoiser's residual, so $L+\lambda\rho$ takes the place of $L$,
+# with $\rho$ the Lipschitz constant of $z-D(z)$.
 
 # %% tags=["hide-input"]
 alphas, settings = (0.1, 0.4, 1.0, 1.9), [(prior, momentum) for prior in priors for momentum in ("none", "nesterov")]
@@ -195,10 +209,10 @@ assert (fixed["PnP", 0.4] - fixed["PnP", 0.6]).norm() > 1e-2 * fixed["PnP", 0.4]
 # %% [markdown]
 # *Distance of the 400th iterate from the closed form, relative, the largest over the images. Each run ends where it should.*
 #
-# Now the network. Theorems on PnP with a fixed denoiser ask for a Lipschitz condition on $D-I$ {cite}`ryu2019pnp`, or let the
-# denoiser weaken from iteration to iteration {cite}`chan2017pnp`. A DnCNN trained in the ordinary way promises neither. DIPA's
-# Assumption 1 (Eq. 11) bounds how far $D$ moves an image, which keeps one step short but does not make a sequence converge. So we
-# look: the same solver on one image, for many times 20 iterations.
+# Now the network. Theorems on PnP with a fixed denoiser ask for a Lipschitz condition on $D-I$ ([Ryu et al.,
+# 2019](references.md)), or let the denoiser weaken from iteration to iteration ([Chan et al., 2017](references.md)). A DnCNN
+# trained in the ordinary way promises neither. DIPA's Assumption 1 (Eq. 11) bounds how far $D$ moves an image, which keeps one
+# step short but does not make a sequence converge. So we look: the same solver on one image, for many times 20 iterations.
 
 # %%
 long = {}

@@ -13,6 +13,18 @@
 #     name: python3
 # ---
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+
+source = os.environ.get("DIPA_SOURCE", "")  # where the package is when it is not installed: tools/publish.py writes it here
+if importlib.util.find_spec("dipa") is None:  # on Colab and the like: install it; an installed torch stays
+    source = source or input("Address of the dipa repository, or the path of a copy of it: ")
+    get_ipython().run_line_magic("pip", f"install -q {'git+' * ('://' in source)}{source}")  # noqa: F821
+from dipa.experiments import notebook
+
+notebook.where()
+
 # %% [markdown]
 # # Every preset
 #
@@ -21,15 +33,13 @@
 # the command line reads: `dipa list` prints the presets, `dipa show PRESET --profile PROFILE` everything one resolves to.
 
 # %% tags=["hide-input"]
-from pathlib import Path
-
 from IPython.display import Markdown, display
 
 from dipa import data, experiments
 from dipa.experiments import tables
 
 presets = [experiments.describe(name) for name in experiments.names()]
-runs = [run for folder in sorted(Path("results").iterdir()) for run in experiments.find_runs(folder)]
+runs = [run for folder in sorted(experiments.results_folder().iterdir()) for run in experiments.find_runs(folder)]
 print(len(presets), "presets,", len(runs), "recorded runs")
 
 # %% [markdown]

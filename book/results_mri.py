@@ -13,15 +13,27 @@
 #     name: python3
 # ---
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+
+source = os.environ.get("DIPA_SOURCE", "")  # where the package is when it is not installed: tools/publish.py writes it here
+if importlib.util.find_spec("dipa") is None:  # on Colab and the like: install it; an installed torch stays
+    source = source or input("Address of the dipa repository, or the path of a copy of it: ")
+    get_ipython().run_line_magic("pip", f"install -q {'git+' * ('://' in source)}{source}")  # noqa: F821
+from dipa.experiments import notebook
+
+notebook.where()
+
 # %% [markdown]
 # # Results: magnetic resonance imaging
 #
-# Single-coil MRI as both papers set it up: slices of 50 x 50 pixels, complex images kept as two channels (real and
-# imaginary part), whole columns of k-space kept or dropped by a mask of one-dimensional Gaussian density
-# {cite}`gualdron2025d2gp,gualdron2026dipa`. The student keeps a fifth of the columns (acceleration factor AF = 5), the
-# teacher all of them (AF = 1); $K=20$, $\alpha_s=0.4$, $\alpha_t=0.7$. A linear $P$ serves both channels, N-DIPA has one network
-# for each, as the papers' parameter counts imply. Every number of ours is read from the run folders beside this page, every
-# number of the papers from one file with their sources.
+# Single-coil MRI as both papers set it up: slices of 50 x 50 pixels, complex images kept as two channels (real and imaginary
+# part), whole columns of k-space kept or dropped by a mask of one-dimensional Gaussian density ([Gualdrón-Hurtado et al.,
+# 2025](references.md); [Gualdrón-Hurtado et al., 2026](references.md)). The student keeps a fifth of the columns (acceleration
+# factor AF = 5), the teacher all of them (AF = 1); $K=20$, $\alpha_s=0.4$, $\alpha_t=0.7$. A linear $P$ serves both channels,
+# N-DIPA has one network for each, as the papers' parameter counts imply. Every number of ours is read from the recorded run
+# folders, every number of the papers from one file with their sources.
 
 # %% tags=["hide-input"]
 import torch
@@ -30,18 +42,18 @@ from IPython.display import Markdown, display
 from dipa import Hessian, Polynomial, analysis, experiments, plots
 from dipa.experiments import recorded, tables
 
-runs = experiments.find_runs("results/mri")
+runs = experiments.find_runs(experiments.results_folder("mri"))
 print(f"{len(runs)} recorded runs" if runs else "No run of this task is recorded: the columns of this project stay empty.")
 
 # %% [markdown]
 # ## The images are not the papers'
 #
-# The papers use knee slices of fastMRI {cite}`knoll2020fastmri`, which need a data use agreement. Here: T1-weighted brain
-# slices of the collection Brain-Tumor-Progression of The Cancer Imaging Archive {cite}`schmainda2018btp,clark2013tcia` (nine
-# patients, CC BY 3.0), training and test split by patient. Both are magnitude images: the imaginary part of the truth is
-# zero, that of an iterate is not. So **compare gains over the baseline before PSNR**: another baseline shifts every row.
-# All settings in which the recorded runs differ from this project's reading of the papers (profile `paper`); the others are
-# the same:
+# The papers use knee slices of fastMRI ([Knoll et al., 2020](references.md)), which need a data use agreement. Here:
+# T1-weighted brain slices of the collection Brain-Tumor-Progression of The Cancer Imaging Archive ([Schmainda and Prah,
+# 2018](references.md); [Clark et al., 2013](references.md)) (nine patients, CC BY 3.0), training and test split by patient.
+# Both are magnitude images: the imaginary part of the truth is zero, that of an iterate is not. So **compare gains over the
+# baseline before PSNR**: another baseline shifts every row. All settings in which the recorded runs differ from this project's
+# reading of the papers (profile `paper`); the others are the same:
 
 # %% tags=["hide-input"]
 _rows = tables.presets_of("D2GP Table I", "mri")
@@ -56,8 +68,8 @@ display(Markdown(tables.differences(runs, [*_rows, *_dipa, "mri-ridge"])))
 # channels. Parameters of the full-linear row are fewer here because each $P_k$ is stored on what a gradient can reach
 # ($n\times r$ instead of $n\times n$), which gives the same iterates.
 #
-# The four rows that learn something for each iteration are trained as their source does, on the data fidelity
-# {cite}`ehrhardt2024learning`. It sees nothing of the null space: a smaller residual need not be a better image.
+# The four rows that learn something for each iteration are trained as their source does, on the data fidelity ([Ehrhardt et
+# al., 2024](references.md)). It sees nothing of the null space: a smaller residual need not be a better image.
 
 # %% tags=["hide-input"]
 display(Markdown(tables.paper_beside_ours(runs, _rows, source="D2GP Table I", extras=("parameters",))))
@@ -116,9 +128,9 @@ for name, preconditioner in fixed.items():
 # error of the imaginary part is small, the PSNR over both channels is up to 3 dB higher, since that channel is half of the
 # numbers. The residual is $\|H\hat x-y\|/\|y\|$; the error inside and outside the range of $H_s^\top$ is relative to the image.
 #
-# The falsification test reruns the first test images for three times the trained $K$. It fails a preconditioner whose run
-# grows or diverges (*stable*), whose image no longer explains the data (*consistent*), or whose null-space error exceeds that
-# of the run without it (*no drift*) {cite}`pith2026review`.
+# The falsification test reruns the first test images for three times the trained $K$. It fails a preconditioner whose run grows
+# or diverges (*stable*), whose image no longer explains the data (*consistent*), or whose null-space error exceeds that of the
+# run without it (*no drift*) ([Pith, 2026](references.md)).
 
 # %% tags=["hide-input"]
 display(Markdown(tables.measured(runs, [*_rows, *_fair, *_dipa])))

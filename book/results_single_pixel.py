@@ -13,24 +13,34 @@
 #     name: python3
 # ---
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+
+source = os.environ.get("DIPA_SOURCE", "")  # where the package is when it is not installed: tools/publish.py writes it here
+if importlib.util.find_spec("dipa") is None:  # on Colab and the like: install it; an installed torch stays
+    source = source or input("Address of the dipa repository, or the path of a copy of it: ")
+    get_ipython().run_line_magic("pip", f"install -q {'git+' * ('://' in source)}{source}")  # noqa: F821
+from dipa.experiments import notebook
+
+notebook.where()
+
 # %% [markdown]
 # # Results: single-pixel camera
 #
-# Digits of 32 x 32 pixels (MNIST {cite}`deng2012mnist`, the official files, bilinear resize), a student that measures a fifth
-# of the Hadamard coefficients, a teacher that measures seven tenths, $K=20$ iterations, $\alpha_s=0.4$, $\alpha_t=0.7$, the
-# denoiser of the papers (deepinv's DnCNN) {cite}`gualdron2025d2gp,gualdron2026dipa`. Every number of ours is read from the run
-# folders beside this page; none is typed in. The papers' numbers come from one file with their sources.
+# Digits of 32 x 32 pixels (MNIST ([Deng, 2012](references.md)), the official files, bilinear resize), a student that measures a
+# fifth of the Hadamard coefficients, a teacher that measures seven tenths, $K=20$ iterations, $\alpha_s=0.4$, $\alpha_t=0.7$,
+# the denoiser of the papers (deepinv's DnCNN) ([Gualdrón-Hurtado et al., 2025](references.md); [Gualdrón-Hurtado et al.,
+# 2026](references.md)). Every number of ours is read from the recorded run folders; none is typed in. The papers'
+# numbers come from one file with their sources.
 
 # %% tags=["hide-input"]
-import json
-from pathlib import Path
-
 from IPython.display import Markdown, display
 
 from dipa import Hessian, Polynomial, analysis, experiments, plots
-from dipa.experiments import recorded, tables
+from dipa.experiments import benchmarks, recorded, tables
 
-runs = experiments.find_runs("results/single_pixel")
+runs = experiments.find_runs(experiments.results_folder("single_pixel"))
 by_preset = tables.group(runs)
 print(f"{len(runs)} recorded runs" if runs else "No run of this task is recorded: the columns of this project stay empty.")
 
@@ -56,8 +66,8 @@ display(Markdown(tables.differences(runs, [*_rows, *_losses, "ridge"])))
 # of a batch). Parameters of the full-linear row are fewer here because each $P_k$ is stored on what a gradient can reach
 # ($n\times r$ instead of $n\times n$), which gives the same iterates.
 #
-# The four rows that learn something for each iteration are trained as their source does, on the data fidelity
-# {cite}`ehrhardt2024learning`. It sees nothing of the null space: a smaller residual need not be a better image.
+# The four rows that learn something for each iteration are trained as their source does, on the data fidelity ([Ehrhardt et
+# al., 2024](references.md)). It sees nothing of the null space: a smaller residual need not be a better image.
 
 # %% tags=["hide-input"]
 display(Markdown(tables.paper_beside_ours(runs, _rows, source="D2GP Table I", extras=("parameters",))))
@@ -117,9 +127,9 @@ display(Markdown(tables.margins(runs, _pairs)))
 # the null-space part, the other a share of it (`null_weight`, chosen on training digits), since the full guess overshoots on
 # hard digits when it is repeated with momentum. The latter is where every L-DIPA row starts.
 #
-# The falsification test reruns the first test images for three times the trained $K$. It fails a preconditioner whose run
-# grows or diverges (*stable*), whose image no longer explains the data (*consistent*), or whose null-space error exceeds that
-# of the run without it (*no drift*) {cite}`pith2026review`. Runs recorded before the test existed have no entry.
+# The falsification test reruns the first test images for three times the trained $K$. It fails a preconditioner whose run grows
+# or diverges (*stable*), whose image no longer explains the data (*consistent*), or whose null-space error exceeds that of the
+# run without it (*no drift*) ([Pith, 2026](references.md)). Runs recorded before the test existed have no entry.
 
 # %% tags=["hide-input"]
 _fair = [row["name"] for row in map(experiments.describe, experiments.names()) if row["table"] == "Fair play"]
@@ -202,7 +212,7 @@ display(Markdown(tables.markdown(_head, _rows)))
 # float32.
 
 # %% tags=["hide-input"]
-_bench = json.loads(Path("results/benchmarks/kernels.json").read_text())
+_bench = benchmarks.read(experiments.results_folder("benchmarks"))["kernels"]
 _labels = {
     "transform_32": "$H^\\top H$, 32 x 32",
     "transform_128": "$H^\\top H$, 128 x 128",

@@ -13,13 +13,26 @@
 #     name: python3
 # ---
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+
+source = os.environ.get("DIPA_SOURCE", "")  # where the package is when it is not installed: tools/publish.py writes it here
+if importlib.util.find_spec("dipa") is None:  # on Colab and the like: install it; an installed torch stays
+    source = source or input("Address of the dipa repository, or the path of a copy of it: ")
+    get_ipython().run_line_magic("pip", f"install -q {'git+' * ('://' in source)}{source}")  # noqa: F821
+from dipa.experiments import notebook
+
+notebook.where()
+
 # %% [markdown]
 # # Results: super-resolution
 #
 # Images of 110 x 110 pixels are blurred by a 9 x 9 Gaussian of standard deviation 1 and decimated: the student keeps every
 # fourth pixel in each direction (resolution factor RF = 4), the teacher all of them (RF = 1, the blur alone); $K=20$,
-# $\alpha_s=0.4$, $\alpha_t=0.7$ {cite}`gualdron2025d2gp,gualdron2026dipa`. Every number of ours is read from the run folders
-# beside this page, every number of the papers from one file with their sources.
+# $\alpha_s=0.4$, $\alpha_t=0.7$ ([Gualdrón-Hurtado et al., 2025](references.md); [Gualdrón-Hurtado et al.,
+# 2026](references.md)). Every number of ours is read from the recorded run folders, every number of the papers from one
+# file with their sources.
 
 # %% tags=["hide-input"]
 from IPython.display import Markdown, display
@@ -27,16 +40,16 @@ from IPython.display import Markdown, display
 from dipa import experiments, plots
 from dipa.experiments import recorded, tables
 
-runs = experiments.find_runs("results/super_resolution")
+runs = experiments.find_runs(experiments.results_folder("super_resolution"))
 print(f"{len(runs)} recorded runs" if runs else "No run of this task is recorded: the columns of this project stay empty.")
 
 # %% [markdown]
 # ## The images are not the papers'
 #
-# The papers use faces of CelebA {cite}`liu2015celeba`, which have to be asked for. Here: the set *Faces easy* of Caltech-101
-# {cite}`li2022caltech101` (CC BY 4.0), grey, about 25 persons photographed in front of everyday backgrounds, split so that
-# no person is in both parts. So **compare gains over the baseline before PSNR**. All settings in which the recorded runs differ
-# from this project's reading of the papers (profile `paper`); the others are the same:
+# The papers use faces of CelebA ([Liu et al., 2015](references.md)), which have to be asked for. Here: the set *Faces easy* of
+# Caltech-101 ([Li et al., 2022](references.md)) (CC BY 4.0), grey, about 25 persons photographed in front of everyday
+# backgrounds, split so that no person is in both parts. So **compare gains over the baseline before PSNR**. All settings in
+# which the recorded runs differ from this project's reading of the papers (profile `paper`); the others are the same:
 
 # %% tags=["hide-input"]
 _rows = tables.presets_of("D2GP Table I", "super_resolution")
@@ -79,8 +92,8 @@ if len(_two) == 2:
 # the full-linear row are fewer here because each $P_k$ is stored on what a gradient can reach ($n\times r$ instead of
 # $n\times n$), which gives the same iterates.
 #
-# The four rows that learn something for each iteration are trained as their source does, on the data fidelity
-# {cite}`ehrhardt2024learning`. It sees nothing of the null space: a smaller residual need not be a better image.
+# The four rows that learn something for each iteration are trained as their source does, on the data fidelity ([Ehrhardt et
+# al., 2024](references.md)). It sees nothing of the null space: a smaller residual need not be a better image.
 
 # %% tags=["hide-input"]
 display(Markdown(tables.paper_beside_ours(runs, _rows, source="D2GP Table I", extras=("parameters",))))
@@ -125,9 +138,9 @@ display(Markdown(tables.margins(runs, _pairs)))
 # The residual is $\|H\hat x-y\|/\|y\|$; the error inside and outside the range of $H_s^\top$ is relative to the image. The rows
 # that are far above the others are those that put something into the null space.
 #
-# The falsification test reruns the first test images for three times the trained $K$. It fails a preconditioner whose run
-# grows or diverges (*stable*), whose image no longer explains the data (*consistent*), or whose null-space error exceeds that
-# of the run without it (*no drift*) {cite}`pith2026review`.
+# The falsification test reruns the first test images for three times the trained $K$. It fails a preconditioner whose run grows
+# or diverges (*stable*), whose image no longer explains the data (*consistent*), or whose null-space error exceeds that of the
+# run without it (*no drift*) ([Pith, 2026](references.md)).
 
 # %% tags=["hide-input"]
 display(Markdown(tables.measured(runs, [*_rows, *_fair, *_dipa])))
@@ -164,7 +177,7 @@ if recorded.long_residuals(runs, _drawn):
 # %% tags=["hide-input"]
 _seen = [name for name in _drawn if name not in ("sr-scalar", "sr-pointwise", "sr-polynomial")]
 if runs:
-    plots.methods(recorded.reconstructions(runs, _seen, index=1))
+    plots.methods(recorded.reconstructions(runs, _seen, index=0))
     plots.plt.show()
 
 # %% [markdown]

@@ -13,6 +13,18 @@
 #     name: python3
 # ---
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+
+source = os.environ.get("DIPA_SOURCE", "")  # where the package is when it is not installed: tools/publish.py writes it here
+if importlib.util.find_spec("dipa") is None:  # on Colab and the like: install it; an installed torch stays
+    source = source or input("Address of the dipa repository, or the path of a copy of it: ")
+    get_ipython().run_line_magic("pip", f"install -q {'git+' * ('://' in source)}{source}")  # noqa: F821
+from dipa.experiments import notebook
+
+notebook.where()
+
 # %% [markdown]
 # # Surprises
 #
@@ -43,8 +55,9 @@ pnp = dipa.PnP(denoiser)
 #
 # $$(H^\top H+\lambda I)^{-1}\nabla g=\frac1{1+\lambda}\nabla g, \qquad p(H^\top H)\nabla g=p(1)\,\nabla g:$$
 #
-# the Hessian and the polynomial preconditioners {cite}`iyer2024polynomial` multiply the gradient by one number. The table gives
-# that number $c$, and how far the direction is from $c\,\nabla g$. Only where eigenvalues differ is there anything to equalise.
+# the Hessian and the polynomial preconditioners ([Iyer et al., 2024](references.md)) multiply the gradient by one number.
+# The table gives that number $c$, and how far the direction is from $c\,\nabla g$. Only where eigenvalues differ is there
+# anything to equalise.
 
 # %% tags=["hide-input"]
 systems = {
@@ -76,12 +89,11 @@ display(Markdown(tables.printed_psnr(made, "D2GP Table I")))
 # %% [markdown]
 # ## Super-resolution: what the start is worth
 #
-# The papers' baseline for super-resolution is far below those of the other tasks, and learned preconditioners lift it far.
-# The table collects both. A photograph of 110 x 110 pixels, the factor 4 and the denoiser packaged here are enough to see where
-# the low baseline comes from.
-# The first reconstruction has the papers' settings and the start $H^\top y$ of deepinv. The last one starts from an
-# interpolated image ({cite}`knutsson1993normalized`, $H^\top y$ divided by $H^\top H\mathbf 1$) and takes the stepsize $1/L$.
-# **Nothing is learned in any of them.**
+# The papers' baseline for super-resolution is far below those of the other tasks, and learned preconditioners lift it far. The
+# table collects both. A photograph of 110 x 110 pixels, the factor 4 and the denoiser packaged here are enough to see where the
+# low baseline comes from. The first reconstruction has the papers' settings and the start $H^\top y$ of deepinv. The last one
+# starts from an interpolated image (([Knutsson and Westin, 1993](references.md)), $H^\top y$ divided by $H^\top H\mathbf 1$)
+# and takes the stepsize $1/L$. **Nothing is learned in any of them.**
 
 # %% tags=["hide-input"]
 display(Markdown(tables.printed_psnr(("sr-baseline", "sr-full-linear", "sr-l-dipa-supervised-r", "sr-n-dipa"))))
@@ -157,7 +169,8 @@ assert max(condition[factor] for factor in (2, 3, 4)) < 10 < condition[1] / 100
 #
 # D2GP prints Nesterov's weights (Algorithm 1, lines 5 and 6). DIPA (Sec. 4) says that it uses deepinv's FISTA. In deepinv 0.5.0
 # the weights are $(k+a-2)/(k+a-1)$, by default with $a=3$: 2/3 in the first iteration, where the printed rule and the one that
-# deepinv's documentation cites {cite}`chambolle2015fista` have 0. Which of our rules reproduces deepinv's own result?
+# deepinv's documentation cites ([Chambolle and Dossal, 2015](references.md)) have 0. Which of our rules reproduces deepinv's
+# own result?
 
 # %%
 H = systems["single pixel, ratio 0.2"]
@@ -180,9 +193,9 @@ display(Markdown(tables.markdown(("momentum", "PSNR after 20 iterations (dB)", "
 assert distance["deepinv"] < 1e-4 < min(distance[rule] for rule in distance if rule != "deepinv")
 
 # %% [markdown]
-# For 20 iterations the heavier weights are an advantage. In the long run they are too heavy: they correspond to a friction below
-# the one that the theory of accelerated methods needs {cite}`su2016ode`. [PnP and RED](pnp_red.ipynb) has the curves, and the same
-# page shows that deepinv's RED is another algorithm than the one printed.
+# For 20 iterations the heavier weights are an advantage. In the long run they are too heavy: they correspond to a friction
+# below the one that the theory of accelerated methods needs ([Su et al., 2016](references.md)). [PnP and RED](pnp_red.ipynb)
+# has the curves, and the same page shows that deepinv's RED is another algorithm than the one printed.
 #
 # Which weights made the papers' numbers is an inference. There is a public evaluation script with the papers' settings ($K=20$,
 # $\alpha_s=0.4$, $\alpha_t=0.7$, a matrix applied to the gradient). It starts from $H^\top y$ and passes $a=3$ to an iteration of its

@@ -13,6 +13,18 @@
 #     name: python3
 # ---
 
+# %% tags=["remove-cell"]
+import importlib.util
+import os
+
+source = os.environ.get("DIPA_SOURCE", "")  # where the package is when it is not installed: tools/publish.py writes it here
+if importlib.util.find_spec("dipa") is None:  # on Colab and the like: install it; an installed torch stays
+    source = source or input("Address of the dipa repository, or the path of a copy of it: ")
+    get_ipython().run_line_magic("pip", f"install -q {'git+' * ('://' in source)}{source}")  # noqa: F821
+from dipa.experiments import notebook
+
+notebook.where()
+
 # %% [markdown]
 # # Train one variant
 #
@@ -32,8 +44,8 @@
 # $$\lambda_S\|\hat x_s - x\|^2 + \lambda_I\|\hat x_s-\hat x_t\|^2 +
 # \lambda_G\big|1-S_c(P\nabla g_s(\hat x_s),\nabla g_t(\hat x_t))\big|^2 + \lambda_R\,R(P)$$
 #
-# with the gradient flowing through all $K$ iterations {cite}`gualdron2025d2gp,gualdron2026dipa`;
-# [Notation](notation.md) lists the symbols.
+# with the gradient flowing through all $K$ iterations ([Gualdrón-Hurtado et al., 2025](references.md); [Gualdrón-Hurtado et
+# al., 2026](references.md)); [Notation](notation.md) lists the symbols.
 
 # %%
 from IPython.display import Markdown, display
@@ -52,7 +64,7 @@ preset = ""  # a name from `dipa list`; empty: the next three choose
 method = "l-dipa"  # baseline, ridge (closed form) or l-dipa (trained)
 loss = "imitation+gradient"  # or supervised, imitation (l-dipa)
 regulariser = False  # add the convergence regulariser R (l-dipa)
-profile = "smoke"  # smoke (seconds, offline), small (minutes) or paper
+profile = ""  # smoke (seconds, offline), small (minutes) or paper; empty: small where there is a GPU, else smoke
 seed = 0  # order of the training images, measurement noise
 settings = ""  # overrides, such as "training.steps=10"
 out = ""  # folder of run folders; empty: DIPA_RUNS, else runs
@@ -84,7 +96,7 @@ display(
 # In profile `smoke` these numbers only show that everything runs: the training is far too short to mean more.
 
 # %% tags=["remove-cell", "nbval-check-output"]
-print(run.config.preset, run.config.profile, run.config.seed, run.manifest["counts"])
+print(run.config.preset, run.config.seed)
 print(sorted(path.name for path in run.path.iterdir()))
 print(all(run.metrics[role]["status"] == "completed" for role in plots.ROLES))
 

@@ -29,6 +29,10 @@ class InputError(ValueError):
     def __init__(self, text: str):
         super().__init__(one_line(text))
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in the place of a traceback: in a notebook, too, it is one line."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 def one_line(text: str) -> str:
     """``text`` with its line breaks, and the space around them, made one space each."""

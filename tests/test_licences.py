@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -16,6 +15,9 @@ import yaml
 from dipa import denoisers, experiments, storage
 
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "tools"))
+import alone  # noqa: E402
+
 RESULTS = ROOT / "book" / "results"
 NOTICE = (RESULTS / "NOTICE.md").read_text(encoding="utf-8")
 
@@ -81,9 +83,7 @@ def test_licence_and_version_are_the_same_everywhere():
 
 def test_the_wheel_builds_without_warnings_and_carries_licence_and_record(tmp_path):
     source = tmp_path / "source"
-    shutil.copytree(ROOT / "dipa", source / "dipa", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copyfile(ROOT / name, source / name)
+    alone.copy_sources(source)
     build = (sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--verbose", "--wheel-dir")
     done = subprocess.run([*build, tmp_path / "wheel", source], env=os.environ | BYTECODE, text=True, capture_output=True)
     said = done.stdout + done.stderr

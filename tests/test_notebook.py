@@ -106,3 +106,11 @@ def test_the_notebook_reaches_every_variant(tmp_path):
             assert (losses.gradient > 0) is ("gradient" in loss)
     run = experiments.notebook.train(method="ridge", settings=" ".join(TINY), out=str(tmp_path), progress=False)
     assert run.config.method == "ridge"
+
+
+@pytest.mark.parametrize("gpu, profile", [(True, "small"), (False, "smoke")])
+def test_without_a_profile_a_gpu_trains_the_reduced_size(gpu, profile, started, monkeypatch):
+    monkeypatch.setattr(experiments.notebook.torch.cuda, "is_available", lambda: gpu)
+    experiments.notebook.train()
+    experiments.notebook.train(profile="smoke")
+    assert [config.profile for config, _ in started] == [profile, "smoke"]

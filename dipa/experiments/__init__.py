@@ -8,7 +8,7 @@ from .config import Config
 from .presets import describe, names, profiles, resolve
 
 MODULES = ("notebook", "recorded", "replay", "tables")
-HOMES = {"results": ("Run", "find_runs", "run_folders"), "running": ("run",)}
+HOMES = {"recorded": ("results_folder",), "results": ("Run", "find_runs", "run_folders"), "running": ("run",)}
 
 __getattr__, __dir__ = lazy(__name__, MODULES, HOMES)
 
@@ -23,6 +23,7 @@ __all__ = [
     "recorded",
     "replay",
     "resolve",
+    "results_folder",
     "run",
     "run_folders",
     "runs_directory",

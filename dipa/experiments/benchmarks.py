@@ -17,9 +17,17 @@ from .results import Run
 Output = Mapping[str, Any]
 
 
-def read(folder: str | Path) -> dict[str, Output]:
+class Outputs(dict[str, Output]):
+    """Outputs by name. One that is asked for and not there is named in one sentence (:class:`InputError`)."""
+
+    def __missing__(self, name: str) -> Output:
+        """Refuse ``name``."""
+        raise InputError(f"{name}: no such output is here; it comes with the repository, whose benchmarks/ has the scripts")
+
+
+def read(folder: str | Path) -> Outputs:
     """Every benchmark output of a folder by the stem of its file; a damaged one is refused by name."""
-    found = {}
+    found = Outputs()
     for path in sorted(Path(folder).glob("*.json")):
         try:
             found[path.stem] = json.loads(path.read_text(encoding="utf-8"))

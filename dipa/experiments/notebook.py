@@ -7,8 +7,14 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
+
+from .. import __version__
+from .. import device as devices
 from ..checks import InputError, plain_value, require, require_choice, require_int, require_path
+from ..paths import runs_directory
 from . import presets
+from .recorded import PACKAGE
 from .results import Run
 from .running import run as run_config
 
@@ -35,7 +41,7 @@ def train(
     method: str = "l-dipa",
     loss: str = "imitation+gradient",
     regulariser: bool = False,
-    profile: str = "smoke",
+    profile: str = "",
     seed: int = 0,
     settings: str = "",
     out: str = "",
@@ -51,7 +57,7 @@ def train(
         method: ``baseline``, ``ridge`` (closed form) or ``l-dipa`` (trained).
         loss: for ``l-dipa``: ``supervised``, ``imitation`` or ``imitation+gradient``.
         regulariser: for ``l-dipa``: add the convergence regulariser R.
-        profile: ``smoke``, ``small`` or ``paper``.
+        profile: ``smoke``, ``small`` or ``paper``; empty: ``small`` where there is a GPU, else ``smoke``.
         seed: of image order and noise.
         settings: further overrides, ``"training.steps=10 solver.momentum=deepinv"``, quoted as for a shell where a value
             holds spaces.
@@ -66,8 +72,27 @@ def train(
     regulariser, seed = _switch("regulariser", regulariser), _count("seed", seed)
     folder = None if isinstance(out, str) and not out else require_path("out", out)
     name = preset or (method if method != "l-dipa" else LOSSES[loss] + ("-r" if regulariser else ""))
-    config = presets.resolve(name, profile, seed=seed, overrides=_words(settings))
+    config = presets.resolve(name, profile or _default_profile(), seed=seed, overrides=_words(settings))
     return run_config(config, folder, device=device, progress=progress)
+
+
+def _default_profile() -> str:
+    """What a machine does in minutes at most: a GPU trains the reduced size, a processor shows that everything runs."""
+    return "small" if devices.choose().type == "cuda" else "smoke"
+
+
+def where() -> None:
+    """Print on what device and in what numbers this session computes and where runs go; nothing in a checkout of the repository.
+
+    The first cell of every notebook calls it: on Colab it says what was installed, in the book it is silent.
+    """
+    if (PACKAGE.parent / "book").is_dir():
+        return
+    place = devices.choose()
+    name, numbers = devices.describe(place)["device"], devices.precision("auto", place)
+    print(
+        f"dipa {__version__} on {name}, networks in {numbers}, torch {torch.__version__}; runs go to {runs_directory().resolve()}."
+    )
 
 
 def _switch(name: str, value: Any) -> bool:

@@ -3,10 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from ..checks import require
 from .results import Run
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def results_folder(topic: str = "") -> Path:
+    """Where the recorded results are: of a checkout ``book/results``, else the slim copy that an installed package brings.
+
+    ``topic`` names a folder in it, such as ``single_pixel`` or ``benchmarks``; without it, the folder of all topics. A
+    folder that is not there holds no results: :func:`~dipa.experiments.find_runs` then finds none.
+    """
+    checkout = PACKAGE.parent / "book" / "results"
+    return (checkout if (checkout / "records.yaml").is_file() else PACKAGE / "recorded") / topic
+
+
+def of_preset(runs: Iterable[Run], preset: str) -> Run:
+    """The first seed of one preset.
+
+    Raises:
+        InputError: it is not recorded here; the message says how to make it.
+    """
+    found = first(runs, [preset])
+    require(preset in found, "recorded run", preset, f"one that is here; dipa run {preset} --profile small makes it")
+    return found[preset]
 
 
 def group(runs: Iterable[Run]) -> dict[str, list[Run]]:

@@ -6,6 +6,7 @@ Images are shown on the fixed grey scale [0, 1], errors on [0, ``ERROR_MAX``], s
 import matplotlib.pyplot as plt
 
 from .algebra import codes, eigenvalues, matrices, matrix, spectrum
+from .explore import explorer
 from .lines import against, beside, compare, curves, denoiser_training, iterations, long_runs, training
 from .pictures import gallery, methods, panels, player, psnr_text, reconstructions, tiles
 from .style import COLOURS, DASHES, ERROR_MAX, PALETTE, ROLES, STYLE
@@ -24,6 +25,7 @@ __all__ = [
     "curves",
     "denoiser_training",
     "eigenvalues",
+    "explorer",
     "gallery",
     "iterations",
     "long_runs",
