@@ -3,6 +3,7 @@
 import numpy as np
 import papermill.cli
 import pytest
+import torch
 from batteries import refuses
 from test_experiments import TINY
 
@@ -32,7 +33,7 @@ def papermill_value(text: str):
 def started(monkeypatch):
     """The configurations and folders of the runs that the notebook would start."""
     found = []
-    monkeypatch.setattr(experiments.notebook, "run_config", lambda config, out, progress: found.append((config, out)))
+    monkeypatch.setattr(experiments.notebook, "run_config", lambda config, out, device, progress: found.append((config, out)))
     return found
 
 
@@ -110,7 +111,8 @@ def test_the_notebook_reaches_every_variant(tmp_path):
 
 @pytest.mark.parametrize("gpu, profile", [(True, "small"), (False, "smoke")])
 def test_without_a_profile_a_gpu_trains_the_reduced_size(gpu, profile, started, monkeypatch):
-    monkeypatch.setattr(experiments.notebook.torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(gpu))
     experiments.notebook.train()
     experiments.notebook.train(profile="smoke")
     assert [config.profile for config, _ in started] == [profile, "smoke"]

@@ -90,9 +90,8 @@ def where() -> None:
         return
     place = devices.choose()
     name, numbers = devices.describe(place)["device"], devices.precision("auto", place)
-    print(
-        f"dipa {__version__} on {name}, networks in {numbers}, torch {torch.__version__}; runs go to {runs_directory().resolve()}."
-    )
+    runs = runs_directory().resolve()
+    print(f"dipa {__version__} on {name}, networks in {numbers}, torch {torch.__version__}; runs go to {runs}.")
 
 
 def _switch(name: str, value: Any) -> bool:
