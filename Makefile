@@ -73,7 +73,7 @@ build: $(STAMP)
 # The same from the outputs that the notebooks are stored with: for where nbval has just executed them and compared.
 pages: $(STAMP)
 	@rm -rf _build/html _build/.jupyter_cache _build/jupyter_execute _build/.doctrees
-	@mkdir -p _build && sed 's/^  execute_notebooks: .*/  execute_notebooks: "off"/' _config.yml > _build/stored.yml
+	@mkdir -p _build && sed -e 's/^  execute_notebooks: .*/  execute_notebooks: "off"/' -e 's|: book/_extensions|: ../book/_extensions|' _config.yml > _build/stored.yml
 	@$(STAGE) "build the book: stored outputs, warnings are errors" \
 		$(BIN)/jupyter-book build . --config _build/stored.yml -W -n --keep-going --quiet
 
