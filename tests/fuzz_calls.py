@@ -339,6 +339,7 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
         experiments.resolve,
         {"name": "baseline", "profile": "smoke", "seed": 0, "overrides": {"training.steps": 3, "task.ratio": 0.2}},
     ),
+    "experiments.results_folder": (experiments.results_folder, {"topic": "mri"}),
     "experiments.find_runs": (experiments.find_runs, {"root": "nowhere"}),
     "experiments.describe": (experiments.describe, {"name": "idea"}),
     "notebook.train": (

@@ -19,6 +19,7 @@ def results_folder(topic: str = "") -> Path:
     ``topic`` names a folder in it, such as ``single_pixel`` or ``benchmarks``; without it, the folder of all topics. A
     folder that is not there holds no results: :func:`~dipa.experiments.find_runs` then finds none.
     """
+    require(isinstance(topic, str), "topic", topic, "the name of a folder of recorded results")
     checkout = PACKAGE.parent / "book" / "results"
     return (checkout if (checkout / "records.yaml").is_file() else PACKAGE / "recorded") / topic
 
