@@ -1,5 +1,6 @@
 """The committed runs: readable by today's code, consistent with themselves, and repeatable where the denoiser is at hand."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,11 @@ import yaml
 from dipa import denoisers, experiments
 from dipa.experiments import replay
 
-RESULTS = Path(__file__).parents[1] / "book" / "results"
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "tools"))
+import record  # noqa: E402
+
+RESULTS = ROOT / "book" / "results"
 LISTED = yaml.safe_load((RESULTS / "records.yaml").read_text(encoding="utf-8"))
 RUNS = [run for task in LISTED for run in experiments.find_runs(RESULTS / task)]
 LARGEST = 4_000_000
@@ -62,3 +67,7 @@ def test_every_recorded_student_is_solved_again(run, user_data, monkeypatch):
     with torch.no_grad():
         for question, answer in zip(asked.questions, asked.answers, strict=True):
             assert float((denoiser(question, 2 / 255) - answer).norm() / answer.norm()) < near
+
+
+def test_the_recorder_finds_every_run_that_is_committed():
+    assert {record.run_name(preset, seed) for _, preset, seed in record.wanted()} == {run.path.name for run in RUNS}

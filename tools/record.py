@@ -25,6 +25,7 @@ from dipa.experiments.writing import copy_run
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "book" / "results"
 WORK = ROOT / "runs" / "recorded"
+SETTINGS = ["solver.precision=bf16"]  # said, not left to the machine: recorded runs are compared with each other
 
 
 def wanted() -> list[tuple[str, str, int]]:
@@ -33,11 +34,17 @@ def wanted() -> list[tuple[str, str, int]]:
     return [(task, preset, seed) for task, presets in records.items() for preset, seeds in presets.items() for seed in seeds]
 
 
+def run_name(preset: str, seed: int) -> str:
+    """The name of the folder of a recorded run."""
+    return experiments.resolve(preset, "small", seed=seed, overrides=SETTINGS).run_name
+
+
 def record(task: str, preset: str, seed: int, threads: int) -> str:
     """One run and its committed copy; a line for the log."""
-    name = experiments.resolve(preset, "small", seed=seed).run_name
+    name = run_name(preset, seed)
     if not (WORK / name / "manifest.json").is_file():
         command = [sys.executable, "-m", "dipa.cli", "run", preset, "--seed", str(seed), "--out", str(WORK), "--quiet"]
+        command += [word for setting in SETTINGS for word in ("--set", setting)]
         done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, capture_output=True, text=True)
         if done.returncode:
             return f"FAILED {name}: {done.stderr.strip().splitlines()[-1]}"
@@ -60,7 +67,7 @@ def main() -> int:
     parser.add_argument("--dry-run", action="store_true", help="only list the missing runs")
     options = parser.parse_args()
     chosen = [run for run in wanted() if not options.presets or run[1] in options.presets]
-    names = {run: experiments.resolve(run[1], "small", seed=run[2]).run_name for run in chosen}
+    names = {run: run_name(run[1], run[2]) for run in chosen}
     missing = [run for run in chosen if not (RESULTS / run[0] / names[run] / "manifest.json").is_file()]
     print(f"{len(missing)} of {len(chosen)} runs to make", flush=True)
     if options.dry_run:
