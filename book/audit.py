@@ -92,18 +92,20 @@ assert min(shares.values()) > 0.9
 # conditions for preconditioners trained with the other:
 
 # %% tags=["parameters"]
+device = "auto"  # where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps
 count = 3  # digits of the tests and shifts
 long = 1000  # iterations of the long runs, on one digit
 
 # %%
+place = notebook.place(device)
 config = closed_form.config
-student, _ = config.task.pair()
+student = config.task.pair()[0].to(place)
 basis = student.range_basis()
-digits = torch.from_numpy(closed_form.examples["truth"])
+digits = torch.from_numpy(closed_form.examples["truth"]).to(place)
 trained = {name: run for name, run in recorded.items() if run.config.method == "l-dipa"}
 best = max(trained, key=lambda name: trained[name].metrics["student"]["psnr"])
-P = {"closed form": closed_form.preconditioner(), "L-DIPA": trained[best].preconditioner()}
-prior = dipa.PnP(dipa.denoisers.load(), precision="bf16")
+P = {"closed form": closed_form.preconditioner().to(place), "L-DIPA": trained[best].preconditioner().to(place)}
+prior = dipa.PnP(dipa.denoisers.load().to(place), precision="auto")
 solver = dipa.FISTA(prior, iterations=config.solver.iterations, momentum=config.solver.momentum, start=config.solver.start)
 alpha = config.solver.stepsize
 
@@ -116,7 +118,7 @@ _stored = {"baseline": closed_form.examples["baseline"], "closed form": closed_f
 _stored["L-DIPA"] = trained[best].examples["student"]
 rows = []
 for name, x in results.items():
-    there = dipa.metrics.psnr(torch.from_numpy(_stored[name]), digits).mean().item()
+    there = dipa.metrics.psnr(torch.from_numpy(_stored[name]), digits.cpu()).mean().item()
     rows.append((name, f"{there:.2f}", f"{dipa.metrics.psnr(x, digits).mean():.2f}"))
 display(Markdown(table(("eight digits, PSNR (dB)", "recorded, papers' denoiser", "here, packaged denoiser"), rows)))
 
@@ -125,11 +127,11 @@ display(Markdown(table(("eight digits, PSNR (dB)", "recorded, papers' denoiser",
 # $\Pi$, in blue and red:
 
 # %% tags=["hide-input"]
-panels = {"truth": {"reconstruction": digits[3, 0].numpy()}}
+panels = {"truth": {"reconstruction": digits[3, 0]}}
 for name, x in results.items():
     seen = basis.project(x - digits)
     parts = {"reconstruction": x, "error in range": seen, "error in null space": x - digits - seen}
-    panels[name] = {key: part[3, 0].numpy() for key, part in parts.items()}
+    panels[name] = {key: part[3, 0] for key, part in parts.items()}
 plots.panels(panels, signed=["error in range", "error in null space"])
 plots.plt.show()
 
@@ -241,8 +243,8 @@ assert all(test["passed"] for (_, length), test in tests.items() if length == so
 
 # %%
 size = student.img_size
-operators = {f"ratio {ratio:g}": dipa.operators.single_pixel(size, ratio=ratio) for ratio in (0.1, 0.3)}
-operators["zig-zag ordering"] = dipa.operators.single_pixel(size, ratio=config.task.ratio, ordering="zig_zag")
+operators = {f"ratio {ratio:g}": dipa.operators.single_pixel(size, ratio=ratio).to(place) for ratio in (0.1, 0.3)}
+operators["zig-zag ordering"] = dipa.operators.single_pixel(size, ratio=config.task.ratio, ordering="zig_zag").to(place)
 denoisers = {"total variation": deepinv.models.TVDenoiser(n_it_max=20), "median 3 x 3": deepinv.models.MedianFilter(3)}
 changed = {"operators": operators, "noise": (0.02, 0.1), "denoisers": denoisers, "solvers": {"no momentum": slow}}
 conditions = dipa.analysis.conditions(student, solver, alpha, **changed)

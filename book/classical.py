@@ -45,6 +45,7 @@ table = experiments.tables.markdown
 short = experiments.tables.short_count
 
 # %% tags=["parameters"]
+device = "auto"  # where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps
 size, factor, iterations = 20, 4, 6  # the short comparison on super-resolution
 train_count, batch, steps = 32, 4, 8
 test_count = 24
@@ -220,16 +221,17 @@ assert not outside["convolutional"]["super-resolution 4"].startswith("0 of")
 # [its results page](results_super_resolution.ipynb).
 
 # %%
-student = dipa.operators.super_resolution((1, size, size), factor=factor)
-teacher = dipa.operators.super_resolution((1, size, size), factor=1)
-denoiser = dipa.denoisers.load()
-solver = dipa.FISTA(prior=dipa.PnP(denoiser, precision="bf16"), iterations=iterations, start="zero")
-train = dipa.data.load("embedded", "train", size=size).images
-test = dipa.data.load("embedded", "test", size=size, count=test_count).images
+place = notebook.place(device)
+student = dipa.operators.super_resolution((1, size, size), factor=factor).to(place)
+teacher = dipa.operators.super_resolution((1, size, size), factor=1).to(place)
+denoiser = dipa.denoisers.load().to(place)
+solver = dipa.FISTA(prior=dipa.PnP(denoiser, precision="auto"), iterations=iterations, start="zero")
+train = dipa.data.load("embedded", "train", size=size).images.to(place)
+test = dipa.data.load("embedded", "test", size=size, count=test_count).images.to(place)
 y = student.A(test)
 
 # %% tags=["hide-input"]
-interpolated = dipa.FISTA(prior=dipa.PnP(denoiser, precision="bf16"), iterations=iterations, start="interpolated")
+interpolated = dipa.FISTA(prior=dipa.PnP(denoiser, precision="auto"), iterations=iterations, start="interpolated")
 ridge = dipa.LinearPreconditioner.ridge(student, train, stepsize=0.4, regularization=0.03)
 untrained = {
     "baseline": (solver, None, 0.4),
@@ -240,11 +242,11 @@ untrained = {
     "interpolated, 1/L": (interpolated, None, "1/L"),
     "closed form": (solver, ridge, 0.4),
 }
-rows, psnr, images = [], {}, {"truth": test[0, 0].numpy()}
+rows, psnr, images = [], {}, {"truth": test[0, 0]}
 for name, (algorithm, P, stepsize) in untrained.items():
     with torch.no_grad():
         x = algorithm(y, student, preconditioner=P, stepsize=stepsize).x
-    psnr[name], images[name] = dipa.metrics.psnr(x, test).mean().item(), x[0, 0].numpy()
+    psnr[name], images[name] = dipa.metrics.psnr(x, test).mean().item(), x[0, 0]
     residual = (student.A(x) - y).flatten(1).norm(dim=1) / y.flatten(1).norm(dim=1)
     rows.append((name, f"{psnr[name]:.2f}", f"{residual.mean():.3f}"))
 display(Markdown(table(("without training", "PSNR (dB)", "residual"), rows)))
@@ -269,7 +271,9 @@ for name, (make, rate) in classes.items():
     for loss, weights in losses.items():
         budget = dipa.Budget(steps=steps, batch_size=batch, learning_rate=rate, schedule="cosine")
         options = {"losses": weights, "budget": budget, "progress": False}
-        trained[name, loss] = dipa.distill(solver, make(), student, teacher, train[:train_count], **options).preconditioner
+        trained[name, loss] = dipa.distill(
+            solver, make().to(place), student, teacher, train[:train_count], **options
+        ).preconditioner
 
 # %% tags=["hide-input"]
 cells = {name: [name, f"{trained[name, 'supervised'].parameter_count:,}"] for name in classes}
@@ -280,7 +284,7 @@ for (name, loss), P in trained.items():
     residual = (student.A(x) - y).flatten(1).norm(dim=1) / y.flatten(1).norm(dim=1)
     cells[name].append(f"{psnr[name, loss]:.2f} ({residual.mean():.3f})")
     if loss == "supervised":
-        images[name] = x[0, 0].numpy()
+        images[name] = x[0, 0]
 display(Markdown(table(("learned, PSNR (residual)", "parameters", *losses), cells.values())))
 
 # %% [markdown]

@@ -49,17 +49,20 @@ table = experiments.tables.markdown
 LABELS = {"single_pixel": "single pixel", "mri": "MRI", "super_resolution": "super-resolution"}
 
 # %% tags=["parameters"]
+device = "auto"  # where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps
 size, ratio, teacher_ratio = 16, 0.2, 0.7  # side of the images; measured share of the student and of the teacher
 iterations = 8
 few, steps = 12, 10  # images and steps of the short training below
 test_count = 48
 
 # %% tags=["hide-input"]
-student = dipa.operators.single_pixel((1, size, size), ratio=ratio)
-teacher = dipa.operators.single_pixel((1, size, size), ratio=teacher_ratio)
-solver = dipa.FISTA(prior=dipa.PnP(dipa.denoisers.load()), iterations=iterations, start="zero")
-train = dipa.data.load("embedded", "train", size=size).images
-test = dipa.data.load("embedded", "test", size=size, count=test_count).images
+place = notebook.place(device)
+student = dipa.operators.single_pixel((1, size, size), ratio=ratio).to(place)
+teacher = dipa.operators.single_pixel((1, size, size), ratio=teacher_ratio).to(place)
+denoiser = dipa.denoisers.load().to(place)
+solver = dipa.FISTA(prior=dipa.PnP(denoiser), iterations=iterations, start="zero")
+train = dipa.data.load("embedded", "train", size=size).images.to(place)
+test = dipa.data.load("embedded", "test", size=size, count=test_count).images.to(place)
 y = student.A(test)
 basis = student.range_basis()
 
@@ -93,7 +96,7 @@ display(Markdown(table(("task", "image", "n", "r", "dense $n^2$", "low-rank $n\\
 # iteration, how far the two runs are apart, and for scale how far both are from the run without $P$.
 
 # %% tags=["hide-input"]
-fast = dipa.FISTA(prior=dipa.PnP(dipa.denoisers.load(), precision="bf16"), iterations=iterations, start="zero")
+fast = dipa.FISTA(prior=dipa.PnP(denoiser, precision="auto"), iterations=iterations, start="zero")
 budget = dipa.Budget(steps=steps, batch_size=few, learning_rate=1e-3, schedule="constant")
 options = {"losses": dipa.LossWeights(imitation=1.0), "budget": budget, "stepsize": 0.4, "teacher_stepsize": 0.7}
 options |= {"progress": False}
@@ -101,7 +104,7 @@ options |= {"progress": False}
 # %%
 dense = dipa.LinearPreconditioner.identity(student, form="dense")
 dipa.distill(fast, dense, student, teacher, train[:few], **options)
-V = basis.image(torch.eye(basis.dim)).flatten(1)
+V = basis.image(torch.eye(basis.dim, device=place)).flatten(1)
 low_rank = dipa.LinearPreconditioner(dense.matrix.detach() @ V.T, basis)
 
 # %% tags=["hide-input"]
@@ -110,11 +113,13 @@ with torch.no_grad():
 plain, with_dense, with_low_rank = (iterates.flatten(1) for iterates in _runs)
 apart, moved = (with_dense - with_low_rank).norm(dim=1)[1:], (with_dense - plain).norm(dim=1)[1:]
 plots.compare(
-    {"dense - low-rank": [float("nan"), *apart], "dense - without P": [float("nan"), *moved]}, "norm over all images", True
+    {"dense - low-rank": [float("nan"), *apart.tolist()], "dense - without P": [float("nan"), *moved.tolist()]},
+    "norm over all images",
+    True,
 )
 plots.plt.show()
 assert (apart < 1e-4 * moved).all()
-_change = dense.matrix.detach() - torch.eye(size**2)
+_change = dense.matrix.detach() - torch.eye(size**2, device=place)
 _seen = (_change @ V.T).norm() ** 2 / _change.norm() ** 2
 display(
     Markdown(
@@ -173,12 +178,12 @@ assert results[_full] > results[_first] + 0.3
 
 # %% tags=["hide-input"]
 _energy = basis.coordinates(train).square().mean(0)
-_coordinates = torch.eye(basis.dim)[_energy.argsort(descending=True)[1:8]]
+_coordinates = torch.eye(basis.dim, device=place)[_energy.argsort(descending=True)[1:8]]
 _functions = basis.image(_coordinates)
 with torch.no_grad():
     _answers = P[_full](_functions, _functions, 1)
 _outside = _answers - basis.project(_answers)
-plots.tiles({"measured": _functions[:, 0].numpy(), "added by P": _outside[:, 0].numpy()})
+plots.tiles({"measured": _functions[:, 0], "added by P": _outside[:, 0]})
 plots.plt.show()
 
 # %% [markdown]
@@ -254,9 +259,9 @@ assert R["$\\alpha$ x closed form"] < R["identity"] < R["closed form"]
 # %% tags=["hide-input"]
 from functools import lru_cache
 
-_photographs = dipa.data.load("embedded", "train", size=32).images
-_shown = dipa.data.load("embedded", "test", size=32, count=5).images[4:]
-_few, _more = (dipa.operators.single_pixel((1, 32, 32), ratio=share) for share in (ratio, teacher_ratio))
+_photographs = dipa.data.load("embedded", "train", size=32).images.to(place)
+_shown = dipa.data.load("embedded", "test", size=32, count=5).images[4:].to(place)
+_few, _more = (dipa.operators.single_pixel((1, 32, 32), ratio=share).to(place) for share in (ratio, teacher_ratio))
 _closed = dipa.LinearPreconditioner.ridge(_few, _photographs, stepsize=0.4)
 _runs_of = {"baseline": (_few, None), "student": (_few, _closed), "teacher": (_more, None)}
 
@@ -264,14 +269,14 @@ _runs_of = {"baseline": (_few, None), "student": (_few, _closed), "teacher": (_m
 @lru_cache
 def _iterates(run, stepsize, weight):
     H, preconditioner = _runs_of[run]
-    red = dipa.FISTA(prior=dipa.RED(dipa.denoisers.load(), weight=weight), iterations=20, start="adjoint")
+    red = dipa.FISTA(prior=dipa.RED(denoiser, weight=weight), iterations=20, start="adjoint")
     with torch.no_grad():
-        return red(H.A(_shown), H, preconditioner=preconditioner, stepsize=stepsize, iterates=True).iterates[:, 0, 0].numpy()
+        return red(H.A(_shown), H, preconditioner=preconditioner, stepsize=stepsize, iterates=True).iterates[:, 0, 0]
 
 
 plots.explorer(
     lambda run, iterations, stepsize, prior_weight: _iterates(run, stepsize, prior_weight)[: iterations + 1][-1],
-    _shown[0, 0].numpy(),
+    _shown[0, 0],
     {
         "run": ("baseline", "student", "teacher"),
         "iterations": (0, 1, 2, 5, 10, 20),
@@ -290,9 +295,9 @@ plots.explorer(
 # has more numbers and sees more: it can use that slices with a zero imaginary part have a symmetric spectrum.
 
 # %%
-mri, _ = dipa.operators.mri_pair((2, 24, 24), acceleration=4, teacher_acceleration=1)
-slices = dipa.data.load("embedded-mri", "train", size=24, channels=2).images
-shown = dipa.data.load("embedded-mri", "test", size=24, channels=2, count=8).images
+mri = dipa.operators.mri((2, 24, 24), acceleration=4).to(place)
+slices = dipa.data.load("embedded-mri", "train", size=24, channels=2).images.to(place)
+shown = dipa.data.load("embedded-mri", "test", size=24, channels=2, count=8).images.to(place)
 
 # %% tags=["hide-input"]
 rows, counts, quality = [], {}, {}

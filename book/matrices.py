@@ -45,18 +45,24 @@ import dipa
 from dipa import analysis, experiments, plots
 from dipa.experiments import recorded, tables
 
+# %% tags=["parameters"]
+device = "auto"  # where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps
+columns = 64  # how many columns of the Jacobian are shown
+
+# %% tags=["hide-input"]
+place = notebook.place(device)
 found = experiments.find_runs(experiments.results_folder("single_pixel"))
 closed_form, with_network = (recorded.of_preset(found, preset) for preset in ("ridge", "n-dipa"))
 runs = recorded.first(found, experiments.names())
 task = closed_form.config.task
-student, teacher = task.pair()
+student = task.pair()[0].to(place)
 basis = student.range_basis()
 n, r = task.size**2, basis.dim
 
 # %% tags=["hide-input"]
-P = {"baseline": dipa.Identity(), "closed form": closed_form.preconditioner()}
+P = {"baseline": dipa.Identity(), "closed form": closed_form.preconditioner().to(place)}
 best = recorded.best(runs.values(), [name for name, run in runs.items() if run.config.method == "l-dipa"])
-P["L-DIPA"] = best.preconditioner()
+P["L-DIPA"] = best.preconditioner().to(place)
 projector = dipa.LinearPreconditioner.identity(student)
 dense = {name: (projector if name == "baseline" else matrix).dense().detach() for name, matrix in P.items()}
 display(
@@ -77,7 +83,7 @@ display(
 
 # %% tags=["hide-input"]
 _middle = slice(n // 2 - 64, n // 2 + 64)
-_zoom = {name: matrix[_middle, _middle].numpy() for name, matrix in dense.items()}
+_zoom = {name: matrix[_middle, _middle] for name, matrix in dense.items()}
 _zoom["L-DIPA - closed form"] = _zoom["L-DIPA"] - _zoom["closed form"]
 plots.matrices(_zoom, first=n // 2 - 64)
 plots.plt.show()
@@ -111,9 +117,9 @@ _index = [line * task.size + column for line, column in _pixels]
 _side = (-1, task.size, task.size)
 plots.tiles(
     {
-        "baseline, rows": dense["baseline"][_index].reshape(_side).numpy(),
-        "L-DIPA, rows": dense["L-DIPA"][_index].reshape(_side).numpy(),
-        "L-DIPA, columns": dense["L-DIPA"].T[_index].reshape(_side).numpy(),
+        "baseline, rows": dense["baseline"][_index].reshape(_side),
+        "L-DIPA, rows": dense["L-DIPA"][_index].reshape(_side),
+        "L-DIPA, columns": dense["L-DIPA"].T[_index].reshape(_side),
     }
 )
 plots.plt.show()
@@ -150,7 +156,7 @@ _blocks = {}
 for _name in ("closed form", "L-DIPA"):
     _blocks[f"{_name}, to the range"], _outside = analysis.coordinate_blocks(P[_name], basis)
 _blocks["L-DIPA, to the null space"] = _outside
-plots.matrices({name: block.numpy() for name, block in _blocks.items()}, label="coefficient")
+plots.matrices({name: block for name, block in _blocks.items()}, label="coefficient")
 plots.plt.show()
 
 # %% [markdown]
@@ -165,7 +171,7 @@ plots.plt.show()
 # what a computer prints is its rounding. The same matrix, in two precisions:
 
 # %%
-gram = dipa.linalg.dense(student.A_adjoint_A, student.img_size)
+gram = dipa.linalg.dense(student.A_adjoint_A, student.img_size, device=place)
 whole = {kind: torch.linalg.svdvals(gram.to(kind)) for kind in (torch.float32, torch.float64)}
 kappas = {str(kind).removeprefix("torch."): (values.max() / values.min()).item() for kind, values in whole.items()}
 print({kind: f"{kappa:.0e}" for kind, kappa in kappas.items()})
@@ -185,7 +191,7 @@ spectra = {name: analysis.spectra(matrix, student, basis=basis) for name, matrix
 _frames = {"on the range (R)": "range_values", "into the null space (N)": "null_values"}
 _floor = 1e-5
 plots.beside(
-    {title: {name: getattr(s, key).clamp_min(_floor).numpy() for name, s in spectra.items()} for title, key in _frames.items()},
+    {title: {name: getattr(s, key).clamp_min(_floor) for name, s in spectra.items()} for title, key in _frames.items()},
     label="singular value",
     log=True,
     xlabel="number",
@@ -222,12 +228,9 @@ assert _quality["L-DIPA"] > _quality["baseline"] + 1
 # Forward-mode differentiation gives the same columns exactly, at about twice the cost of a pass through the network
 # (`dipa.analysis.jacobian`).
 
-# %% tags=["parameters"]
-columns = 64  # how many columns of the Jacobian are shown
-
 # %% tags=["hide-input"]
-network = with_network.preconditioner()
-digits = torch.from_numpy(with_network.examples["truth"])
+network = with_network.preconditioner().to(place)
+digits = torch.from_numpy(with_network.examples["truth"]).to(place)
 display(Markdown(f"The network: that of the recorded run `n-dipa`, {network.parameter_count:,} parameters."))
 
 # %% [markdown]
@@ -241,7 +244,7 @@ exact, late = (analysis.jacobian(network, gradient, k=k, columns=some) for k in 
 # %% tags=["hide-input"]
 _part = slice(some.start, some.stop)
 _both = {"J at k = 1": exact[_part], "J at k = 20": late[_part], "difference": late[_part] - exact[_part]}
-plots.matrices({name: matrix.numpy() for name, matrix in _both.items()}, first=some.start)
+plots.matrices({name: matrix for name, matrix in _both.items()}, first=some.start)
 plots.plt.show()
 _change = analysis.relative_distance(late, exact)
 display(

@@ -50,6 +50,7 @@ short = experiments.tables.short_count
 LABELS = {"single_pixel": "single pixel", "mri": "MRI", "super_resolution": "super-resolution"}
 
 # %% tags=["parameters"]
+device = "auto"  # where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps
 size = 16  # side of the images of the short training
 features, blocks, code_dim = 8, 2, 16  # its network
 iterations, images, steps = 6, 16, 24
@@ -131,7 +132,7 @@ assert reduced["mlp"] > n * n > reduced["convnext"]
 # %% tags=["hide-input"]
 _told = {"sinusoidal": networks.build_code("sinusoidal", 256), "learned, at its start": networks.build_code("learned", 256)}
 with torch.no_grad():
-    _codes = {name: torch.stack([code(k) for k in range(1, 21)]).numpy() for name, code in _told.items()}
+    _codes = {name: torch.stack([code(k) for k in range(1, 21)]) for name, code in _told.items()}
 plots.codes(_codes)
 plots.plt.show()
 
@@ -166,18 +167,19 @@ display(Markdown(table(("preset", "features", "code", "parameters (paper)", "par
 # exactly; `start="random"` is the papers'.
 
 # %%
-student = dipa.operators.single_pixel((1, size, size), ratio=0.2)
-teacher = dipa.operators.single_pixel((1, size, size), ratio=0.7)
-denoiser = dipa.denoisers.load()
-solver = dipa.FISTA(prior=dipa.PnP(denoiser, precision="bf16"), iterations=iterations, start="zero")
-train = dipa.data.load("embedded", "train", size=size, count=images).images
-test = dipa.data.load("embedded", "test", size=size, count=48).images
+place = notebook.place(device)
+student = dipa.operators.single_pixel((1, size, size), ratio=0.2).to(place)
+teacher = dipa.operators.single_pixel((1, size, size), ratio=0.7).to(place)
+denoiser = dipa.denoisers.load().to(place)
+solver = dipa.FISTA(prior=dipa.PnP(denoiser, precision="auto"), iterations=iterations, start="zero")
+train = dipa.data.load("embedded", "train", size=size, count=images).images.to(place)
+test = dipa.data.load("embedded", "test", size=size, count=48).images.to(place)
 sized = {"img_size": (1, size, size), "features": features, "blocks": blocks, "code_dim": code_dim}
 
 # %% tags=["hide-input"]
 y, rows, psnr = student.A(test), [], {}
 for start in ("identity", "random"):
-    preconditioner = dipa.NeuralPreconditioner("convnext", start=start, **sized)
+    preconditioner = dipa.NeuralPreconditioner("convnext", start=start, **sized).to(place)
     with torch.no_grad():
         gradient = student.A_adjoint_A(test)
         moved = (preconditioner(gradient, test, 1) - gradient).norm() / gradient.norm()
@@ -199,7 +201,7 @@ assert abs(psnr["identity"] - psnr["none"]) < 1e-3
 # thing to learn is a longer step, which needs no network: the plain solver with the step $1/L$ stands beside it.
 
 # %%
-network = dipa.NeuralPreconditioner("convnext", **sized)
+network = dipa.NeuralPreconditioner("convnext", **sized).to(place)
 fit = dipa.distill(
     solver,
     network,

@@ -53,6 +53,7 @@ from dipa.experiments import tables
 from dipa.operators.measure import measure
 
 # %% tags=["parameters"]
+device = "auto"  # where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps
 mask_seed = 0  # of the MRI masks
 
 # %% [markdown]
@@ -60,6 +61,7 @@ mask_seed = 0  # of the MRI masks
 # last, a slice of a head for MRI.
 
 # %%
+place = notebook.place(device)
 mri_student, mri_teacher = operators.mri_pair((2, 50, 50), acceleration=5, teacher_acceleration=1, mask_seed=mask_seed)
 single_pixel, super_resolution = operators.single_pixel, operators.super_resolution
 tasks = {
@@ -72,6 +74,8 @@ images = {
     "MRI": data.load("embedded-mri", "test", size=50, channels=2, count=8).images[[0, -1]],
     "super-resolution": data.load("embedded", "test", size=110, count=2).images,
 }
+tasks = {name: [physics.to(place) for physics in pair] for name, pair in tasks.items()}
+images = {name: pictures.to(place) for name, pictures in images.items()}
 
 # %% [markdown]
 # ## Range and null space
@@ -100,7 +104,7 @@ for name, (student, teacher) in tasks.items():
     same_data = seen + unseen_of_other
     parts = {"truth": x, "student sees": seen, "student does not see": x - seen}
     parts |= {"teacher sees": teacher.range_basis().project(x), "same data as the truth": same_data}
-    shown[name] = {part: image[0, 0].numpy() for part, image in parts.items()}
+    shown[name] = {part: image[0, 0] for part, image in parts.items()}
     mismatch[name] = relative_norm(student.A(same_data) - student.A(x), student.A(x)).item()
     assert mismatch[name] < 1e-5 and relative_norm(same_data - x, x).item() > 0.05
 plots.panels(shown, signed=["student does not see"])
@@ -129,9 +133,9 @@ display(
 # In the figure, a line ends where its null space begins. The lines of the two projectors coincide.
 
 # %% tags=["hide-input"]
-real = operators.mri((1, 50, 50), acceleration=5, mask_seed=mask_seed)
+real = operators.mri((1, 50, 50), acceleration=5, mask_seed=mask_seed).to(place)
 systems = {"single pixel, ratio 0.2": tasks["single pixel"][0], "MRI complex, AF 5": mri_student, "MRI real, AF 5": real}
-systems |= {f"super-resolution, RF {factor}": super_resolution((1, 110, 110), factor=factor) for factor in (1, 2, 3, 4)}
+systems |= {f"super-resolution, RF {factor}": super_resolution((1, 110, 110), factor=factor).to(place) for factor in (1, 2, 3, 4)}
 held = {"single pixel, ratio 0.2": tasks["single pixel"][0].mask, "MRI complex, AF 5": mri_student.spectrum}
 held |= {"MRI real, AF 5": real.spectrum}
 held |= {name: system.values.double() ** 2 for name, system in systems.items() if name not in held}
@@ -140,7 +144,7 @@ for name, values in held.items():
     side, other_side = systems[name].img_size[1:]
     spectra[name] = torch.zeros(side * other_side, dtype=torch.float64)
     spectra[name][: values.numel()] = values.flatten()
-plots.eigenvalues({name: values.numpy() for name, values in spectra.items()})
+plots.eigenvalues({name: values for name, values in spectra.items()})
 plots.plt.show()
 
 # %% [markdown]
@@ -170,8 +174,8 @@ display(Markdown("*n and the dimensions count complex pixels once for complex MR
 # The operators know these numbers in closed form. For one that does not, a matrix does it, as long as the image is small:
 
 # %%
-small = super_resolution((1, 32, 32), factor=2)
-gram = linalg.dense(small.A_adjoint_A, (1, 32, 32))
+small = super_resolution((1, 32, 32), factor=2).to(place)
+gram = linalg.dense(small.A_adjoint_A, (1, 32, 32), device=place)
 dense = torch.linalg.eigvalsh(gram).flip(0)[: small.range_basis().dim]
 assert torch.allclose(dense, small.values.flatten().square().sort(descending=True).values, atol=1e-6)
 
@@ -251,7 +255,7 @@ levels, makers = (
 twenty, found = dipa.FISTA(prior=bare, iterations=20, momentum="none", start="adjoint"), {}
 for name, (x, make) in makers.items():
     for level in levels:
-        H = make(level)
+        H = make(level).to(place)
         y = measure(H, x, seed=0)
         answers = H.A_dagger(y), twenty(y, H, stepsize="1/L").x
         found[name, level] = [metrics.psnr(answer, x).mean().item() for answer in answers]
@@ -282,10 +286,11 @@ fast, columns = {"acceleration": 5, "teacher_acceleration": 3, "mask_seed": mask
 pairs = {
     title: operators.mri_pair((2, 50, 50), **fast, nested=nested) for title, nested in (("nested", True), ("not nested", False))
 }
+pairs = {title: [physics.to(place) for physics in pair] for title, pair in pairs.items()}
 for title, (student, teacher) in pairs.items():
     one, two = student.mask[0, 0], teacher.mask[0, 0]
     masks = {"student, AF 5": one, "teacher, AF 3": two, "student, not teacher": one * (1 - two)}
-    columns[title] = {what: mask.numpy() for what, mask in masks.items()}
+    columns[title] = {what: mask for what, mask in masks.items()}
 plots.panels(columns)
 plots.plt.show()
 

@@ -49,6 +49,10 @@ from dipa.operators.measure import measure
 
 table = experiments.tables.markdown
 
+# %% tags=["parameters"]
+device = "auto"  # where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps
+steps = 32  # of training
+
 # %% [markdown]
 # ## 1. Two operators
 #
@@ -59,9 +63,10 @@ table = experiments.tables.markdown
 from deepinv.physics import GaussianNoise, LinearPhysics, Tomography
 
 size = (1, 32, 32)
+place = notebook.place(device)
 noise = GaussianNoise(0.01)
-student = Tomography(angles=12, img_width=32, normalize=True, noise_model=noise)
-views = Tomography(angles=60, img_width=32, normalize=True)
+student = Tomography(angles=12, img_width=32, normalize=True, noise_model=noise, device=place).to(place)
+views = Tomography(angles=60, img_width=32, normalize=True, device=place).to(place)
 
 # %% [markdown]
 # ## 2. Check them
@@ -74,11 +79,11 @@ views = Tomography(angles=60, img_width=32, normalize=True)
 # %% tags=["hide-input"]
 _wrong = LinearPhysics(A=student.A, A_adjoint=student.fbp)
 torch.manual_seed(0)
-_x = torch.rand(1, *size)
+_x = torch.rand(1, *size).to(place)
 rows, errors = [], {}
 for name, physics in {"12 views": student, "60 views": views, "12 views, wrong adjoint": _wrong}.items():
     errors[name] = dipa.linalg.dot_test_error(physics.A, physics.A_adjoint, _x, torch.rand_like(physics.A(_x)))
-    values = torch.linalg.svdvals(dipa.linalg.dense(physics.A, size).double())
+    values = torch.linalg.svdvals(dipa.linalg.dense(physics.A, size, device=place).double())
     kept = values[values > 1e-6 * values.max()]
     numbers = (f"{values[0] ** 2:.3f}", f"{len(kept)} of {_x.numel()}", f"{kept[0] / kept[-1]:.0f}")
     rows.append((name, f"{errors[name]:.0e}", *(numbers if physics is not _wrong else ("", "", ""))))
@@ -96,10 +101,10 @@ assert errors["12 views"] < 1e-5 and errors["60 views"] < 1e-5 and errors["12 vi
 # preconditioner, in the $K$ iterations they will have?
 
 # %%
-prior = dipa.PnP(dipa.denoisers.load())
+prior = dipa.PnP(dipa.denoisers.load().to(place))
 solver = dipa.FISTA(prior, iterations=10, start="zero")
-images = dipa.data.load("embedded-mri", "train", size=32).images
-test = dipa.data.load("embedded-mri", "test", size=32, count=4).images
+images = dipa.data.load("embedded-mri", "train", size=32).images.to(place)
+test = dipa.data.load("embedded-mri", "test", size=32, count=4).images.to(place)
 
 # %% [markdown]
 # More views are more information, but the iteration has to get at it. $H^\top H$ of a tomograph weights a frequency by about
@@ -109,7 +114,7 @@ test = dipa.data.load("embedded-mri", "test", size=32, count=4).images
 # operator, and operators compose:
 
 # %%
-root = torch.fft.rfftfreq(128)[None, None, :, None].sqrt()
+root = torch.fft.rfftfreq(128, device=place)[None, None, :, None].sqrt()
 
 
 def filtered(sinogram, **_):
@@ -138,23 +143,21 @@ assert psnr["60 views"] < psnr["student, 12 views"] + 2
 # for each iteration, started as the identity, the convolutional step of [Ehrhardt et al. (2024)](references.md). The loss is
 # imitation, DIPA Eq. (9) ([Gualdrón-Hurtado et al., 2026](references.md)).
 
-# %% tags=["parameters"]
-steps = 32  # of training
-
 # %%
-P = dipa.ConvolutionalSteps(solver.iterations)
+P = dipa.ConvolutionalSteps(solver.iterations).to(place)
 options = {
     "losses": dipa.LossWeights(imitation=1.0),
     "budget": dipa.Budget(steps=steps, batch_size=3, learning_rate=0.03, schedule="cosine"),
     "stepsize": 1.0,
     "teacher_stepsize": 1 / dipa.solvers.lipschitz(teacher, size),
 }
-fast = replace(solver, prior=replace(prior, precision="bf16"))  # half the time of float32
+fast = replace(solver, prior=replace(prior, precision="auto"))  # half the time of float32
 fit = dipa.distill(fast, P, student, teacher, images[:48], **options, progress=False)
 
 folder = tempfile.TemporaryDirectory()
 path = dipa.save(fit, f"{folder.name}/tomography.safetensors")
 P, record = dipa.load(path)
+P = P.to(place)
 x_hat = solver(y, student, preconditioner=P, stepsize=1.0).x
 
 # %% [markdown]
@@ -220,7 +223,7 @@ display(Markdown(f"Highest at K = {K}: **{max(shown, key=lambda name: curves[nam
 
 # %% tags=["hide-input"]
 _index = 2
-planes = {"truth": test[_index, 0].numpy()} | {name: runs[name][K][_index, 0].numpy() for name in shown}
+planes = {"truth": test[_index, 0]} | {name: runs[name][K][_index, 0] for name in shown}
 plots.methods(planes)
 plots.plt.show()
 
@@ -229,7 +232,7 @@ plots.plt.show()
 
 # %% tags=["hide-input"]
 kernels = P.steps.detach()
-plots.tiles({"kernel": kernels.numpy()})
+plots.tiles({"kernel": kernels})
 plots.plt.show()
 gain = torch.fft.fft2(kernels, s=(32, 32)).abs().mean(dim=0)[0]  # along one axis, 0 to 1/2 cycle a pixel
 coarse, middle, fine = gain[0].item(), gain[4:9].mean().item(), gain[16].item()
@@ -288,7 +291,7 @@ display(
 
 # %% tags=["hide-input"]
 _losses = dipa.LossWeights(imitation=1.0)
-_other = dipa.LinearPreconditioner.identity(Tomography(angles=4, img_width=24, normalize=True), (1, 24, 24))
+_other = dipa.LinearPreconditioner.identity(Tomography(angles=4, img_width=24, normalize=True, device=place), (1, 24, 24))
 mistakes = {
     "one object for teacher and student": lambda: dipa.distill(solver, P, student, student, images, losses=_losses),
     "no teacher for a loss that needs one": lambda: dipa.distill(solver, P, student, None, images, losses=_losses),

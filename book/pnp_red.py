@@ -65,15 +65,17 @@ from dipa import analysis, data, denoisers, linalg, metrics, operators, plots, s
 from dipa.experiments import tables
 
 # %% tags=["parameters"]
+device = "auto"  # where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps
 iterations = 40
 stepsize = 0.4  # the papers' stepsize of the student
 count = 2  # test images
 
 # %%
-H = operators.single_pixel((1, 32, 32), ratio=0.2)
-x_true = data.load("embedded", "test", size=32, count=count).images
+place = notebook.place(device)
+H = operators.single_pixel((1, 32, 32), ratio=0.2).to(place)
+x_true = data.load("embedded", "test", size=32, count=count).images.to(place)
 y = H.A(x_true)
-denoiser = denoisers.load()
+denoiser = denoisers.load().to(place)
 priors = {"PnP": dipa.PnP(denoiser), "RED": dipa.RED(denoiser)}
 
 # %%
@@ -185,10 +187,10 @@ assert left["PnP"][1] < 0.6 * left["PnP"][0] and left["RED"][1] > 0.8 * left["RE
 # the objective of PnP depends on the stepsize, that of RED does not. Momentum appears in neither.
 
 # %%
-blur = operators.super_resolution((1, 32, 32), factor=1)
+blur = operators.super_resolution((1, 32, 32), factor=1).to(place)
 smoothing = lambda image, sigma: (image + blur.A(image)) / 2  # noqa: E731
 S, G = (linalg.dense(part, (1, 32, 32)).double() for part in (lambda image: smoothing(image, 0), H.A_adjoint_A))
-eye, b = torch.eye(1024, dtype=torch.float64), H.A_adjoint(y).flatten(1).double().T
+eye, b = torch.eye(1024, dtype=torch.float64, device=place), H.A_adjoint(y).flatten(1).double().T
 fixed = {("RED", alpha): torch.linalg.solve(G + eye - S, b) for alpha in (0.4, 0.6)}
 fixed |= {("PnP", alpha): torch.linalg.solve(eye - S @ (eye - alpha * G), alpha * S @ b) for alpha in (0.4, 0.6)}
 

@@ -44,7 +44,13 @@ from dipa import analysis, data, denoisers, experiments, metrics, operators, plo
 from dipa.analysis import relative_norm
 
 tables = experiments.tables
-denoiser = denoisers.load()
+
+# %% tags=["parameters"]
+device = "auto"  # where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps
+
+# %% tags=["hide-input"]
+place = notebook.place(device)
+denoiser = denoisers.load().to(place)
 pnp = dipa.PnP(denoiser)
 
 # %% [markdown]
@@ -66,9 +72,10 @@ systems = {
     "MRI real, AF 5": operators.mri((1, 50, 50), acceleration=5),
     "super-resolution, RF 4": operators.super_resolution((1, 110, 110), factor=4),
 }
+systems = {name: H.to(place) for name, H in systems.items()}
 fits = {}
 for name, H in systems.items():
-    gradient = H.A_adjoint_A(torch.randn(4, *H.img_size, generator=torch.Generator().manual_seed(0)))
+    gradient = H.A_adjoint_A(torch.randn(4, *H.img_size, generator=torch.Generator().manual_seed(0)).to(place))
     makers = dipa.Hessian(H, regularization=0.1), dipa.Polynomial.chebyshev(H), dipa.Polynomial.l2(H)
     fits[name] = [analysis.as_stepsize(preconditioner, gradient) for preconditioner in makers]
 head = ("operator", "Hessian, $\\lambda=0.1$", "Chebyshev polynomial", "$\\ell_2$ polynomial")
@@ -100,7 +107,7 @@ display(Markdown(tables.printed_psnr(("sr-baseline", "sr-full-linear", "sr-l-dip
 
 # %%
 H = systems["super-resolution, RF 4"]
-x = data.load("embedded", "test", size=110, count=1).images
+x = data.load("embedded", "test", size=110, count=1).images.to(place)
 y = H.A(x)
 settings = [("adjoint", 0.4), ("adjoint", "1/L"), ("pseudo_inverse", "1/L"), ("interpolated", 0.4), ("interpolated", "1/L")]
 found = {}
@@ -109,8 +116,8 @@ for start, stepsize in settings:
     found[start, stepsize] = solver(y, H, stepsize=stepsize, iterates=True).iterates
 
 # %% tags=["hide-input"]
-named = {f"{start},\n$\\alpha$ = {stepsize}": iterates[-1, 0, 0].numpy() for (start, stepsize), iterates in found.items()}
-plots.methods({"truth": x[0, 0].numpy()} | named)
+named = {f"{start},\n$\\alpha$ = {stepsize}": iterates[-1, 0, 0] for (start, stepsize), iterates in found.items()}
+plots.methods({"truth": x[0, 0]} | named)
 plots.plt.show()
 basis, rows, audits = H.range_basis(), [], {}
 for (start, stepsize), iterates in found.items():
@@ -131,7 +138,7 @@ assert audits["adjoint", "1/L"][1]["error_range"] < 0.05 < audits["adjoint", "1/
 # the adjoint does. What remains is the null-space error *of the start*. The range of this operator is a grid of blurred dots.
 
 # %% tags=["hide-input"]
-constant = torch.ones(1, 1, 110, 110)
+constant = torch.ones(1, 1, 110, 110, device=place)
 unseen = relative_norm(constant - basis.project(constant), constant).item()
 display(
     Markdown(
@@ -174,7 +181,7 @@ assert max(condition[factor] for factor in (2, 3, 4)) < 10 < condition[1] / 100
 
 # %%
 H = systems["single pixel, ratio 0.2"]
-x = data.load("embedded", "test", size=32, count=6).images
+x = data.load("embedded", "test", size=32, count=6).images.to(place)
 y = H.A(x)
 reference = deepinv.optim.FISTA(
     data_fidelity=deepinv.optim.L2(),
@@ -222,14 +229,14 @@ display(Markdown(tables.markdown(("the same reconstructions, single pixel", *fou
 assert found["mean over images"] - found["of batches of 6"] > 0.1
 
 # %% tags=["hide-input"]
-slices = data.load("embedded-mri", "test", size=50, channels=2, count=1).images
-teacher = operators.mri((2, 50, 50), acceleration=2)
+slices = data.load("embedded-mri", "test", size=50, channels=2, count=1).images.to(place)
+teacher = operators.mri((2, 50, 50), acceleration=2).to(place)
 answers = {
     f"PnP-FISTA, {name}": dipa.FISTA(prior=pnp)(H.A(slices), H, stepsize=0.4).x
     for name, H in (("AF 2", teacher), ("AF 5", systems["MRI complex, AF 5"]))
 }
 wrong = "a wrong real part, an exact imaginary part"
-answers[wrong] = torch.nn.functional.avg_pool2d(slices, 3, 1, 1) * torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1)
+answers[wrong] = torch.nn.functional.avg_pool2d(slices, 3, 1, 1) * torch.tensor([1.0, 0.0], device=place).reshape(1, 2, 1, 1)
 scores = {name: [metrics.summary(x, slices, 1)[key] for key in ("psnr", "psnr_magnitude")] for name, x in answers.items()}
 rows = [(name, *(f"{psnr:.2f}" for psnr in pair)) for name, pair in scores.items()]
 display(Markdown(tables.markdown(("PSNR (dB), MRI", "over both channels", "of the modulus"), rows)))

@@ -67,6 +67,7 @@ regulariser = False  # add the convergence regulariser R (l-dipa)
 profile = ""  # smoke (seconds, offline), small (minutes) or paper; empty: small where there is a GPU, else smoke
 seed = 0  # order of the training images, measurement noise
 settings = ""  # overrides, such as "training.steps=10"
+device = "auto"  # where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps
 out = ""  # folder of run folders; empty: DIPA_RUNS, else runs
 
 # %%
@@ -141,7 +142,7 @@ plots.plt.show()
 
 # %% tags=["hide-input"]
 if run.config.method in ("ridge", "l-dipa"):
-    plots.matrix(run.preconditioner().dense().detach().numpy(), "P, upper left corner")
+    plots.matrix(run.preconditioner().dense(), "P, upper left corner")
     plots.plt.show()
 
 # %% [markdown]

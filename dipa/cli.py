@@ -38,10 +38,33 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _list(options: argparse.Namespace) -> Work:
+    if options.runs is not None:
+        return lambda: _list_runs(options.runs, options.json)
     rows = [experiments.describe(name) for name in experiments.names()]
     width = max(len(row["name"]) for row in rows)
     lines = [json.dumps(rows, indent=2)] if options.json else [f"{row['name']:<{width}}  {row['about']}" for row in rows]
     return lambda: print("\n".join(lines))
+
+
+def _list_runs(folder: str, as_json: bool) -> None:
+    """Print the finished runs under ``folder`` (empty: where runs go), and on what each was computed."""
+    root = require_path("--runs", folder) if folder else experiments.runs_directory()
+    require(root.is_dir(), "--runs", str(root), "a folder that holds run folders")
+    rows = [_run_row(run) for run in experiments.find_runs(root)]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    width = max((len(row["run"]) for row in rows), default=0)
+    for row in rows:
+        where = f"{row['device']}, {row['precision']}, {row['seconds']:.0f} s"
+        print(f"{row['run']:<{width}}  {row['psnr']:6.2f} dB ({row['gain']:+.2f})  {where}")
+
+
+def _run_row(run: Run) -> dict[str, object]:
+    """PSNR of the student, its gain over the baseline, and with what they were computed."""
+    baseline, student = (run.metrics[role]["psnr"] for role in ("baseline", "student"))
+    made = {"device": run.manifest["device"], "precision": run.precision, "seconds": run.manifest["seconds"]}
+    return {"run": run.path.name, "psnr": student, "gain": student - baseline} | made
 
 
 def _show(options: argparse.Namespace) -> Work:
@@ -160,7 +183,10 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(prepare=prepare)
         return command
 
-    add("list", _list, "list the presets").add_argument("--json", action="store_true", help="one JSON object per preset")
+    command = add("list", _list, "list the presets, or finished runs and on what they were computed")
+    command.add_argument("--json", action="store_true", help="one JSON object per line of the list")
+    where = "list the finished runs of FOLDER (default: $DIPA_RUNS, else ./runs) instead"
+    command.add_argument("--runs", nargs="?", const="", metavar="FOLDER", help=where)
     for name, prepare, text in (
         ("show", _show, "print a preset's resolved configuration"),
         ("run", _run, "do a run, or resume it"),

@@ -89,16 +89,15 @@ def reading(runs: Iterable[Run], trained: Sequence[str], closed_form: str, basel
 
 
 def provenance(runs: Iterable[Run]) -> str:
-    """Which run made what: folder, commit, versions, threads, seconds."""
-    head = ("run", "commit", "torch", "deepinv", "threads", "seconds")
+    """Which run made what: folder, commit, versions, device, precision of the networks, threads, seconds."""
+    head = ("run", "commit", "torch", "deepinv", "device", "precision", "threads", "seconds")
     rows = []
     for run in runs:
         made = run.manifest
         commit = (made["commit"] or "")[:10] + (" (modified)" if made["dirty"] else "")
-        versions = made["versions"]
-        rows.append(
-            (f"`{run.path.name}`", commit, versions["torch"], versions["deepinv"], str(made["threads"]), f"{made['seconds']:.0f}")
-        )
+        versions = [made["versions"][name] for name in ("torch", "deepinv")]
+        numbers = str(made["threads"]), f"{made['seconds']:.0f}"
+        rows.append((f"`{run.path.name}`", commit, *versions, made["device"], run.precision, *numbers))
     return markdown(head, rows)
 
 

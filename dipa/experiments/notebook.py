@@ -86,12 +86,21 @@ def where() -> None:
 
     The first cell of every notebook calls it: on Colab it says what was installed, in the book it is silent.
     """
-    if (PACKAGE.parent / "book").is_dir():
-        return
-    place = devices.choose()
+    if not (PACKAGE.parent / "book").is_dir():
+        runs = runs_directory().resolve()
+        print(f"dipa {__version__}, torch {torch.__version__}: {_computes(devices.choose())}; runs go to {runs}.")
+
+
+def place(device: str = "auto") -> torch.device:
+    """The device that ``device`` asks for (:func:`dipa.device.choose`); a page that computes there prints it, and its numbers."""
+    chosen = devices.choose(device)
+    print(f"This page: {_computes(chosen)}.")
+    return chosen
+
+
+def _computes(place: torch.device) -> str:
     name, numbers = devices.describe(place)["device"], devices.precision("auto", place)
-    runs = runs_directory().resolve()
-    print(f"dipa {__version__} on {name}, networks in {numbers}, torch {torch.__version__}; runs go to {runs}.")
+    return f"computed on {name}, networks of precision auto in {numbers}"
 
 
 def _switch(name: str, value: Any) -> bool:

@@ -81,6 +81,13 @@ class Run:
         """Commit, versions, device, threads, seconds, memory, hashes of the data and of every file of the folder."""
         return manifests.read(self.path)
 
+    @property
+    def precision(self) -> str:
+        """In what numbers the denoiser (an end-to-end network: its weights) computed: in training, else in the tests."""
+        configured = {"training": self.config.solver.precision if self.config.trained else None, "evaluation": "float32"}
+        used = self.manifest.get("precision", configured)  # manifests of dipa before 0.3.0 do not say
+        return used["training"] or used["evaluation"]
+
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """Numbers on the test images: per method and per iteration."""

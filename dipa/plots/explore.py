@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from .pictures import psnr_text
-from .style import ERROR_MAX
+from .style import ERROR_MAX, arrays
 
 Solve = Callable[..., np.ndarray]  # a value by name for each setting -> an image (H, W)
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -77,7 +77,7 @@ def table(solve: Solve, truth: np.ndarray, settings: Mapping[str, Sequence], fir
 
 def frame(image: np.ndarray, truth: np.ndarray) -> tuple[str, str]:
     """Truth, ``image`` and absolute error side by side as the address of a PNG, and the PSNR as text."""
-    image = np.nan_to_num(image, nan=0.0)
+    image, truth = np.nan_to_num(arrays(image), nan=0.0), arrays(truth)
     panels = np.concatenate([truth, image, np.abs(image - truth) / ERROR_MAX], axis=1)
     content = io.BytesIO()
     Image.fromarray(np.uint8(np.clip(panels, 0, 1) * 255)).save(content, "PNG", optimize=True)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
+import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -27,6 +31,29 @@ STYLE = {
     "figure.dpi": 110,
     "svg.hashsalt": "dipa",
 }
+
+
+Drawing = TypeVar("Drawing", bound=Callable[..., Any])
+
+
+def figure_of(draw: Drawing) -> Drawing:
+    """``draw`` in the style of all figures, given tensors of any device as arrays."""
+
+    @functools.wraps(draw)
+    def styled(*values: Any, **options: Any) -> Any:
+        with plt.rc_context(STYLE):
+            return draw(*arrays(values), **arrays(options))
+
+    return styled
+
+
+def arrays(values: Any) -> Any:
+    """``values`` with each tensor in it, also inside dicts, lists and tuples, as an array."""
+    if isinstance(values, torch.Tensor):
+        return values.detach().cpu().numpy()
+    if isinstance(values, Mapping):
+        return {name: arrays(value) for name, value in values.items()}
+    return type(values)(map(arrays, values)) if isinstance(values, (list, tuple)) else values
 
 
 def show(axis: Axes, values: np.ndarray, title: str) -> AxesImage:
