@@ -105,8 +105,8 @@ display(Markdown(tables.markdown(head, rows)))
 display(
     Markdown(
         f"Means over {run.manifest['counts']['test']} test patches. The student gains **{tables.gain(run):.2f} dB** over the "
-        f"baseline. It was trained for {run.manifest['training_seconds']:.0f} s, after the teacher's run, on "
-        f"{run.config.data.train_count} patches; the run folder is `{run.path.name}`."
+        f"baseline. It was trained for {run.manifest['training_seconds']:.0f} s ({run.place}), after the teacher's "
+        f"run, on {run.config.data.train_count} patches; the run folder is `{run.path.name}`."
     )
 )
 

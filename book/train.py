@@ -89,7 +89,7 @@ display(
         f"Preset `{run.config.preset}`, profile `{run.config.profile}`, seed {run.config.seed}: the student gains "
         f"**{experiments.tables.gain(run):.2f} dB** over the baseline on {run.manifest['counts']['test']} test images, after "
         f"{run.config.training.steps if run.history else 0} training steps of {run.config.training.batch_size} images "
-        f"({run.manifest['training_seconds']:.0f} s)."
+        f"({run.manifest['training_seconds']:.0f} s on {run.place})."
     )
 )
 

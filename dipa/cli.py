@@ -56,8 +56,8 @@ def _list_runs(folder: str, as_json: bool) -> None:
         return
     width = max((len(row["run"]) for row in rows), default=0)
     for row in rows:
-        where = f"{row['device']}, {row['precision']}, {row['seconds']:.0f} s"
-        print(f"{row['run']:<{width}}  {row['psnr']:6.2f} dB ({row['gain']:+.2f})  {where}")
+        made = f"{row['device']}, {row['precision']}, {row['seconds']:.0f} s"
+        print(f"{row['run']:<{width}}  {row['psnr']:6.2f} dB ({row['gain']:+.2f})  {made}")
 
 
 def _run_row(run: Run) -> dict[str, object]:
@@ -96,7 +96,7 @@ def summary(run: Run) -> str:
         residual = numbers["audit"]["residual"]
         lines.append(f"  {role:<9} {numbers['psnr']:6.2f} dB   residual |Hx-y|/|y| {residual:.4f}   {numbers['status']}")
     lines += _shift_lines(run) + _falsification_lines(run)
-    return "\n".join([*lines, f"  {run.manifest['seconds']:.0f} s; folder: {run.path}"])
+    return "\n".join([*lines, f"  {run.manifest['seconds']:.0f} s on {run.place}; folder: {run.path}"])
 
 
 def _shift_lines(run: Run) -> list[str]:

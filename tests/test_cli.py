@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,6 +41,26 @@ def test_list_json_is_one_object_per_preset(capsys):
     keys = {"name", "paper", "table", "task", "method", "prior", "loss", "profile_seconds"}
     assert all(keys <= set(row) and set(row["profile_seconds"]) == set(experiments.profiles()) for row in rows)
     assert {row["task"] for row in rows} == {"single_pixel", "mri", "super_resolution"}
+
+
+def test_list_runs_says_on_what_and_in_what_numbers_each_was_computed(capsys):
+    folder = Path(__file__).parents[1] / "book" / "results" / "mri"
+    runs = experiments.find_runs(folder)
+    status, out, _ = call(capsys, "list", "--runs", str(folder))
+    assert status == 0 and len(out.splitlines()) == len(runs) > 1
+    for line, run in zip(out.splitlines(), runs, strict=True):
+        gain = run.metrics["student"]["psnr"] - run.metrics["baseline"]["psnr"]
+        parts = (run.path.name, f"{run.metrics['student']['psnr']:.2f} dB ({gain:+.2f})", run.manifest["device"], run.precision)
+        assert all(part in line for part in parts)
+    _, text, _ = call(capsys, "list", "--runs", str(folder), "--json")
+    assert [row["run"] for row in json.loads(text)] == [run.path.name for run in runs]
+    assert json.loads(text)[0]["seconds"] == runs[0].manifest["seconds"]
+
+
+def test_list_runs_of_a_folder_without_runs_or_that_is_not_there(capsys, tmp_path):
+    assert call(capsys, "list", "--runs", str(tmp_path)) == (0, "", "")
+    status, out, error = call(capsys, "list", "--runs", str(tmp_path / "none"))
+    assert (status, out) == (2, "") and error.count("\n") == 1 and "--runs" in error
 
 
 def test_show_prints_the_resolved_configuration(capsys):

@@ -7,7 +7,7 @@ import torch
 from batteries import refuses
 from test_experiments import TINY
 
-from dipa import experiments
+from dipa import device, experiments
 from dipa.checks import InputError
 
 
@@ -116,3 +116,11 @@ def test_without_a_profile_a_gpu_trains_the_reduced_size(gpu, profile, started, 
     experiments.notebook.train()
     experiments.notebook.train(profile="smoke")
     assert [config.profile for config, _ in started] == [profile, "smoke"]
+
+
+def test_a_page_says_where_it_computes_and_in_what_numbers(capsys, monkeypatch):
+    monkeypatch.setattr(experiments.notebook.devices, "precision", lambda asked, chosen: f"{asked} numbers of {chosen.type}")
+    assert experiments.notebook.place("cpu") == torch.device("cpu")
+    said = capsys.readouterr().out
+    assert said == f"This page: computed on {device.processor()}, networks of precision auto in auto numbers of cpu.\n"
+    refuses(lambda: experiments.notebook.place("gpu"), "device", "gpu")

@@ -6,6 +6,8 @@ matplotlib.use("Agg")
 
 import numpy as np
 import pytest
+import torch
+from elsewhere import pretended
 
 from dipa import plots
 
@@ -35,6 +37,15 @@ def test_reconstructions_use_fixed_scales(examples):
     shown = [np.asarray(image.get_array()) for image in images]
     assert any(np.array_equal(values, examples["student"][1, 0]) for values in shown)
     assert any(np.allclose(values, np.abs(examples["teacher"][1, 0] - examples["truth"][1, 0])) for values in shown)
+
+
+def test_tensors_of_any_device_are_drawn_as_their_numbers(examples, monkeypatch):
+    def drawn(values):
+        return [np.asarray(image.get_array()) for axis in plots.reconstructions(values).axes for image in axis.get_images()]
+
+    with pretended(monkeypatch) as place:
+        moved = {role: torch.tensor(values, requires_grad=True).to(place) for role, values in examples.items()}
+        assert all(map(np.array_equal, drawn(moved), drawn(examples)))
 
 
 def test_curves_draw_what_they_get():

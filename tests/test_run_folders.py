@@ -98,6 +98,9 @@ def test_the_manifest_says_version_precision_cache_and_attempts(recorded):
     assert trained["versions"]["dipa"] == dipa.__version__
     assert trained["precision"] == {"training": dipa.device.precision("auto", dipa.device.choose("cpu")), "evaluation": "float32"}
     assert baseline["precision"] == {"training": None, "evaluation": "float32"}
+    runs = [experiments.Run(recorded[name]) for name in ("trained", "baseline")]
+    assert [run.precision for run in runs] == [trained["precision"]["training"], "float32"]
+    assert [run.place for run in runs] == [f"{run.manifest['device']}, {run.precision}" for run in runs]
     assert isinstance(trained["cached"], dict) and trained["attempts"] == 1
 
 

@@ -363,7 +363,8 @@ def fake(
     if shifts:
         metrics["shifts"] = {name: roles(baseline=pair[0], student=pair[1]) for name, pair in shifts.items()}
     manifest = {"counts": {"parameters": parameters}, "training_seconds": 61.0}
-    return SimpleNamespace(config=config, path=Path(f"{preset}-smoke-s{seed}-d{seed}"), metrics=metrics, manifest=manifest)
+    path = Path(f"{preset}-smoke-s{seed}-d{seed}")
+    return SimpleNamespace(config=config, path=path, metrics=metrics, manifest=manifest, precision=f"p{seed}")
 
 
 def parse(table):
@@ -396,7 +397,7 @@ def test_paper_and_ours_by_hand_for_one_task():
     assert len(rows) == len(presets) == 9
     row = rows[presets.index("mri-scalar")]
     assert row[1:7] == ["27.88", "27.00 ± 0.00 (2)", "-0.88", "2.11", "3.00 ± 0.00 (2)", "+0.89"]
-    assert row[7:] == ["", "39.00 ± 0.00 (2)", "", "20", "20", "`d0`, `d1`"]
+    assert row[7:] == ["", "39.00 ± 0.00 (2)", "", "20", "20", "`d0` p0, `d1` p1"]
 
 
 def test_a_preset_without_a_run_shows_the_paper_alone():
@@ -406,7 +407,7 @@ def test_a_preset_without_a_run_shows_the_paper_alone():
 
 def test_a_preset_that_no_paper_prints_shows_ours_alone():
     _, (row,) = parse(tables.paper_beside_ours([fake("mri-ridge")], ["mri-ridge"], source="DIPA Table 2"))
-    assert row[1:] == ["", "29.00", "", "", "10.00", "", "`d0`"]
+    assert row[1:] == ["", "29.00", "", "", "10.00", "", "`d0` p0"]
 
 
 def test_a_lost_baseline_leaves_the_papers_gain_empty():
@@ -462,7 +463,7 @@ def test_shift_table_by_hand():
         [tables.AS_TRAINED, "", "25.50", "28.93", "29.00", "+0.07", "32.54", "32.00", "-0.54"],
         ["AF 4", "", "26.50", "32.26", "31.00", "-1.26", "28.23", "28.00", "-0.23"],
         ["AF 8", "", "", "24.41", "", "", "24.15", "24.00", "-0.15"],
-        ["runs", "", "", "", "`d0`", "", "", "`d0`", ""],
+        ["runs", "", "", "", "`d0` p0", "", "", "`d0` p0", ""],
     ]
 
 
@@ -491,7 +492,7 @@ def test_measured_shows_the_modulus_only_where_there_is_one():
     real, complex_ = fake("ridge"), fake("mri-ridge", magnitude=True)
     head, (row,) = parse(tables.measured([real, complex_], ["ridge", "baseline"]))  # nothing run for the baseline: no row
     assert head[2:7] == ["PSNR", "PSNR (batch MSE)", "SSIM", "residual", "error in range"]
-    assert head[7:] == ["error in null space", "falsification test", "training s"]
+    assert head[7:] == ["error in null space", "falsification test", "precision", "training s"]
     assert row[1:] == ["0", "30.00", "29.00", "0.750", "0.125", "0.250", "0.500", "", "61"]
     head, rows = parse(tables.measured([real, complex_], ["ridge", "mri-ridge"]))
     assert head[4] == "PSNR (modulus)"
@@ -609,6 +610,19 @@ def test_what_is_not_recorded_is_named_once():
     assert tables.not_recorded(runs, ["ridge", "scalar", "hessian", "scalar"]) == "Not recorded: `scalar`, `hessian`."
     assert tables.not_recorded(runs, ["ridge"]) == "Not recorded: none of these is missing."
     assert tables.not_recorded([], ["ridge"]) == "Not recorded: `ridge`."
+
+
+def test_the_provenance_says_on_what_and_in_what_numbers():
+    """Recorded runs of dipa before 0.3.0 do not say the precision: it is that of their configuration, where they trained."""
+    runs = experiments.find_runs(experiments.results_folder("mri"))
+    head, rows = parse(tables.provenance(runs))
+    shown = [dict(zip(head, row, strict=True)) for row in rows]
+    assert [row["run"] for row in shown] == [f"`{run.path.name}`" for run in runs]
+    assert [row["device"] for row in shown] == [run.manifest["device"] for run in runs]
+    asked = {
+        row["run"]: run.config.solver.precision if run.config.trained else "float32" for row, run in zip(shown, runs, strict=True)
+    }
+    assert {row["run"]: row["precision"] for row in shown} == asked and set(asked.values()) == {"bf16", "float32"}
 
 
 def test_spectra_table_by_hand():

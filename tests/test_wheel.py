@@ -56,7 +56,11 @@ def test_the_installed_package_finds_its_own_copy_and_says_where_it_works(packag
     code = "from dipa import experiments; print(experiments.results_folder('mri')); experiments.notebook.where()"
     found, said = outside(package, code).stdout.splitlines()
     assert Path(found) == package / "dipa" / "recorded" / "mri"
-    assert said.startswith("dipa ") and "networks in " in said and str(experiments.runs_directory().resolve().name) in said
+    assert (
+        said.startswith("dipa ")
+        and "networks of precision auto in " in said
+        and str(experiments.runs_directory().resolve().name) in said
+    )
 
 
 def test_a_checkout_finds_its_own_results_and_says_nothing(capsys):

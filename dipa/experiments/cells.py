@@ -59,5 +59,5 @@ def setting(value: Any) -> str:
 
 
 def digests(runs: Iterable[Run]) -> str:
-    """The last part of the folders' names: the digest under which each run was made."""
-    return ", ".join(f"`{run.path.name.rpartition('-')[2]}`" for run in runs)
+    """The digest under which each run was made, the last part of its folder's name, and the precision it computed in."""
+    return ", ".join(f"`{run.path.name.rpartition('-')[2]}` {run.precision}" for run in runs)

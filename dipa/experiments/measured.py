@@ -22,7 +22,7 @@ AUDIT = {"residual": "residual", "error in range": "error_range", "error in null
 
 
 def measured(runs: Iterable[Run], presets: Sequence[str]) -> str:
-    """Everything measured of the student: PSNR conventions, SSIM, audit, falsification test, training time.
+    """Everything measured of the student: PSNR conventions, SSIM, audit, falsification test, precision, training time.
 
     The PSNR of the modulus for MRI. Presets without a run are left out.
     """
@@ -30,7 +30,7 @@ def measured(runs: Iterable[Run], presets: Sequence[str]) -> str:
     shown = [preset for preset in presets if preset in groups]
     held = {name for preset in shown for run in groups[preset] for name in run.metrics["student"]}
     quality = {label: key for label, key in QUALITY.items() if key[0] in held}
-    head = ("variant", "seeds", *quality, *AUDIT, "falsification test", "training s")
+    head = ("variant", "seeds", *quality, *AUDIT, "falsification test", "precision", "training s")
     return markdown(head, [_measured_row(preset, groups[preset], quality.values()) for preset in shown])
 
 
@@ -40,7 +40,8 @@ def _measured_row(preset: str, runs: Sequence[Run], quality: Iterable[tuple[str,
     seconds = mean_sd([run.manifest["training_seconds"] for run in runs], 0)
     seeds = ", ".join(str(run.config.seed) for run in runs)
     tests = ", ".join(dict.fromkeys(filter(None, map(_falsification, runs))))
-    return (describe(preset)["about"], seeds, *cells, *audits, tests, seconds)
+    precisions = ", ".join(dict.fromkeys(run.precision for run in runs))
+    return (describe(preset)["about"], seeds, *cells, *audits, tests, precisions, seconds)
 
 
 def spectra_table(found: Mapping[str, Spectra], stepsize: float, psnr: Mapping[str, float]) -> str:

@@ -88,6 +88,11 @@ class Run:
         used = self.manifest.get("precision", configured)  # manifests of dipa before 0.3.0 do not say
         return used["training"] or used["evaluation"]
 
+    @property
+    def place(self) -> str:
+        """On what device and in what precision the run was made: ``NVIDIA H100 80GB HBM3, bf16``."""
+        return f"{self.manifest['device']}, {self.precision}"
+
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """Numbers on the test images: per method and per iteration."""

@@ -48,12 +48,12 @@ def figure_of(draw: Drawing) -> Drawing:
 
 
 def arrays(values: Any) -> Any:
-    """``values`` with each tensor in it, also inside dicts, lists and tuples, as an array."""
+    """``values`` with each tensor in it, also inside dicts, lists and tuples (which become lists), as an array."""
     if isinstance(values, torch.Tensor):
         return values.detach().cpu().numpy()
     if isinstance(values, Mapping):
         return {name: arrays(value) for name, value in values.items()}
-    return type(values)(map(arrays, values)) if isinstance(values, (list, tuple)) else values
+    return [arrays(value) for value in values] if isinstance(values, (list, tuple)) else values
 
 
 def show(axis: Axes, values: np.ndarray, title: str) -> AxesImage:
