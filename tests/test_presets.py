@@ -3,7 +3,11 @@
 Nothing but sizes differs from the profile: every method, loss, prior, shift and way to differentiate of every preset runs.
 """
 
+import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +52,29 @@ def test_preset_runs(run):
     elif trained:
         assert run.preconditioner().parameter_count == run.manifest["counts"]["parameters"]
         assert set(numbers["student"]["falsification"]["checks"]) == {"stable", "consistent", "no_drift"}
+
+
+CAPPED = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}  # a processor that does not multiply bf16
+RUN_AND_SHOW = """
+import json, sys
+from dipa import experiments
+config = experiments.resolve(sys.argv[1], "smoke", overrides=json.loads(sys.argv[2]))
+run = experiments.run(config, sys.argv[3], progress=False)
+print(json.dumps({"precision": run.manifest["precision"], "losses": [record["loss"] for record in run.history]}))
+"""
+
+
+@pytest.mark.parametrize("preset", ["l-dipa-distilled", "mri-n-dipa", "sr-full-linear"])
+def test_without_bf16_a_preset_costs_what_float32_costs(preset, tmp_path):
+    """``auto`` is float32 there, to the bit: the same operations, so the same seconds (benchmarks/capped.py measures them)."""
+    found = {}
+    for precision in ("auto", "float32"):
+        overrides = FEWER | {"solver.precision": precision}
+        command = [sys.executable, "-c", RUN_AND_SHOW, preset, json.dumps(overrides), str(tmp_path)]
+        done = subprocess.run(command, env=os.environ | CAPPED, capture_output=True, text=True, check=True)
+        found[precision] = json.loads(done.stdout)
+    assert found["auto"] == found["float32"] and found["auto"]["precision"]["training"] == "float32"
+    assert len(found["auto"]["losses"]) > 0
 
 
 def test_there_are_images_and_operators_of_the_sizes_that_the_profile_says():

@@ -493,7 +493,7 @@ def test_measured_shows_the_modulus_only_where_there_is_one():
     head, (row,) = parse(tables.measured([real, complex_], ["ridge", "baseline"]))  # nothing run for the baseline: no row
     assert head[2:7] == ["PSNR", "PSNR (batch MSE)", "SSIM", "residual", "error in range"]
     assert head[7:] == ["error in null space", "falsification test", "precision", "training s"]
-    assert row[1:] == ["0", "30.00", "29.00", "0.750", "0.125", "0.250", "0.500", "", "61"]
+    assert row[1:] == ["0", "30.00", "29.00", "0.750", "0.125", "0.250", "0.500", "", "p0", "61"]
     head, rows = parse(tables.measured([real, complex_], ["ridge", "mri-ridge"]))
     assert head[4] == "PSNR (modulus)"
     assert [row[4] for row in rows] == ["", "27.00"]
