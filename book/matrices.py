@@ -171,7 +171,7 @@ plots.plt.show()
 # what a computer prints is its rounding. The same matrix, in two precisions:
 
 # %%
-gram = dipa.linalg.dense(student.A_adjoint_A, student.img_size, device=place)
+gram = dipa.linalg.dense(student.A_adjoint_A, student.img_size, device=place).cpu()
 whole = {kind: torch.linalg.svdvals(gram.to(kind)) for kind in (torch.float32, torch.float64)}
 kappas = {str(kind).removeprefix("torch."): (values.max() / values.min()).item() for kind, values in whole.items()}
 print({kind: f"{kappa:.0e}" for kind, kappa in kappas.items()})
@@ -262,7 +262,7 @@ display(
 epsilons, few = [10.0**power for power in range(-7, 1)], [some.start, n // 2, some.stop - 1]
 errors = {
     "float32": analysis.difference_errors(network, gradient, epsilons, columns=few),
-    "float64": analysis.difference_errors(copy.deepcopy(network).double(), gradient.double(), epsilons, columns=few),
+    "float64": analysis.difference_errors(copy.deepcopy(network).cpu().double(), gradient.cpu().double(), epsilons, columns=few),
 }
 
 # %% tags=["hide-input"]

@@ -138,7 +138,7 @@ systems = {"single pixel, ratio 0.2": tasks["single pixel"][0], "MRI complex, AF
 systems |= {f"super-resolution, RF {factor}": super_resolution((1, 110, 110), factor=factor).to(place) for factor in (1, 2, 3, 4)}
 held = {"single pixel, ratio 0.2": tasks["single pixel"][0].mask, "MRI complex, AF 5": mri_student.spectrum}
 held |= {"MRI real, AF 5": real.spectrum}
-held |= {name: system.values.double() ** 2 for name, system in systems.items() if name not in held}
+held |= {name: system.values.cpu().double() ** 2 for name, system in systems.items() if name not in held}
 spectra = {}
 for name, values in held.items():
     side, other_side = systems[name].img_size[1:]

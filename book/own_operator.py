@@ -83,7 +83,7 @@ _x = torch.rand(1, *size).to(place)
 rows, errors = [], {}
 for name, physics in {"12 views": student, "60 views": views, "12 views, wrong adjoint": _wrong}.items():
     errors[name] = dipa.linalg.dot_test_error(physics.A, physics.A_adjoint, _x, torch.rand_like(physics.A(_x)))
-    values = torch.linalg.svdvals(dipa.linalg.dense(physics.A, size, device=place).double())
+    values = torch.linalg.svdvals(dipa.linalg.dense(physics.A, size, device=place).cpu().double())
     kept = values[values > 1e-6 * values.max()]
     numbers = (f"{values[0] ** 2:.3f}", f"{len(kept)} of {_x.numel()}", f"{kept[0] / kept[-1]:.0f}")
     rows.append((name, f"{errors[name]:.0e}", *(numbers if physics is not _wrong else ("", "", ""))))

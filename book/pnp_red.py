@@ -189,15 +189,16 @@ assert left["PnP"][1] < 0.6 * left["PnP"][0] and left["RED"][1] > 0.8 * left["RE
 # %%
 blur = operators.super_resolution((1, 32, 32), factor=1).to(place)
 smoothing = lambda image, sigma: (image + blur.A(image)) / 2  # noqa: E731
-S, G = (linalg.dense(part, (1, 32, 32)).double() for part in (lambda image: smoothing(image, 0), H.A_adjoint_A))
-eye, b = torch.eye(1024, dtype=torch.float64, device=place), H.A_adjoint(y).flatten(1).double().T
+parts = (lambda image: smoothing(image, 0), H.A_adjoint_A)
+S, G = (linalg.dense(part, (1, 32, 32), device=place).cpu().double() for part in parts)
+eye, b = torch.eye(1024, dtype=torch.float64), H.A_adjoint(y).flatten(1).cpu().double().T
 fixed = {("RED", alpha): torch.linalg.solve(G + eye - S, b) for alpha in (0.4, 0.6)}
 fixed |= {("PnP", alpha): torch.linalg.solve(eye - S @ (eye - alpha * G), alpha * S @ b) for alpha in (0.4, 0.6)}
 
 # %% tags=["hide-input"]
 rows = []
 for (prior, alpha), solution in fixed.items():
-    reference, distances = solution.T.reshape(x_true.shape).float(), []
+    reference, distances = solution.T.reshape(x_true.shape).to(x_true), []
     for momentum in ("none", "nesterov", "deepinv"):
         linear = dipa.FISTA(prior=getattr(dipa, prior)(smoothing), iterations=400, momentum=momentum)
         distances.append(analysis.relative_norm(linear(y, H, stepsize=alpha).x - reference, reference).max().item())

@@ -33,8 +33,11 @@ def image_size(physics: LinearPhysics, img_size: tuple[int, int, int] | None = N
 
 
 def numbers_like(module: nn.Module) -> torch.Tensor:
-    """An empty tensor with dtype and device of the first floating-point buffer or parameter, else torch's defaults."""
-    held = (*module.buffers(), *module.parameters())
+    """An empty tensor with dtype and device of the first floating-point buffer or parameter, else torch's defaults.
+
+    Scalars come last: one that deepinv puts into a composition says nothing of the operators composed.
+    """
+    held = sorted((*module.buffers(), *module.parameters()), key=lambda tensor: tensor.ndim == 0)
     return next((tensor.new_empty(0) for tensor in held if tensor.is_floating_point()), torch.empty(0))
 
 

@@ -29,7 +29,10 @@ def test_numbers_are_those_of_the_first_tensor_that_has_a_fraction():
     module.register_parameter("weight", torch.nn.Parameter(torch.zeros(2, dtype=torch.float64, device="meta")))
     like = numbers_like(module)
     assert (like.dtype, like.device.type, like.numel()) == (torch.float64, "meta", 0)
-    assert numbers_like(single_pixel((1, 8, 8), ratio=0.5).double()).dtype == torch.float64
+    exact = downsampling(8).double()
+    assert numbers_like(exact).dtype == torch.float64
+    same = deepinv.physics.LinearPhysics(A=lambda y, **_: y, A_adjoint=lambda y, **_: y)
+    assert numbers_like(same * exact).dtype == torch.float64, "not of the scalar that the composition brings"
 
 
 # --- the range of images ---------------------------------------------------------------------------------------------
