@@ -92,7 +92,7 @@ assert min(shares.values()) > 0.9
 # conditions for preconditioners trained with the other:
 
 # %% tags=["parameters"]
-device = "auto"  # where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps
+device = "auto"  # a GPU where there is one; or cpu, cuda, cuda:N, mps
 count = 3  # digits of the tests and shifts
 long = 1000  # iterations of the long runs, on one digit
 

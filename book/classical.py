@@ -45,7 +45,7 @@ table = experiments.tables.markdown
 short = experiments.tables.short_count
 
 # %% tags=["parameters"]
-device = "auto"  # where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps
+device = "auto"  # a GPU where there is one; or cpu, cuda, cuda:N, mps
 size, factor, iterations = 20, 4, 6  # the short comparison on super-resolution
 train_count, batch, steps = 32, 4, 8
 test_count = 24

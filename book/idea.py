@@ -52,13 +52,14 @@ from dipa import experiments, plots
 # %% tags=["parameters"]
 profile = "small"  # or smoke: seconds of training
 seed = 0  # order of the training images
-device = "auto"  # where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps
+device = "auto"  # a GPU where there is one; or cpu, cuda, cuda:N, mps
 
 # %% [markdown]
 # One line trains the student, in a minute or two on two cores, or reads the finished run where there is one:
 
 # %% tags=["remove-stderr"]
-run = experiments.run(experiments.resolve("idea", profile, seed=seed), device=device)
+config = experiments.resolve("idea", profile, seed=seed)
+run = experiments.run(config, device=device)
 
 # %% [markdown]
 # ## What it does to an image

@@ -49,7 +49,7 @@ table = experiments.tables.markdown
 LABELS = {"single_pixel": "single pixel", "mri": "MRI", "super_resolution": "super-resolution"}
 
 # %% tags=["parameters"]
-device = "auto"  # where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps
+device = "auto"  # a GPU where there is one; or cpu, cuda, cuda:N, mps
 size, ratio, teacher_ratio = 16, 0.2, 0.7  # side of the images; measured share of the student and of the teacher
 iterations = 8
 few, steps = 12, 10  # images and steps of the short training below

@@ -46,7 +46,7 @@ from dipa import analysis, experiments, plots
 from dipa.experiments import recorded, tables
 
 # %% tags=["parameters"]
-device = "auto"  # where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps
+device = "auto"  # a GPU where there is one; or cpu, cuda, cuda:N, mps
 columns = 64  # how many columns of the Jacobian are shown
 
 # %% tags=["hide-input"]

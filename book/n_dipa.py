@@ -50,7 +50,7 @@ short = experiments.tables.short_count
 LABELS = {"single_pixel": "single pixel", "mri": "MRI", "super_resolution": "super-resolution"}
 
 # %% tags=["parameters"]
-device = "auto"  # where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps
+device = "auto"  # a GPU where there is one; or cpu, cuda, cuda:N, mps
 size = 16  # side of the images of the short training
 features, blocks, code_dim = 8, 2, 16  # its network
 iterations, images, steps = 6, 16, 24

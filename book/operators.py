@@ -53,7 +53,7 @@ from dipa.experiments import tables
 from dipa.operators.measure import measure
 
 # %% tags=["parameters"]
-device = "auto"  # where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps
+device = "auto"  # a GPU where there is one; or cpu, cuda, cuda:N, mps
 mask_seed = 0  # of the MRI masks
 
 # %% [markdown]

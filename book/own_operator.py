@@ -50,7 +50,7 @@ from dipa.operators.measure import measure
 table = experiments.tables.markdown
 
 # %% tags=["parameters"]
-device = "auto"  # where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps
+device = "auto"  # a GPU where there is one; or cpu, cuda, cuda:N, mps
 steps = 32  # of training
 
 # %% [markdown]

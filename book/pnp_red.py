@@ -65,7 +65,7 @@ from dipa import analysis, data, denoisers, linalg, metrics, operators, plots, s
 from dipa.experiments import tables
 
 # %% tags=["parameters"]
-device = "auto"  # where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps
+device = "auto"  # a GPU where there is one; or cpu, cuda, cuda:N, mps
 iterations = 40
 stepsize = 0.4  # the papers' stepsize of the student
 count = 2  # test images

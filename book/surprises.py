@@ -46,7 +46,7 @@ from dipa.analysis import relative_norm
 tables = experiments.tables
 
 # %% tags=["parameters"]
-device = "auto"  # where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps
+device = "auto"  # a GPU where there is one; or cpu, cuda, cuda:N, mps
 
 # %% tags=["hide-input"]
 place = notebook.place(device)

@@ -67,7 +67,7 @@ regulariser = False  # add the convergence regulariser R (l-dipa)
 profile = ""  # smoke (seconds, offline), small (minutes) or paper; empty: small where there is a GPU, else smoke
 seed = 0  # order of the training images, measurement noise
 settings = ""  # overrides, such as "training.steps=10"
-device = "auto"  # where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps
+device = "auto"  # a GPU where there is one; or cpu, cuda, cuda:N, mps
 out = ""  # folder of run folders; empty: DIPA_RUNS, else runs
 
 # %%
