@@ -352,7 +352,7 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
 }
 # public names that are no calls to get wrong: records that our own functions make, abstract classes, what they all draw from
 RECORDS = {
-    "Result", "Fit", "NetworkFit", "TeacherTargets", "Traits", "Convergence", "Spectra", "Condition", "Run", "Config", "ImageSet",
+    "Result", "Fit", "TeacherTargets", "Traits", "Convergence", "Spectra", "Condition", "Run", "Config", "ImageSet",
     "Preconditioner", "Basis", "EndToEnd", "Backbone", "SinglePixel", "MRI", "SuperResolution", "LearnedCode", "SinusoidalCode",
     "InputError", "names", "profiles", "run_folders", "runs_directory", "downloads", "download", "run",
     "teacher_targets", "load_checkpoint", "save_checkpoint",

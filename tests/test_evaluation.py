@@ -8,8 +8,9 @@ import torch
 from batteries import refuses
 
 from dipa import experiments, metrics
-from dipa.experiments import evaluation, methods
-from dipa.experiments.config import END_TO_END, Config, build
+from dipa.experiments import evaluation
+from dipa.experiments.config import Config, build
+from dipa.experiments.methods import METHODS
 from dipa.experiments.problem import Problem, make_solver
 from dipa.experiments.tasks import KINDS
 
@@ -109,7 +110,7 @@ def test_a_run_killed_while_it_is_tested_goes_on_after_the_last_batch(stage, tmp
 def test_a_shifted_test_is_the_test_of_the_shifted_configuration():
     shifted = {"harsher": {"task": {"ratio": 0.1}}, "RED": {"solver": {"prior": "red"}}}
     problem = Problem.build(tiny("l-dipa-supervised", shifts=shifted, preconditioner__complement=1.0))
-    fit = methods.make(problem, None, progress=False)
+    fit = problem.config.recipe.fit(problem, None, progress=False)
     numbers, *_ = evaluation.evaluate(problem, fit.preconditioner, progress=False)
     direct = Problem.build(tiny("l-dipa-supervised", task__ratio=0.1))
     expected, *_ = evaluation.evaluate(direct, fit.preconditioner, progress=False)
@@ -118,11 +119,11 @@ def test_a_shifted_test_is_the_test_of_the_shifted_configuration():
     assert numbers["shifts"]["RED"]["student"]["psnr"] != numbers["student"]["psnr"]
 
 
-@pytest.mark.parametrize("method", END_TO_END)
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.network])
 def test_end_to_end_networks_are_tested_under_the_operator_of_the_test(method):
     shifts = {"other": {"task": {"ratio": 0.5}}}
     problem = Problem.build(tiny("e2e-single-pixel", method=method, shifts=shifts, network__features=8, network__blocks=2))
-    fit = methods.make(problem, None, progress=False)
+    fit = problem.config.recipe.fit(problem, None, progress=False)
     numbers, examples, _ = evaluation.evaluate(problem, fit.network, progress=False)
     other = problem.shifted("other").student
     x = problem.test.images
@@ -136,7 +137,7 @@ def test_fixed_methods_are_made_from_the_configuration():
     damping = 0.25
     problem = Problem.build(tiny("sr-hessian", preconditioner__damping=damping))
     gradient = problem.student.A_adjoint_A(problem.test.images)
-    direction = methods.make(problem, None, progress=False).preconditioner(gradient, gradient, 1)
+    direction = problem.config.recipe.fit(problem, None, progress=False).preconditioner(gradient, gradient, 1)
     back = problem.student.A_adjoint_A(direction) + damping * problem.student.norm_sq * direction
     assert torch.allclose(back, gradient, atol=1e-5)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from dipa import experiments
-from dipa.experiments.config import END_TO_END, LEARNED
 from dipa.experiments.problem import Problem
 
 pytestmark = pytest.mark.presets
@@ -44,10 +43,10 @@ def test_preset_runs(run):
     assert all(numbers[role]["status"] == "completed" for role in ("baseline", "student", "teacher"))
     assert set(numbers.get("shifts", {})) == set(config.shifts)
     trained = run.manifest.get("trained", {})
-    assert bool(trained) == (config.method in (*LEARNED, *END_TO_END, "ridge"))
+    assert bool(trained) == (config.trained or config.method == "ridge")
     assert not trained or (Path(run.path) / trained["file"]).stat().st_size == trained["bytes"]
     assert (run.manifest["counts"]["parameters"] > 0) == bool(trained)
-    if config.method in END_TO_END:
+    if config.recipe.network:
         assert sum(p.numel() for p in run.network().parameters()) == run.manifest["counts"]["parameters"]
     elif trained:
         assert run.preconditioner().parameter_count == run.manifest["counts"]["parameters"]

@@ -9,7 +9,7 @@ from test_evaluation import tiny
 
 from dipa import data, denoisers, experiments
 from dipa.experiments import replay
-from dipa.experiments.config import END_TO_END
+from dipa.experiments.methods import METHODS
 
 PRESETS = {
     "baseline": {},
@@ -22,7 +22,7 @@ PRESETS = {
     "mri-baseline": {},
     "mri-polynomial": {},
     "sr-ridge": {},
-    **{f"e2e-{method}": {"preset": "e2e-single-pixel", "method": method} for method in END_TO_END},
+    **{f"e2e-{method}": {"preset": "e2e-single-pixel", "method": method} for method in METHODS if METHODS[method].network},
 }
 
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 from batteries import relative, rng, smooth_images, tiny_denoiser
 
-from dipa import LossWeights, data, denoisers, experiments
-from dipa.experiments import evaluation, methods
-from dipa.experiments.config import END_TO_END, METHODS, Config
+from dipa import LossWeights, data, denoisers, experiments, training
+from dipa.experiments import evaluation
+from dipa.experiments.config import Config
 from dipa.experiments.evaluation import Kept, evaluate
+from dipa.experiments.methods import METHODS
 from dipa.experiments.problem import Problem
 from dipa.experiments.tasks import KINDS
 from dipa.operators.measure import measure
@@ -215,14 +216,14 @@ def answers(trained, problem: Problem) -> str:
     """The numbers of a preconditioner or network, and what it makes of one image at the first and the last iteration."""
     image = torch.rand((1, *problem.img_size), generator=rng(1))
     with torch.no_grad():
-        if problem.config.method in END_TO_END:
+        if problem.config.recipe.network:
             made = [trained(problem.student.A(image), problem.student)]
         else:
             made = [trained(image, image, k) for k in (1, problem.config.solver.iterations)]
     return hashed(*trained.state_dict().values(), *made)
 
 
-def training(call: dict, problem: Problem) -> dict[str, object]:
+def told_to_train(call: dict, problem: Problem) -> dict[str, object]:
     """What a call of ``distill`` or ``train_network`` says."""
     told = {name: call.get(name) for name in ("budget", "stepsize", "seed", "differentiation")}
     told |= {"weights": call.get("losses"), "teacher stepsize": call.get("teacher_stepsize")}
@@ -237,15 +238,15 @@ class Watched:
         monkeypatch.setattr(data, "load", stand_in)
         networks = {name: tiny_denoiser(seed) for seed, name in enumerate(denoisers.NAMES)}
         monkeypatch.setattr(denoisers, "load", networks.__getitem__)
-        monkeypatch.setattr(methods, "distill", self._noted(methods.distill, (1, 4)))
-        monkeypatch.setattr(methods, "train_network", self._noted(methods.train_network, (0, 2)))
+        monkeypatch.setattr(training, "distill", self._noted(training.distill, (1, 4)))
+        monkeypatch.setattr(training, "train_network", self._noted(training.train_network, (0, 2)))
         self.setenv = monkeypatch.setenv
 
     def _noted(self, function, places: tuple[int, int]):
         def call(*arguments, **options):
             module, images = (arguments[place] for place in places)
             self.calls.append(options | {"module": module, "images": images})
-            self.notes |= training(self.calls[-1], self.problem)
+            self.notes |= told_to_train(self.calls[-1], self.problem)
             return function(*arguments, **options)
 
         return call
@@ -265,10 +266,9 @@ class Watched:
         def report(record: dict) -> None:
             saved.append(checkpoint.is_file())
 
-        fit = methods.make(self.problem, checkpoint, progress=False, report=report)
-        trained = fit and (fit.network if config.method in END_TO_END else fit.preconditioner)
-        numbers, examples, _ = evaluate(self.problem, trained, kept=Kept(), progress=False)
-        return self._problem() | self.notes | self._fit(fit, trained, saved) | _tested(numbers, examples)
+        fit = config.recipe.fit(self.problem, checkpoint, progress=False, report=report)
+        numbers, examples, _ = evaluate(self.problem, fit.trained, kept=Kept(), progress=False)
+        return self._problem() | self.notes | self._fit(fit, saved) | _tested(numbers, examples)
 
     def _problem(self) -> dict[str, object]:
         problem, zero = self.problem, torch.zeros((1, *self.problem.img_size))
@@ -280,8 +280,9 @@ class Watched:
         seen |= {"restart": solver.restart, "prior": type(solver.prior), "precision": solver.prior.precision}
         return seen | {"red weight": getattr(solver.prior, "weight", None)}
 
-    def _fit(self, fit, trained, saved: list[bool]) -> dict[str, object]:
-        if fit is None:
+    def _fit(self, fit, saved: list[bool]) -> dict[str, object]:
+        trained = fit.trained
+        if trained is None:
             return {}
         seen = {"kind": type(trained), "trained": answers(trained, self.problem), "first checkpoint": saved.count(False)}
         seen |= {"precision when tested": getattr(trained, "precision", None)}
@@ -333,7 +334,7 @@ def test_what_a_method_does_not_use_changes_nothing(method, seen):
 
 
 def test_every_method_has_its_unused_fields_tried():
-    assert {*UNUSED} | {*END_TO_END} == {*METHODS}
+    assert {*UNUSED} | {name for name, method in METHODS.items() if method.network} == {*METHODS}
 
 
 @pytest.mark.parametrize("base", ["linear", "network", "end to end"])
@@ -341,7 +342,7 @@ def test_training_is_told_what_the_configuration_says(base, seen):
     config = configured(base, "solver.teacher_stepsize", 0.65)
     told = seen(config)
     assert (told["budget"], told["seed"]) == (config.training, config.seed)
-    if config.method not in END_TO_END:
+    if not config.recipe.network:
         assert (told["stepsize"], told["teacher stepsize"]) == (config.solver.stepsize, 0.65)
         assert (told["weights"], told["differentiation"]) == (config.losses, config.differentiation)
 
@@ -350,7 +351,7 @@ def test_teacher_targets_are_kept_in_the_cache(seen, monkeypatch, tmp_path):
     monkeypatch.setenv("DIPA_CACHE", str(tmp_path))
     seen.calls.clear()
     seen.problem, seen.notes = Problem.build(configured("linear")), {}
-    methods.make(seen.problem, None, progress=False)
+    seen.problem.config.recipe.fit(seen.problem, None, progress=False)
     assert seen.calls[0]["cache"] == tmp_path
 
 
@@ -399,7 +400,7 @@ def test_the_damping_of_the_hessian_is_in_units_of_the_largest_eigenvalue(seen):
     gram, image = columns @ columns.T, torch.rand((1, 1, 16, 16), generator=rng(1))
     largest = torch.linalg.eigvalsh(gram).max()
     expected = torch.linalg.solve(gram + 0.2 * largest * torch.eye(256), image.flatten())
-    P = methods.make(problem, None, progress=False).preconditioner
+    P = problem.config.recipe.fit(problem, None, progress=False).preconditioner
     assert abs(largest - 1) > 0.1 and relative(P(image, image, 1).flatten(), expected) < 1e-4
 
 
@@ -407,7 +408,7 @@ def test_the_damping_of_the_hessian_is_in_units_of_the_largest_eigenvalue(seen):
 def test_the_steps_of_a_complex_image_serve_both_its_channels(method, count, seen):
     """As the papers count them: K, 25 K and K n numbers, n = H W."""
     problem = Problem.build(configured("identity", "method", method))
-    assert methods.MAKERS[method](problem).parameter_count == count
+    assert METHODS[method].make(problem).parameter_count == count
 
 
 class Broken(torch.nn.Module):

@@ -21,8 +21,7 @@ import torch
 
 from dipa import data, experiments
 from dipa.checks import InputError, require
-from dipa.experiments import methods, replay
-from dipa.experiments.config import UNTRAINED
+from dipa.experiments import replay
 from dipa.experiments.problem import Problem, make_solver
 from dipa.experiments.provenance import now, provenance
 from dipa.experiments.results import Run
@@ -46,8 +45,6 @@ def add_replay(run: Run, made: Path) -> None:
 
 def _trained(run: Run, problem: Problem, made: Path):
     """What a run tested: read, made again from its configuration, or read from the run of this name below ``made``."""
-    if run.config.method == "baseline":
-        return None
     if (run.path / "preconditioner.safetensors").is_file():
         return run.preconditioner()
     again = made / run.path.name
@@ -55,9 +52,9 @@ def _trained(run: Run, problem: Problem, made: Path):
 
 
 def _fixed(run: Run, problem: Problem):
-    require(run.config.method in UNTRAINED, f"{run.path}: P", "not there", "a run of this name below --made")
+    require(not run.config.trained, f"{run.path}: P", "not there", "a run of this name below --made")
     problem = Problem.build(run.config) if run.config.method == "ridge" else problem  # fitted on its images
-    return methods.MAKERS[run.config.method](problem)
+    return run.config.recipe.make(problem)
 
 
 def main() -> int:

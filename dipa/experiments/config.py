@@ -14,12 +14,9 @@ from typing import Any
 from .. import choices, files
 from ..checks import plain_fields, plain_value, require, require_choice, require_int, require_number, shown
 from ..settings import Budget, Differentiation, LossWeights
+from .methods import METHODS, Method
 from .tasks import KINDS, SinglePixelTask, Task
 
-UNTRAINED = ("baseline", "ridge", "hessian", "polynomial")
-LEARNED = ("scalar", "convolutional", "pointwise", "full-linear", "l-dipa", "n-dipa")
-END_TO_END = ("fista-net", "e2e-varnet", "restormer", "u-net")
-METHODS = (*UNTRAINED, *LEARNED, *END_TO_END)
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")  # of a preset or profile: it becomes part of a folder's name
 RUN_NAME = r".+-s\d+-[0-9a-f]{8}"  # as Config.run_name makes them
 HASHED = (
@@ -172,9 +169,14 @@ class Config:
             self.shifted(name)
 
     @property
+    def recipe(self) -> Method:
+        """The record of the method: how what is tested is made, trained and used."""
+        return METHODS[self.method]
+
+    @property
     def trained(self) -> bool:
         """Whether the method optimises anything."""
-        return self.method not in UNTRAINED
+        return self.recipe.train is not None
 
     @property
     def digest(self) -> str:

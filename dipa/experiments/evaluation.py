@@ -26,7 +26,6 @@ from ..solvers import FISTA
 from ..training import parallel
 from ..training.teacher import solve_identity
 from . import replay
-from .config import END_TO_END
 from .problem import Problem
 
 EXAMPLES = 8
@@ -87,7 +86,7 @@ def evaluate(problem: Problem, trained: Any, *, kept: Kept | None = None, progre
         examples[role] = _array(solved.x[:shown])
         if solved.iterates is not None and (role == "student" or not large):
             examples[f"{role}_iterates"] = _array(solved.iterates).astype("float16")
-    if trained is not None and config.method not in END_TO_END:
+    if trained is not None and not config.recipe.network:
         report["student"]["falsification"] = _falsification(problem, trained, bases["student"])
     report.setdefault("student", report["baseline"])
     if config.shifts:
@@ -134,8 +133,8 @@ def _role(problem: Problem, role: str, trained: Any, kept: Kept, progress: bool)
     identity = solve_identity(solver, physics, problem.test.images, alpha, config.seed) | {"tested by": describe_code(__file__)}
     if role == "student":
         cache = Cache(kept.own, role, identity | {"trained": describe(trained)})
-        end_to_end = config.method in END_TO_END
-        reconstruct = _network(problem, trained) if end_to_end else _solver(solver, physics, trained, alpha)
+        alone = config.recipe.network
+        reconstruct = _network(problem, trained) if alone else _solver(solver, physics, trained, alpha)
     else:
         cache, reconstruct = Cache(kept.shared, "evaluation", identity), _solver(solver, physics, None, alpha)
     solved = _over_batches(problem, physics, reconstruct, cache, label, progress)

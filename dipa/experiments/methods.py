@@ -1,120 +1,198 @@
-"""The preconditioner or network of each method, made or trained as a configuration says."""
+"""What a run may test, one record per method. To add a preconditioner: its module, a record here, a preset.
+
+What needs torch is imported when a method is made: records alone are read by the command line.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
-from .. import cache, endtoend
-from ..preconditioners import (
-    ConvolutionalSteps,
-    Hessian,
-    LinearPreconditioner,
-    LinearSteps,
-    NeuralPreconditioner,
-    PointwiseSteps,
-    Polynomial,
-    Preconditioner,
-    ScalarSteps,
-)
-from ..training import Fit, NetworkFit, distill, train_network
-from .config import END_TO_END
-from .problem import Problem
+    from ..preconditioners import Preconditioner
+    from ..training import Fit
+    from .problem import Problem
+
+    Make = Callable[[Problem], nn.Module | None]
+    Train = Callable[..., Fit]
 
 
-def make(problem: Problem, checkpoint: Path | None, *, progress: bool, report: Callable | None = None) -> Fit | NetworkFit | None:
-    """What the configured method tests: None (baseline), fixed, closed form, or trained (resumed from ``checkpoint``)."""
+@dataclass(frozen=True)
+class Method:
+    """How what a method tests is made and trained, and which settings decide its numbers.
+
+    Attributes:
+        make: the preconditioner or network of a problem before any training; None for no preconditioner.
+        train: ``train(problem, made, **options)`` optimises it; None where nothing is optimised.
+        sections: the sections of a configuration that it reads, beside task, data, solver and those of training.
+        network: whether it reconstructs images from measurements itself, in the place of the solver.
+    """
+
+    make: Make
+    train: Train | None = None
+    sections: tuple[str, ...] = ()
+    network: bool = False
+
+    def fit(self, problem: Problem, checkpoint: Path | None, *, progress: bool, report: Callable | None = None) -> Fit:
+        """What is tested, made or trained (resumed from ``checkpoint``) as the configuration of ``problem`` says."""
+        from ..training import Fit
+
+        made = self.make(problem)
+        if made is None or self.train is None:
+            return Fit(made and made.to(problem.device), [], {"training_seconds": 0.0})
+        options = {"seed": problem.config.seed, "checkpoint": checkpoint, "progress": progress, "report": report}
+        return self.train(problem, made.to(problem.device), **options)
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+def _distil(problem: Problem, preconditioner: Preconditioner, **options: Any) -> Fit:
+    from .. import cache
+    from ..training import distill
+
     config = problem.config
-    if config.method == "baseline":
-        return None
-    common = {"seed": config.seed, "checkpoint": checkpoint, "progress": progress, "report": report}
-    images = problem.train.images[: config.data.train_count]
-    if config.method in END_TO_END:
-        network = endtoend.build(config.method, **_network_size(problem)).to(problem.device)
-        return train_network(network, problem.student, images, budget=config.training, **common)
-    start = MAKERS[config.method](problem).to(problem.device)
-    if not config.trained:
-        return Fit(start, [], {"training_seconds": 0.0})
-    solver = config.solver
-    options = {"losses": config.losses, "budget": config.training, "cache": cache.directory()}
-    options |= {
-        "stepsize": solver.stepsize,
-        "teacher_stepsize": solver.teacher_stepsize,
-        "differentiation": config.differentiation,
-    }
-    fit = distill(problem.solver, start, problem.student, problem.teacher, images, **options, **common)
-    if isinstance(start, NeuralPreconditioner):
-        start.precision = "float32"  # trained in the configured precision, tested and kept in float32
+    fit = distill(
+        problem.solver,
+        preconditioner,
+        problem.student,
+        problem.teacher,
+        problem.train.images[: config.data.train_count],
+        losses=config.losses,
+        budget=config.training,
+        stepsize=config.solver.stepsize,
+        teacher_stepsize=config.solver.teacher_stepsize,
+        cache=cache.directory(),
+        differentiation=config.differentiation,
+        **options,
+    )
+    if hasattr(preconditioner, "precision"):
+        preconditioner.precision = "float32"  # trained in the configured precision, tested and kept in float32
     return fit
 
 
-def _ridge(problem: Problem) -> LinearPreconditioner:
-    config, start = problem.config, problem.config.preconditioner
-    alpha = problem.solver.stepsize(config.solver.stepsize, problem.student, problem.img_size)
-    options = {"regularization": start.regularization, "null_weight": start.null_weight, "complement": start.complement}
-    options |= {"form": start.form, "planes": start.planes}
-    images = problem.train.take(config.data.ridge_count)
-    return LinearPreconditioner.ridge(problem.student, images, stepsize=alpha, **options)
+def _train_network(problem: Problem, network: nn.Module, **options: Any) -> Fit:
+    from ..training import train_network
+
+    images = problem.train.images[: problem.config.data.train_count]
+    return train_network(network, problem.student, images, budget=problem.config.training, **options)
 
 
-def _linear(problem: Problem) -> LinearPreconditioner:
-    start = problem.config.preconditioner
-    if start.start == "ridge":
+# --- making -----------------------------------------------------------------------------------------------------------
+
+
+def _nothing(problem: Problem) -> None:
+    return None
+
+
+def _ridge(problem: Problem) -> Preconditioner:
+    from ..preconditioners import LinearPreconditioner
+
+    config, chosen = problem.config, problem.config.preconditioner
+    return LinearPreconditioner.ridge(
+        problem.student,
+        problem.train.take(config.data.ridge_count),
+        stepsize=problem.solver.stepsize(config.solver.stepsize, problem.student, problem.img_size),
+        regularization=chosen.regularization,
+        null_weight=chosen.null_weight,
+        complement=chosen.complement,
+        form=chosen.form,
+        planes=chosen.planes,
+    )
+
+
+def _linear(problem: Problem) -> Preconditioner:
+    from ..preconditioners import LinearPreconditioner
+
+    chosen = problem.config.preconditioner
+    if chosen.start == "ridge":
         return _ridge(problem)
-    options = {"form": start.form, "planes": start.planes, "complement": start.complement}
+    options = {"form": chosen.form, "planes": chosen.planes, "complement": chosen.complement}
     return LinearPreconditioner.identity(problem.student, problem.img_size, **options)
 
 
-def _hessian(problem: Problem) -> Hessian:
-    damping = problem.config.preconditioner.damping * problem.student.norm_sq
+def _hessian(problem: Problem) -> Preconditioner:
+    from ..preconditioners import Hessian
+    from ..solvers.fista import lipschitz
+
+    damping = problem.config.preconditioner.damping * lipschitz(problem.student, problem.img_size)
     return Hessian(problem.student, problem.img_size, regularization=damping)
 
 
-def _polynomial(problem: Problem) -> Polynomial:
+def _polynomial(problem: Problem) -> Preconditioner:
+    from ..preconditioners import Polynomial
+
     chosen = problem.config.preconditioner
-    return getattr(Polynomial, chosen.polynomial)(problem.student, degree=chosen.degree)
+    return getattr(Polynomial, chosen.polynomial)(problem.student, degree=chosen.degree, img_size=problem.img_size)
 
 
-def _scalar(problem: Problem) -> ScalarSteps:
+def _scalar(problem: Problem) -> Preconditioner:
+    from ..preconditioners import ScalarSteps
+
     return ScalarSteps(problem.config.solver.iterations)
 
 
-def _convolutional(problem: Problem) -> ConvolutionalSteps:
+def _convolutional(problem: Problem) -> Preconditioner:
+    from ..preconditioners import ConvolutionalSteps
+
     return ConvolutionalSteps(problem.config.solver.iterations)
 
 
-def _pointwise(problem: Problem) -> PointwiseSteps:
+def _pointwise(problem: Problem) -> Preconditioner:
+    from ..preconditioners import PointwiseSteps
+
     return PointwiseSteps(problem.config.solver.iterations, (1, *problem.img_size[1:]))
 
 
-def _full_linear(problem: Problem) -> LinearSteps:
+def _full_linear(problem: Problem) -> Preconditioner:
+    from ..preconditioners import LinearSteps
+
     return LinearSteps(problem.config.solver.iterations, _linear(problem))
 
 
-def _neural(problem: Problem) -> NeuralPreconditioner:
-    network = problem.config.network
-    precision = "bf16" if problem.precision == "bf16" else "float32"  # fp16 would need its loss scaled
-    size = {"features": network.features, "blocks": network.blocks, "code": network.code, "code_dim": network.code_dim}
-    options = {"start": network.start, "precision": precision, "seed": problem.config.seed}
-    return NeuralPreconditioner(network.backbone, img_size=problem.img_size, **size, **options)
+def _neural(problem: Problem) -> Preconditioner:
+    from ..preconditioners import NeuralPreconditioner
+
+    chosen = problem.config.network
+    return NeuralPreconditioner(
+        chosen.backbone,
+        img_size=problem.img_size,
+        features=chosen.features,
+        blocks=chosen.blocks,
+        code=chosen.code,
+        code_dim=chosen.code_dim,
+        start=chosen.start,
+        precision="bf16" if problem.precision == "bf16" else "float32",  # fp16 would need its loss scaled
+        seed=problem.config.seed,
+    )
 
 
-def _network_size(problem: Problem) -> dict:
-    network, config = problem.config.network, problem.config
-    size = {"features": network.features, "blocks": network.blocks, "start": config.solver.start}
-    return {"img_size": problem.img_size, "seed": config.seed} | size
+def _end_to_end(problem: Problem) -> nn.Module:
+    from .. import endtoend
+
+    config, chosen = problem.config, problem.config.network
+    size = {"features": chosen.features, "blocks": chosen.blocks, "start": config.solver.start}
+    return endtoend.build(config.method, problem.img_size, seed=config.seed, **size)
 
 
-MAKERS: dict[str, Callable[[Problem], Preconditioner | nn.Module]] = {
-    "ridge": _ridge,
-    "hessian": _hessian,
-    "polynomial": _polynomial,
-    "scalar": _scalar,
-    "convolutional": _convolutional,
-    "pointwise": _pointwise,
-    "full-linear": _full_linear,
-    "l-dipa": _linear,
-    "n-dipa": _neural,
+FORM, NETWORK = ("preconditioner",), ("network",)
+METHODS = {
+    "baseline": Method(_nothing),
+    "ridge": Method(_ridge, sections=FORM),
+    "hessian": Method(_hessian),
+    "polynomial": Method(_polynomial),
+    "scalar": Method(_scalar, _distil),
+    "convolutional": Method(_convolutional, _distil),
+    "pointwise": Method(_pointwise, _distil),
+    "full-linear": Method(_full_linear, _distil, FORM),
+    "l-dipa": Method(_linear, _distil, FORM),
+    "n-dipa": Method(_neural, _distil, NETWORK),
+    "fista-net": Method(_end_to_end, _train_network, NETWORK, network=True),
+    "e2e-varnet": Method(_end_to_end, _train_network, NETWORK, network=True),
+    "restormer": Method(_end_to_end, _train_network, NETWORK, network=True),
+    "u-net": Method(_end_to_end, _train_network, NETWORK, network=True),
 }

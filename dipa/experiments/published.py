@@ -9,10 +9,8 @@ from typing import Any
 
 from ..checks import require_choice
 from ..documents import read_yaml
-from .config import END_TO_END, Config
+from .config import Config
 from .presets import resolve
-
-LINEAR = ("ridge", "full-linear", "l-dipa")  # methods whose form, start and closed form section preconditioner sets
 
 
 @cache
@@ -107,10 +105,9 @@ def settings(config: Config) -> dict[str, Any]:
 
 
 def _used(config: Config) -> list[str]:
-    made = {"preconditioner": LINEAR, "network": ("n-dipa", *END_TO_END)}
-    own = [section for section, methods in made.items() if config.method in methods]
-    return ["task", "data", "solver", *own, *(["losses", "training"] if config.trained else [])]
+    return ["task", "data", "solver", *config.recipe.sections, *(["losses", "training"] if config.trained else [])]
 
 
 def _closed_form(config: Config) -> bool:
-    return config.method == "ridge" or (config.method in LINEAR and config.trained and config.preconditioner.start == "ridge")
+    linear = "preconditioner" in config.recipe.sections
+    return config.method == "ridge" or (linear and config.trained and config.preconditioner.start == "ridge")

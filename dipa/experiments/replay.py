@@ -19,8 +19,6 @@ from .. import data, metrics
 from ..checks import require
 from ..identity import sketch
 from ..operators.measure import measure
-from . import methods
-from .config import END_TO_END, UNTRAINED
 from .manifest import LARGEST
 from .problem import TEST_PRECISION, Problem, make_solver, mask_hash
 from .results import Run
@@ -64,7 +62,7 @@ def record(problem: Problem, trained: nn.Module | None, reconstructions: dict[st
     """The arrays of ``replay.npz``: the PSNR of each test image in each role, and the student's way with the first image."""
     x_true = problem.test.images
     arrays = {f"psnr_{role}": metrics.psnr(x, x_true).cpu().numpy() for role, x in reconstructions.items()}
-    if problem.config.method in END_TO_END:
+    if problem.config.recipe.network:
         return arrays
     denoiser = Asked(problem.solver.prior.denoiser)
     large = trained is not None and sum(p.numel() * p.element_size() for p in trained.state_dict().values()) > LARGEST
@@ -84,7 +82,7 @@ def check(run: Run) -> Asked | None:
     problem = _problem(run)
     got, then = mask_hash(problem), run.manifest["sha256"]["masks"]
     require(got == then, f"{run.path}: masks of the operators", got, f"{then}, as recorded")
-    if run.config.method in END_TO_END:
+    if run.config.recipe.network:
         x = run.network()(_measure(problem, problem.test.images), problem.student)
         _agree(run, "student", x, run.examples["student"])
         return None
@@ -107,12 +105,10 @@ def _problem(run: Run) -> Problem:
 
 def _preconditioner(run: Run, problem: Problem) -> Any:
     """P of a run: none, made from the operator, read, or (left out for its size) its recorded answers."""
-    if run.config.method == "baseline":
-        return None
     if "directions" in run.replay:
         return Asked(answers=run.replay["directions"])
-    if run.config.method in UNTRAINED and "preconditioner.safetensors" not in run.manifest.get("files", {}):
-        return methods.MAKERS[run.config.method](problem)
+    if not run.config.trained and "preconditioner.safetensors" not in run.manifest.get("files", {}):
+        return run.config.recipe.make(problem)
     return run.preconditioner()
 
 

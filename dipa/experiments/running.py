@@ -15,11 +15,11 @@ from .. import cache, denoisers
 from .. import device as devices
 from ..checks import require, require_path
 from ..paths import runs_directory
-from ..training import parallel
-from . import evaluation, methods
+from ..training import Fit, parallel
+from . import evaluation
 from .claim import claimed, sweep_all, working
 from .clock import Clock
-from .config import END_TO_END, Config
+from .config import Config
 from .evaluation import Kept
 from .problem import TEST_PRECISION, Problem, mask_hash
 from .provenance import now, peak_memory_mib, provenance
@@ -75,11 +75,10 @@ def _make(folder: Path, config: Config, place: torch.device, progress: bool, rep
     with Clock(work / "seconds.json" if first else None) as clock:
         made, problem = provenance(place), Problem.build(config, place)
         with devices.rounding(problem.precision == "tf32"):
-            fit = methods.make(problem, work / "checkpoint.pt", progress=progress, report=report)
-        trained = fit and (fit.network if config.method in END_TO_END else fit.preconditioner)
+            fit = config.recipe.fit(problem, work / "checkpoint.pt", progress=progress, report=report)
         kept = Kept(cache.directory(), work)
         with devices.rounding(False):
-            metrics, examples, again = evaluation.evaluate(problem, trained, kept=kept, progress=progress)
+            metrics, examples, again = evaluation.evaluate(problem, fit.trained, kept=kept, progress=progress)
         manifest = made | {
             "finished": now(),
             "peak_memory_mib": peak_memory_mib(),
@@ -87,16 +86,15 @@ def _make(folder: Path, config: Config, place: torch.device, progress: bool, rep
             "seconds": clock.seconds,
             "attempts": clock.attempts,
             "processes": parallel.size(),
-            "training_seconds": fit.record["training_seconds"] if fit else 0.0,
-            "precision": _precision(problem, trained),
+            "training_seconds": fit.record["training_seconds"],
+            "precision": _precision(problem, fit.trained),
             "cached": _cached(kept, fit),
             "sha256": _hashes(problem),
-            "counts": _counts(problem, trained),
+            "counts": _counts(problem, fit.trained),
         }
         if first:
-            history = fit.history if fit else []
             arrays = {"examples": examples, "replay": again}
-            write_run(folder, config, metrics=metrics, history=history, arrays=arrays, manifest=manifest, trained=trained)
+            write_run(folder, config, fit, metrics=metrics, arrays=arrays, manifest=manifest)
     if first:
         shutil.rmtree(work, ignore_errors=True)
     parallel.wait()
@@ -107,14 +105,14 @@ def _precision(problem: Problem, trained: nn.Module | None) -> dict[str, str | N
     """In what numbers the denoiser computes (an end-to-end network: its weights) in each part; None where nothing is trained."""
     config = problem.config
     used: Any = problem.solver.prior.precision
-    if config.method in END_TO_END:
+    if config.recipe.network:
         used = str(next(trained.parameters()).dtype).removeprefix("torch.")
     return {"training": used if config.trained else None, "evaluation": TEST_PRECISION}
 
 
-def _cached(kept: Kept, fit: Any) -> dict[str, list[int]]:
+def _cached(kept: Kept, fit: Fit) -> dict[str, list[int]]:
     """What was read from the cache instead of computed, of how much: the teacher's targets in images, the rest in batches."""
-    targets = fit.record.get("teacher_images") if fit else None
+    targets = fit.record.get("teacher_images")
     return kept.cached | ({"targets": [targets["cached"], targets["all"]]} if targets else {})
 
 

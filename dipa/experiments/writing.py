@@ -19,30 +19,30 @@ from torch import nn
 
 from .. import endtoend, files, preconditioners
 from ..checks import require
+from ..training import Fit
 from . import manifest as manifests
-from .config import END_TO_END, Config, build
+from .config import Config, build
 from .results import Run
 
 
 def write_run(
     folder: Path,
     config: Config,
+    fit: Fit,
     *,
     metrics: Mapping[str, Any],
-    history: list[dict],
     arrays: Mapping[str, Mapping[str, np.ndarray]],
     manifest: Mapping[str, Any],
-    trained: nn.Module | None,
 ) -> Run:
     """Write a run into a sibling folder, then rename it to ``folder``: a reader sees a whole run or none."""
     with appearing(folder) as partial:
         files.write_text(partial / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
         files.write_json(partial / "metrics.json", metrics)
-        files.write_text(partial / "history.jsonl", "".join(json.dumps(record) + "\n" for record in history))
+        files.write_text(partial / "history.jsonl", "".join(json.dumps(record) + "\n" for record in fit.history))
         for name, content in arrays.items():
             save_arrays(partial / f"{name}.npz", content)
-        if trained is not None:
-            manifest = manifest | {"trained": _save_trained(partial, config, trained)}
+        if fit.trained is not None:
+            manifest = manifest | {"trained": _save_trained(partial, config, fit.trained)}
         files.write_json(partial / manifests.NAME, manifests.sealed(manifest, manifests.hashes(partial)))
     return Run(folder)
 
@@ -116,7 +116,7 @@ def _check_trained(run: Run) -> None:
 def _save_trained(folder: Path, config: Config, trained: nn.Module) -> dict[str, Any]:
     """Write what was trained, where it can be saved; its file, SHA-256 and bytes (fixed preconditioners have none)."""
     record = {"config": asdict(config)}
-    if config.method in END_TO_END:
+    if config.recipe.network:
         path = endtoend.save(trained, folder / "network.safetensors", record)
     elif trained.kind:
         path = preconditioners.save(trained, folder / "preconditioner.safetensors", record)

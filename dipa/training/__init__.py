@@ -2,8 +2,9 @@
 
 from ..settings import Budget, Differentiation, LossWeights
 from .checkpoint import load_checkpoint, save_checkpoint
-from .distill import Fit, distill
-from .network import NetworkFit, train_network
+from .distill import distill
+from .loop import Fit
+from .network import train_network
 from .teacher import TeacherTargets, teacher_targets
 
 __all__ = [
@@ -11,7 +12,6 @@ __all__ = [
     "Differentiation",
     "Fit",
     "LossWeights",
-    "NetworkFit",
     "TeacherTargets",
     "distill",
     "load_checkpoint",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,8 @@ from ..preconditioners import Preconditioner
 from ..settings import Budget, Differentiation, LossWeights
 from ..solvers import FISTA, data_gradient
 from . import differentiate
-from .loop import Record, Training
+from .loop import Fit, Record, Training
 from .teacher import TeacherTargets, solve_identity, teacher_targets
-
-
-@dataclass(frozen=True)
-class Fit:
-    """What training made: the preconditioner, one history record per step, and plain values that say how."""
-
-    preconditioner: Preconditioner
-    history: list[Record]
-    record: dict[str, Any]
 
 
 def distill(

@@ -33,6 +33,25 @@ class Shortage(InputError):
     """Too little memory for a training step: the steps before are saved."""
 
 
+@dataclass(frozen=True)
+class Fit:
+    """What training made: the trained module, one history record per step, and plain values that say how."""
+
+    trained: nn.Module
+    history: list[Record]
+    record: dict[str, Any]
+
+    @property
+    def preconditioner(self) -> nn.Module:
+        """What was trained, by the name of what :func:`~dipa.training.distill` trains."""
+        return self.trained
+
+    @property
+    def network(self) -> nn.Module:
+        """What was trained, by the name of what :func:`~dipa.training.train_network` trains."""
+        return self.trained
+
+
 @dataclass
 class Training:
     """One training run: everything a resumed run needs to continue as if never stopped."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,7 @@ from ..declared import declared_size, require_like, require_takes, warn_range
 from ..identity import describe, describe_code, describe_physics
 from ..operators.measure import measure
 from ..settings import Budget
-from .loop import Record, Training
-
-
-@dataclass(frozen=True)
-class NetworkFit:
-    """What training made: the network, in evaluation mode, one history record per step, and plain values that say how."""
-
-    network: nn.Module
-    history: list[Record]
-    record: dict[str, Any]
+from .loop import Fit, Record, Training
 
 
 def train_network(
@@ -40,7 +31,7 @@ def train_network(
     checkpoint: str | Path | None = None,
     progress: bool = True,
     report: Callable[[Record], None] | None = None,
-) -> NetworkFit:
+) -> Fit:
     r"""Train ``network`` in place to reconstruct: :math:`\min_\theta\mathbb{E}_x\|f_\theta(Hx+\varepsilon,H)-x\|_2^2`.
 
     Args:
@@ -84,7 +75,7 @@ def train_network(
     training.run(objective, count=len(images), seed=seed, progress=progress, report=report)
     network.eval()
     made = {"network": _describe(network), "budget": asdict(budget), "seed": seed, "images": len(images)}
-    return NetworkFit(network, training.history, made | {"training_seconds": round(training.seconds, 2)})
+    return Fit(network, training.history, made | {"training_seconds": round(training.seconds, 2)})
 
 
 def _describe(network: nn.Module) -> dict[str, Any]:
