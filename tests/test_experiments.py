@@ -208,7 +208,7 @@ class FakeRun:
 
     def __init__(self, preset, seed, student, baseline=20.0):
         self.config = experiments.resolve(preset, "smoke", seed=seed)
-        self.path = type("P", (), {"name": self.config.run_name})
+        self.path, self.precision = type("P", (), {"name": self.config.run_name}), "bf16"
         self.metrics = {
             role: {"psnr": value, "psnr_batch_mse": value - 1} for role, value in (("student", student), ("baseline", baseline))
         }
