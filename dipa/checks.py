@@ -224,13 +224,11 @@ def _encodable(text: str) -> bool:
 
 
 def require_same_shape(name: str, made: object, images: torch.Tensor) -> None:
-    """Refuse what a function of the user made of ``images`` unless it is a tensor of their shape, on their device."""
+    """Refuse what a function of the user made of ``images`` unless it is a tensor of their shape."""
     import torch
 
     got = tuple(made.shape) if isinstance(made, torch.Tensor) else type(made).__name__
     require(got == tuple(images.shape), name, f"one that returns {got}", f"one that keeps the shape {tuple(images.shape)}")
-    there = f"one that returns tensors on {made.device}"
-    require(made.device == images.device, name, there, f"one that stays on {images.device}")
 
 
 def require_kind(name: str, got: object, kind: type, article: str = "a") -> None:

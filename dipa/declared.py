@@ -41,13 +41,6 @@ def numbers_like(module: nn.Module) -> torch.Tensor:
     return next((tensor.new_empty(0) for tensor in held if tensor.is_floating_point()), torch.empty(0))
 
 
-def named(module: object, tensor: object) -> str:
-    """The class of an operator or network for a message, with its device where that is not the one of ``tensor``."""
-    held = [*module.buffers(), *module.parameters()] if isinstance(module, nn.Module) else []
-    elsewhere = held and isinstance(tensor, torch.Tensor) and numbers_like(module).device != tensor.device
-    return type(module).__name__ + (f" on {numbers_like(module).device}" if elsewhere else "")
-
-
 def require_operator(name: str, physics: object) -> None:
     """Refuse what has no ``A``, ``A_adjoint`` and ``A_adjoint_A`` to call."""
     able = all(callable(getattr(physics, method, None)) for method in ("A", "A_adjoint", "A_adjoint_A"))
@@ -60,7 +53,7 @@ def require_takes(name: str, physics: LinearPhysics, images: torch.Tensor) -> to
     Returns :math:`H^\top Hx` of the first image.
     """
     require_operator(name, physics)
-    what, kind = f"images {tuple(images.shape[1:])}, {images.dtype} on {images.device}", named(physics, images)
+    what, kind = f"images {tuple(images.shape[1:])}, {images.dtype} on {images.device}", type(physics).__name__
     with torch.no_grad(), foreign(name, what, f"images that this {kind} takes"):
         measured = physics.A(images[:1])
         seen = physics.A_adjoint(measured)

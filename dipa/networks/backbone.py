@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..checks import foreign, require, require_img_size, require_int, require_tensor
-from ..declared import named
 
 STARTS = ("identity", "random")
 MAX_SIZE = {"features": 2**16, "blocks": 256, "code_dim": 2**16}
@@ -59,7 +58,7 @@ class Backbone(nn.Module):
         require(x.ndim == 4 and x.shape[1] == 1 and x.numel() > 0, "x.shape", tuple(x.shape), "(B, 1, H, W)")
         got = (0,) if code is None else tuple(code.shape)
         require(got == (self.code_dim,), "code.shape", got, f"({self.code_dim},), and None for 0")
-        with foreign("x", f"{tuple(x.shape)}, {x.dtype} on {x.device}", f"planes that this {named(self, x)} takes"):
+        with foreign("x", f"{tuple(x.shape)}, {x.dtype} on {x.device}", f"planes that this {type(self).__name__} takes"):
             return x + self.residual(x, code).to(x.dtype)
 
     def residual(self, x: torch.Tensor, code: torch.Tensor | None) -> torch.Tensor:

@@ -32,7 +32,7 @@ from ..checks import (
     require_same_images,
     require_tensor,
 )
-from ..declared import image_size, named, numbers_like, require_applies, require_operator
+from ..declared import image_size, numbers_like, require_applies, require_operator
 from .sizes import operator_sides
 
 
@@ -78,8 +78,7 @@ class Basis(nn.Module):
     def project(self, images: torch.Tensor) -> torch.Tensor:
         """V^T V x: the part of each image inside the subspace."""
         require_same_images(images=images)
-        got = f"{tuple(images.shape)}, {images.dtype} on {images.device}"
-        with foreign("images", got, f"images {self.img_size} in the dtype of this {named(self, images)}"):
+        with foreign("images", f"{tuple(images.shape)}, {images.dtype}", f"images {self.img_size} in the dtype of this basis"):
             return self.image(self.coordinates(images))
 
 

@@ -12,7 +12,7 @@ from deepinv.physics.noise import GaussianNoise, NoiseModel, ZeroNoise
 
 from .. import seeding
 from ..checks import foreign, require, require_same_images, require_tensor
-from ..declared import named, require_operator
+from ..declared import require_operator
 
 
 def gaussian_noise(sigma: float) -> NoiseModel:
@@ -30,9 +30,7 @@ def measure(
     """
     require_operator("physics", physics)
     require_same_images(images=images)
-    with foreign(
-        "images", f"{tuple(images.shape)}, {images.dtype} on {images.device}", f"images that this {named(physics, images)} takes"
-    ):
+    with foreign("images", f"{tuple(images.shape)}, {images.dtype}", f"images that this {type(physics).__name__} takes"):
         clean = physics.A(images)
     noise_model = getattr(physics, "noise_model", None)
     if not isinstance(noise_model, NoiseModel) or isinstance(noise_model, ZeroNoise):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..checks import foreign, require, require_tensor
-from ..declared import named, require_like
+from ..declared import require_like
 from ..storage import require_same_sizes
 
 KINDS: dict[str, type[Preconditioner]] = {}  # every learned class by the name files know it by; a class joins by naming its kind
@@ -46,7 +46,7 @@ class Preconditioner(nn.Module):
         """The direction; images that do not fit this preconditioner are refused."""
         require_tensor("gradient", gradient, "a tensor (B, C, H, W)")
         got = f"{tuple(gradient.shape)}, {gradient.dtype} on {gradient.device}"
-        with foreign("gradient", got, f"images that this {named(self, gradient)} takes"):
+        with foreign("gradient", got, f"images that this {type(self).__name__} takes"):
             return super().__call__(gradient, iterate, k)
 
     @property

@@ -16,7 +16,7 @@ from deepinv.physics import LinearPhysics
 
 from .. import linalg
 from ..checks import foreign, in_a_row, require, require_int, require_number
-from ..declared import declared_size, image_size, named, numbers_like, require_applies, require_operator, require_takes
+from ..declared import declared_size, image_size, numbers_like, require_applies, require_operator, require_takes
 from .base import Preconditioner, Traits
 
 MAX_DEGREE = 8  # beyond it, powers of H^T H lose more than two digits in float32
@@ -66,7 +66,7 @@ class Hessian(Preconditioner):
         size = tuple(gradient.shape[1:])
         require(size == self.img_size, "gradient.shape", tuple(gradient.shape), f"images of this operator, {self.img_size}")
         iterated = getattr(type(self.physics), "prox_l2", LinearPhysics.prox_l2) is LinearPhysics.prox_l2
-        with foreign("gradient", _shape(gradient), f"images that this {named(self.physics, gradient)} takes"):
+        with foreign("physics", f"{type(self.physics).__name__} on {tuple(gradient.shape)}", "an operator on such images"):
             if iterated:
                 return self._iterated(gradient)
             nothing = torch.zeros_like(self.physics.A(gradient))
@@ -120,7 +120,7 @@ class Polynomial(Preconditioner):
         fits = tuple(gradient.shape[1:]) == size
         require(fits, "gradient.shape", tuple(gradient.shape), f"images of this operator, {size}")
         direction = self.coefficients[-1] * gradient
-        with foreign("gradient", _shape(gradient), f"images that this {named(self.physics, gradient)} takes"):
+        with foreign("physics", f"{type(self.physics).__name__} on {tuple(gradient.shape)}", "an operator on such images"):
             for coefficient in reversed(self.coefficients[:-1]):
                 direction = self.physics.A_adjoint_A(direction) + coefficient * gradient
         return direction
@@ -196,10 +196,6 @@ def _squared_norm(physics: LinearPhysics, img_size: tuple[int, int, int] | None)
     size = image_size(physics, img_size)
     require_applies("physics", physics, size)
     return linalg.squared_norm(physics.A_adjoint_A, size, like=numbers_like(physics))
-
-
-def _shape(images: torch.Tensor) -> str:
-    return f"{tuple(images.shape)}, {images.dtype} on {images.device}"
 
 
 def _check_degree(degree: int) -> None:
