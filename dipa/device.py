@@ -18,6 +18,7 @@ from .choices import PRECISIONS
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 MULTIPLIES_BF16 = {"avx512_bf16", "amx_bf16"}  # flags of a processor
+LIMITED = {"mps"}  # kinds of devices without float64, eigenvalues and, in older versions of torch, frexp
 WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}  # caps of oneDNN's instructions
 
 
@@ -91,6 +92,11 @@ def peak_memory_mib(device: torch.device) -> int | None:
     return torch.cuda.max_memory_allocated(device) >> 20 if device.type == "cuda" else None
 
 
+def able(tensor: torch.Tensor) -> torch.Tensor:
+    """``tensor`` where float64, ``frexp`` and eigenvalues are: as it is, or on the processor where its device has none of them."""
+    return tensor.cpu() if tensor.device.type in LIMITED else tensor
+
+
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 
@@ -131,6 +137,13 @@ def autocast(asked: str, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
 
+def power_of_two(numbers: torch.Tensor) -> torch.Tensor:
+    """What brings each of ``numbers`` >= 0 into [1/2, 1) when it is divided by it, exactly; 1 for 0."""
+    found = able(numbers)
+    mantissa, _ = torch.frexp(found)
+    return torch.where(mantissa > 0, found / mantissa, torch.ones_like(found)).to(numbers.device)
+
+
 def scaled(function: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> torch.Tensor:
     """``function(images)`` whose gradient passes through it in units of its own size, so that half precision holds it.
 
@@ -151,9 +164,7 @@ class _ScaleIn(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
-        largest = gradient.abs().amax().float()
-        mantissa, _ = torch.frexp(largest)
-        ctx.unit[:] = [torch.where(mantissa > 0, largest / mantissa, torch.ones_like(largest))]
+        ctx.unit[:] = [power_of_two(gradient.abs().amax().float())]
         return gradient / ctx.unit[0].to(gradient.dtype), None
 
 

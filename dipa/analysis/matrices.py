@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from .. import device
 from ..checks import answer, foreign, require, require_images, require_img_size, require_int, require_same_images, require_tensor
 from ..declared import numbers_like
 from ..operators import Basis
@@ -40,8 +41,8 @@ def as_stepsize(
     require(bool(gradient.any()), "gradient", "zero everywhere", "a gradient that is not zero")
     z = torch.zeros_like(gradient) if iterate is None else iterate
     require_same_images(gradient=gradient, iterate=z)
-    direction = answer("preconditioner", preconditioner, gradient, z, require_int("k", k, 1)).double()
-    g = gradient.double()
+    direction = answer("preconditioner", preconditioner, gradient, z, require_int("k", k, 1))
+    direction, g = (device.able(images).double() for images in (direction, gradient))
     factor = (direction * g).sum() / g.square().sum()
     return factor.item(), ((direction - factor * g).norm() / direction.norm().clamp_min(1e-30)).item()
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from deepinv.physics import LinearPhysics
 
+from .. import device
 from ..checks import foreign, require, require_images, require_kind, require_number
 from ..declared import image_size, numbers_like, require_operator, require_takes
 from ..operators import Basis, range_basis
@@ -60,7 +61,7 @@ class Spectra:
 
     def eigenvalues(self) -> torch.Tensor:
         r"""Eigenvalues of R, (r,) complex: without prior and momentum a step converges where all :math:`|1-\alpha\lambda|<1`."""
-        return torch.linalg.eigvals(self.range_block)
+        return torch.linalg.eigvals(device.able(self.range_block))
 
     def radius(self, stepsize: float) -> float:
         r"""The largest :math:`|1-\alpha\lambda|`: what a step of this size leaves, in the long run, of the slowest error."""
@@ -126,5 +127,5 @@ def spectra(
     sent = directional(preconditioner, gradient, seen, iterate, k, chunk=chunk)
     inside = basis.coordinates(sent)
     outside = (sent - basis.image(inside)).flatten(1)
-    values = (torch.linalg.svdvals(part.double()).to(part.dtype) for part in (inside, outside))
+    values = (torch.linalg.svdvals(device.able(part).double()).to(part) for part in (inside, outside))
     return Spectra(inside.T, *values, tolerance)
