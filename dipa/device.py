@@ -93,7 +93,7 @@ def peak_memory_mib(device: torch.device) -> int | None:
 
 
 def able(tensor: torch.Tensor) -> torch.Tensor:
-    """``tensor`` where float64, ``frexp`` and eigenvalues are: as it is, or on the processor where its device has none of them."""
+    """``tensor`` where float64, ``frexp`` and eigenvalues are: as it is, or on the processor if its device is ``LIMITED``."""
     return tensor.cpu() if tensor.device.type in LIMITED else tensor
 
 

@@ -20,7 +20,7 @@ KIND = "pretended"
 BETWEEN = {"aten::_to_copy", "aten::copy_", "aten::index", "aten::index_put_", "aten::index_put", "aten::_index_put_impl_"}
 # what mps has not, on the pretended device too while ``limited`` holds its name
 DOUBLE = (torch.float64, torch.complex128)
-NOT_ON_MPS = {"aten::frexp", "aten::linalg_eig", "aten::_linalg_eigvals", "aten::_linalg_svd", "aten::kthvalue", "aten::searchsorted"}
+NOT_ON_MPS = {"aten::frexp", "aten::linalg_eig", "aten::_linalg_eigvals", "aten::kthvalue"}
 limited: set[str] = set()
 
 

@@ -1,9 +1,10 @@
 """What runs on the processor runs on another device, with the same numbers: on the pretended one, and on one like mps."""
 
-import deepinv
+from types import SimpleNamespace
+
 import pytest
 import torch
-from batteries import PRIORS, images, inpainting, smooth_images, solver, tiny_denoiser
+from batteries import PRIORS, Counting, images, inpainting, refuses, smooth_images, tiny_denoiser
 from elsewhere import pretended
 
 import dipa
@@ -72,10 +73,10 @@ def test_operators_and_their_subspaces(name, monkeypatch):
         physics = OPERATORS[name]().to(place)
         x = images(2, *physics.img_size).to(place)
         y = measure(physics, x, seed=1)
-        bases = range_basis(physics), plane_basis(physics)
-        found = [y, physics.A_adjoint(y), physics.A_dagger(y), physics.prox_l2(x, y, 2.0), *(start(y, physics) for start in STARTS.values())]
-        found += [bases[0].project(x), bases[1].project(x[:, :1]), physics(x, seed=1)]
-        return found, linalg.squared_norm(physics.A_adjoint_A, physics.img_size, like=x)
+        inverses = physics.A_adjoint(y), physics.A_dagger(y), physics.prox_l2(x, y, 2.0)
+        projected = range_basis(physics).project(x), plane_basis(physics).project(x[:, :1])
+        norm = linalg.squared_norm(physics.A_adjoint_A, physics.img_size, like=x)
+        return y, physics(x, seed=1), inverses, projected, norm
 
     same(monkeypatch, compute, like_mps=True)
 
@@ -134,11 +135,11 @@ def test_backbones_and_their_gradients(name, code, monkeypatch):
 # --- training ---------------------------------------------------------------------------------------------------------
 
 
-def trained(place, P=None, *, way="checkpointed", precision="float32", steps=2, **options):
+def trained(place, P=None, *, way="checkpointed", steps=2, **options):
     """A preconditioner distilled with every loss, on ``place``."""
     student, teacher = (single_pixel(SHAPE, ratio=ratio, noise_sigma=0.01).to(place) for ratio in (0.3, 0.8))
     P = (dipa.LinearPreconditioner.identity(student) if P is None else P).to(place)
-    made = dipa.FISTA(dipa.PnP(tiny_denoiser().to(place), precision=precision), iterations=4)
+    made = dipa.FISTA(dipa.PnP(tiny_denoiser().to(place)), iterations=4)
     budget = dipa.Budget(steps=steps, batch_size=2, learning_rate=0.01, checkpoint_every=1)
     plan = dipa.settings.Differentiation(way, tail=2)
     options = {"losses": ALL_LOSSES, "budget": budget, "differentiation": plan, "progress": False} | options
@@ -146,7 +147,8 @@ def trained(place, P=None, *, way="checkpointed", precision="float32", steps=2, 
 
 
 def outcome(fit):
-    return list(fit.preconditioner.parameters()), [[record[name] for name in ("loss", "psnr", "gradient_norm")] for record in fit.history]
+    history = [[record[name] for name in ("loss", "psnr", "gradient_norm")] for record in fit.history]
+    return list(fit.preconditioner.parameters()), history
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -165,7 +167,8 @@ def test_networks_end_to_end(name, monkeypatch, tmp_path):
         x, net = smooth_images(3).to(place), endtoend.build(name, SHAPE, features=4, blocks=2).to(place)
         fit = dipa.train_network(net, physics, x, budget=dipa.Budget(steps=2, batch_size=2), progress=False)
         back, _ = endtoend.load(endtoend.save(fit.network, tmp_path / f"{place.type}.safetensors"))
-        return fit.network(measure(physics, x), physics), list(back.to(place).parameters()), [record["loss"] for record in fit.history]
+        losses = [record["loss"] for record in fit.history]
+        return fit.network(measure(physics, x), physics), list(back.to(place).parameters()), losses
 
     same(monkeypatch, compute, like_mps=True, tolerance=1e-4)
 
@@ -173,26 +176,29 @@ def test_networks_end_to_end(name, monkeypatch, tmp_path):
 # --- moving -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("there_first", [True, False])
-def test_a_run_begun_on_one_device_is_resumed_on_another(there_first, monkeypatch, tmp_path):
+@pytest.mark.parametrize("first_there", [True, False])
+def test_a_run_begun_on_one_device_goes_on_on_another(first_there, monkeypatch, tmp_path):
     whole = outcome(trained(CPU, steps=4))
-    checkpoint, cache = tmp_path / "checkpoint.pt", tmp_path / "cache"
+    options = {"steps": 4, "checkpoint": tmp_path / "checkpoint.pt", "cache": tmp_path / "cache"}
 
-    def part(there, stop):
-        def report(record):
-            if record["step"] == stop:
-                raise KeyboardInterrupt
+    def stop(record):
+        if record["step"] == 3:
+            raise KeyboardInterrupt
 
-        options = {"steps": 4, "checkpoint": checkpoint, "cache": cache, "report": report}
+    def run(there, report=None):
         if not there:
-            return trained(CPU, **options)
+            return trained(CPU, report=report, **options)
         with pretended(monkeypatch) as place:
-            return dipa.storage.sha256_tensors(trained(place, **options).preconditioner.state_dict())
+            fit = trained(place, report=report, **options)
+            fit.preconditioner.cpu()
+            return fit
 
-    with pytest.raises(BaseException):
-        part(there_first, 2)
-    assert checkpoint.is_file()
-    part(not there_first, 0)
+    with pytest.raises(KeyboardInterrupt):
+        run(first_there, stop)
+    fit = run(not first_there)
+    assert fit.record["teacher_images"] == {"all": 4, "cached": 4}
+    for one, other in zip(leaves(outcome(fit)), leaves(whole), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", LEARNED)
@@ -213,50 +219,125 @@ def test_saved_preconditioners_move(name, monkeypatch, tmp_path):
 # --- analysis ---------------------------------------------------------------------------------------------------------
 
 
-def analysed(place, kind="network"):
-    physics = OPERATORS["single pixel"]().to(place)
-    x = images(2, *SHAPE).to(place)
-    return physics, x, measure(physics, x), LEARNED[kind](physics).to(place), solver(3, tiny_denoiser().to(place))
+def things(place, kind="network"):
+    """What a reconstruction takes, all of it on ``place``."""
+    physics, teacher = (single_pixel(SHAPE, ratio=ratio, noise_sigma=0.01).to(place) for ratio in (0.4, 0.8))
+    x, denoiser = smooth_images(2).to(place), Counting(tiny_denoiser()).to(place)
+    made = dipa.FISTA(dipa.PnP(denoiser), iterations=3)
+    held = {"denoiser": denoiser, "solver": made, "P": LEARNED[kind](physics).to(place), "basis": range_basis(physics)}
+    net = endtoend.build("fista-net", SHAPE, features=4, blocks=1).to(place)
+    return SimpleNamespace(physics=physics, teacher=teacher, x=x, y=measure(physics, x), net=net, **held)
+
+
+def long_run(t):
+    found = analysis.convergence(t.solver, t.physics, t.y, t.x, preconditioner=t.P, iterations=4)
+    return found.x, found.curves, found.verdict
+
+
+def shifted(t):
+    other = tiny_denoiser(1).to(t.x.device)
+    rows = analysis.conditions(t.physics, t.solver, 0.4, noise=[0.02], denoisers={"x": other}, operators={"x": t.teacher})
+    return analysis.shifts(t.P, t.x, rows)
+
+
+def spectra_of(t):
+    found = analysis.spectra(dipa.LinearPreconditioner.identity(t.physics, form="dense"), t.physics)
+    return found.range_values, found.null_values, found.summary(), found.radius(0.5)
 
 
 ANALYSES = {
-    "differences": lambda physics, x, y, P, made: analysis.finite_differences(P, x[:1], x[1:], columns=[3, 4]),
-    "stepsize": lambda physics, x, y, P, made: analysis.as_stepsize(P, x),
-    "linearity": lambda physics, x, y, P, made: analysis.linearity_index(P, x, x.flip(0)),
-    "convergence": lambda physics, x, y, P, made: (found := analysis.convergence(made, physics, y, x, preconditioner=P, iterations=4)) and [found.x, found.curves, found.verdict],
-    "falsification": lambda physics, x, y, P, made: analysis.falsification(made, physics, P, y, x, 0.4, range_basis(physics)),
-    "shifts": lambda physics, x, y, P, made: analysis.shifts(P, x, analysis.conditions(physics, made, 0.4, noise=[0.02], denoisers={"other": tiny_denoiser(1).to(x.device)}, operators={"other": single_pixel(SHAPE, ratio=0.7).to(x.device)})),
-    "metrics": lambda physics, x, y, P, made: metrics.summary(x, x.flip(0), 2),
-    "row space": lambda physics, x, y, P, made: losses.row_space(x, range_basis(physics).project),
-    "dot test": lambda physics, x, y, P, made: round(linalg.dot_test_error(physics.A, physics.A_adjoint, x, y), 3),
+    "differences": lambda t: analysis.finite_differences(t.P, t.x[:1], t.x[1:], columns=[3, 4]),
+    "stepsize": lambda t: analysis.as_stepsize(t.P, t.x),
+    "linearity": lambda t: analysis.linearity_index(t.P, t.x, t.x.flip(0)),
+    "convergence": long_run,
+    "falsification": lambda t: analysis.falsification(t.solver, t.physics, t.P, t.y, t.x, 0.4, t.basis),
+    "shifts": shifted,
+    "spectra": spectra_of,
+    "metrics": lambda t: metrics.summary(t.x, t.x.flip(0), 2),
+    "row space": lambda t: losses.row_space(t.x, t.basis.project),
 }
 LINEAR = {
-    "jacobian": lambda physics, P: analysis.jacobian(P, torch.zeros(1, *SHAPE).to(P.matrix), columns=[3, 4]),
-    "blocks": lambda physics, P: analysis.coordinate_blocks(P, range_basis(physics)),
-    "border": lambda physics, P: analysis.border_share(P.dense(), SHAPE, 2),
-    "antisymmetry": lambda physics, P: analysis.antisymmetric_share(P.dense()),
+    "jacobian": lambda t: analysis.jacobian(t.P, t.x[:1], columns=[3, 4]),
+    "blocks": lambda t: analysis.coordinate_blocks(t.P, t.basis),
+    "border": lambda t: analysis.border_share(t.P.dense(), SHAPE, 2),
+    "antisymmetry": lambda t: analysis.antisymmetric_share(t.P.dense()),
 }
 
 
-@pytest.mark.parametrize("name", ANALYSES)
+@pytest.mark.parametrize("name", ANALYSES | LINEAR)
 def test_analysis(name, monkeypatch):
-    same(monkeypatch, lambda place: ANALYSES[name](*analysed(place)), like_mps=True, tolerance=1e-4)
-
-
-@pytest.mark.parametrize("name", LINEAR)
-def test_analysis_of_matrices(name, monkeypatch):
     def compute(place):
-        physics, _, _, P, _ = analysed(place, "identity")
-        return LINEAR[name](physics, P)
-
-    same(monkeypatch, compute, like_mps=True)
-
-
-@pytest.mark.parametrize("operator", ["single pixel", "inpainting"])
-def test_spectra(operator, monkeypatch):
-    def compute(place):
-        physics = OPERATORS[operator]().to(place)
-        found = analysis.spectra(dipa.LinearPreconditioner.identity(physics, SHAPE, form="dense"), physics)
-        return found.range_values, found.null_values, found.summary(), found.radius(0.5)
+        return (ANALYSES | LINEAR)[name](things(place, "identity" if name in LINEAR else "network"))
 
     same(monkeypatch, compute, like_mps=True, tolerance=1e-4)
+
+
+# --- a mix of devices -------------------------------------------------------------------------------------------------
+
+
+def solved(t, y=None, P=None, **options):
+    return t.solver(t.y if y is None else y, t.physics, preconditioner=t.P if P is None else P, stepsize=0.4, **options)
+
+
+def distilled(t, solver=None, P=None, student=None, teacher=None, x=None):
+    held = solver or t.solver, P or t.P, student or t.physics, teacher or t.teacher, t.x if x is None else x
+    return dipa.distill(*held, losses=ALL_LOSSES, progress=False)
+
+
+# what is refused, with the words that say so: all of a call is there (t) but for one argument, which is here (h)
+MIXES = {
+    "y": (lambda t, h: solved(t, h.y), "y.device"),
+    "x_true": (lambda t, h: solved(t, x_true=h.x), "x_true.device"),
+    "preconditioner": (lambda t, h: solved(t, P=h.P), "preconditioner: got 'parameters"),
+    "fixed preconditioner": (lambda t, h: solved(t, P=dipa.Polynomial(h.physics, [1.0])), "preconditioner.device"),
+    "denoiser": (lambda t, h: h.solver(t.y, t.physics, stepsize=0.4), "prior.denoiser"),
+    "student": (lambda t, h: distilled(t, student=h.physics), "student.device"),
+    "teacher": (lambda t, h: distilled(t, teacher=h.teacher), "teacher.device"),
+    "trained": (lambda t, h: distilled(t, P=h.P), "preconditioner: got 'parameters"),
+    "prior": (lambda t, h: distilled(t, solver=h.solver), "prior.denoiser"),
+    "images": (lambda t, h: distilled(t, x=h.x), "student.device"),
+    "measured": (lambda t, h: measure(t.physics, h.x), "images.device"),
+    "closed form": (lambda t, h: dipa.LinearPreconditioner.ridge(h.physics, t.x, stepsize=1.0), "physics.device"),
+    "network": (lambda t, h: dipa.train_network(h.net, t.physics, t.x, progress=False), "network: got 'parameters"),
+    "its operator": (lambda t, h: dipa.train_network(t.net, h.physics, t.x, progress=False), "physics.device"),
+    "its measurements": (lambda t, h: t.net(h.y, t.physics), "y.device"),
+    "audit: x_true": (lambda t, h: analysis.audit(t.x, h.x, t.y, t.physics, t.basis), "x_true.device"),
+    "audit: y": (lambda t, h: analysis.audit(t.x, t.x, h.y, t.physics, t.basis), "y.device"),
+    "audit: basis": (lambda t, h: analysis.audit(t.x, t.x, t.y, t.physics, h.basis), "basis.device"),
+    "falsification: basis": (
+        lambda t, h: analysis.falsification(t.solver, t.physics, t.P, t.y, t.x, 0.4, h.basis),
+        "basis.device",
+    ),
+    "falsification: P": (
+        lambda t, h: analysis.falsification(t.solver, t.physics, h.P, t.y, t.x, 0.4, t.basis),
+        "preconditioner: got 'parameters",
+    ),
+    "long run": (lambda t, h: analysis.convergence(h.solver, t.physics, t.y, iterations=3), "prior.denoiser"),
+    "spectra: basis": (lambda t, h: analysis.spectra(t.P, t.physics, t.x[:1], basis=h.basis), "basis.device"),
+    "spectra: physics": (lambda t, h: analysis.spectra(t.P, h.physics, t.x[:1]), "physics.device"),
+    "blocks": (lambda t, h: analysis.coordinate_blocks(LEARNED["identity"](t.physics), h.basis), "basis.device"),
+    "jacobian: P": (lambda t, h: analysis.jacobian(h.P, t.x[:1]), "preconditioner.device"),
+    "jacobian: iterate": (lambda t, h: analysis.jacobian(t.P, t.x[:1], h.x[:1]), "iterate.device"),
+    "directions": (lambda t, h: analysis.directional(t.P, t.x[:1], h.x), "directions.device"),
+    "distance": (lambda t, h: analysis.relative_distance(t.x, h.x), "matrix.device"),
+    "loss": (lambda t, h: losses.imitation(t.x, h.x), "x_teacher.device"),
+    "metric": (lambda t, h: metrics.psnr(t.x, h.x), "x_true.device"),
+}
+
+
+@pytest.mark.parametrize("argument", MIXES)
+def test_a_mix_of_devices_is_refused_at_the_door(argument, monkeypatch):
+    call, words = MIXES[argument]
+    with pretended(monkeypatch) as place:
+        there, here = things(place), things(CPU)
+        text = refuses(lambda: call(there, here), words, "pretended:0", "cpu")
+        assert "RuntimeError" not in text  # what torch says in the middle of a computation
+        assert there.denoiser.calls == here.denoiser.calls == 0
+
+
+def test_functions_that_give_back_to_another_device_are_named(monkeypatch):
+    with pretended(monkeypatch) as place:
+        t = things(place)
+        refuses(lambda: solved(t, P=lambda gradient, iterate, k: gradient.cpu()), "preconditioner.device", "cpu", "pretended:0")
+        away = dipa.FISTA(dipa.PnP(lambda planes, sigma: planes.cpu()), iterations=2)
+        refuses(lambda: away(t.y, t.physics, stepsize=0.4), "denoiser.device", "cpu", "pretended:0")

@@ -6,7 +6,7 @@ import torch
 
 from .. import device
 from ..checks import answer, foreign, require, require_images, require_img_size, require_int, require_same_images, require_tensor
-from ..declared import numbers_like
+from ..declared import numbers_like, require_beside
 from ..operators import Basis
 from ..operators.bases import TransformBasis
 from ..solvers.fista import Preconditioner
@@ -68,6 +68,7 @@ def coordinate_blocks(preconditioner: Preconditioner, basis: Basis) -> tuple[tor
     """
     require(is_linear(preconditioner), "preconditioner", type(preconditioner).__name__, "one that declares itself linear")
     require(isinstance(basis, TransformBasis), "basis", type(basis).__name__, "selected functions of a transform")
+    require_beside("basis", basis, "preconditioner", preconditioner)
     with foreign("basis", f"{type(basis).__name__} on {basis.img_size}", "one in the dtype and size of the preconditioner"):
         functions = basis.image(torch.eye(basis.dim).to(numbers_like(preconditioner)))
         answers = basis.transform(directional(preconditioner, functions[:1], functions)).flatten(1).T

@@ -19,7 +19,7 @@ from deepinv.physics import LinearPhysics
 
 from .. import device
 from ..checks import foreign, require, require_images, require_kind, require_number
-from ..declared import image_size, numbers_like, require_operator, require_takes
+from ..declared import image_size, numbers_like, require_beside, require_operator, require_takes
 from ..operators import Basis, range_basis
 from ..solvers.fista import Preconditioner
 from .jacobian import directional, is_linear
@@ -122,6 +122,7 @@ def spectra(
     require_images("gradient", gradient)
     require_takes("physics", physics, gradient)
     basis = range_basis(physics, tuple(gradient.shape[1:])) if basis is None else basis
+    require_beside("basis", basis, "gradient", gradient)
     with foreign("basis", f"{type(basis).__name__} of images {basis.img_size}", "one of images that the operator takes"):
         seen = physics.A_adjoint_A(basis.image(torch.eye(basis.dim).to(gradient)))
     sent = directional(preconditioner, gradient, seen, iterate, k, chunk=chunk)

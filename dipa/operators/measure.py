@@ -12,7 +12,7 @@ from deepinv.physics.noise import GaussianNoise, NoiseModel, ZeroNoise
 
 from .. import seeding
 from ..checks import foreign, require, require_same_images, require_tensor
-from ..declared import require_operator
+from ..declared import require_beside, require_operator
 
 
 class _Gaussian(GaussianNoise):
@@ -39,6 +39,7 @@ def measure(
     """
     require_operator("physics", physics)
     require_same_images(images=images)
+    require_beside("images", images, "physics", physics)
     with foreign("images", f"{tuple(images.shape)}, {images.dtype}", f"images that this {type(physics).__name__} takes"):
         clean = physics.A(images)
     noise_model = getattr(physics, "noise_model", None)
