@@ -26,7 +26,7 @@ def choose(device: str = "auto") -> torch.device:
     """The device that ``device`` asks for: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
     ``auto`` is a GPU where there is one, else the processor. Of several processes that torchrun started on one machine each
-    takes the GPU of its own number, where there is one for each.
+    takes the GPU of its own number, where there is one for each; then none can be named.
 
     Raises:
         InputError: another text, or a device that is not there.
@@ -46,8 +46,10 @@ def _gpu(device: str, number: str) -> int:
     """The number of the GPU that is asked for by number, or that is this process's own; refused where it is not there."""
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     have = f"cpu, or one of {there} GPUs, cuda:0 to cuda:{there - 1}" if there else "cpu: this machine, or this torch, has no GPU"
-    own = own_gpu() or 0
-    chosen = int(number) if number else own
+    own = own_gpu()
+    alone = own is None or os.environ["LOCAL_WORLD_SIZE"] == "1"
+    require(alone or not number, "device", device, "cuda or auto: each of these processes takes a GPU of its own")
+    chosen = int(number) if number else own or 0
     require(chosen < there, "device", device, have)
     return chosen
 

@@ -13,6 +13,7 @@ from dipa.choices import CODES, WAYS
 from dipa.operators import mri, plane_basis, range_basis, single_pixel, super_resolution
 from dipa.operators.measure import measure
 from dipa.solvers import MOMENTA, STARTS
+from dipa.training import parallel
 
 CPU, SHAPE = torch.device("cpu"), (1, 8, 8)
 OPERATORS = {
@@ -171,6 +172,18 @@ def test_networks_end_to_end(name, monkeypatch, tmp_path):
         return fit.network(measure(physics, x), physics), list(back.to(place).parameters()), losses
 
     same(monkeypatch, compute, like_mps=True, tolerance=1e-4)
+
+
+def test_gradients_are_averaged_where_processes_can_meet(monkeypatch):
+    met = []
+    monkeypatch.setattr(parallel, "size", lambda: 2)
+    monkeypatch.setattr(parallel.dist, "all_reduce", lambda flat: met.append(flat.device.type) or flat.add_(flat.clone()))
+    for like_mps in (True, False):
+        with pretended(monkeypatch, like_mps) as place:
+            gradients = [torch.ones(2, 3).to(place), torch.zeros(4).to(place)]
+            parallel.average(gradients, 0.25)
+            assert [gradient.unique().tolist() for gradient in gradients] == [[0.5], [0.0]]
+    assert met == ["cpu", "pretended"]
 
 
 # --- moving -----------------------------------------------------------------------------------------------------------
