@@ -105,7 +105,10 @@ backend_registration._setup_privateuseone_for_python_backend(KIND, _Module())
 
 @contextlib.contextmanager
 def pretended(monkeypatch, like_mps=False):
-    """A stretch in which torch knows the pretended device, and ``dipa.device.choose`` chooses it whatever it is asked."""
+    """A stretch in which torch knows the pretended device, and ``dipa.device.choose`` chooses it whatever it is asked.
+
+    ``like_mps`` makes it a limited one.
+    """
     monkeypatch.setattr(device, "choose", lambda asked="auto": torch.device(KIND, 0))
     monkeypatch.setattr(device, "LIMITED", limited)
     limited.update({KIND} if like_mps else ())

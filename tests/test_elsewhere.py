@@ -1,4 +1,4 @@
-"""What runs on the processor runs on another device, with the same numbers: on the pretended one, and on one like mps."""
+"""What runs on the processor runs on another device, with the same numbers, and moves there and back; a mix is refused."""
 
 from types import SimpleNamespace
 
@@ -8,7 +8,7 @@ from batteries import PRIORS, Counting, images, inpainting, refuses, smooth_imag
 from elsewhere import pretended
 
 import dipa
-from dipa import analysis, endtoend, linalg, losses, metrics, networks
+from dipa import analysis, endtoend, experiments, linalg, losses, metrics, networks
 from dipa.choices import CODES, WAYS
 from dipa.operators import mri, plane_basis, range_basis, single_pixel, super_resolution
 from dipa.operators.measure import measure
@@ -51,18 +51,19 @@ def leaves(found) -> list:
     return [leaf for part in found for leaf in leaves(part)] if isinstance(found, (list, tuple)) else [found]
 
 
-def same(monkeypatch, compute, *, like_mps=False, tolerance=1e-5):
-    """``compute(place)`` gives the same on both devices, and each tensor lies where it was computed."""
+def same(monkeypatch, compute, *, tolerance=1e-5):
+    """``compute(place)`` gives the same on the processor and on a device like mps, and each tensor lies where it was computed."""
     here = leaves(compute(CPU))
-    with pretended(monkeypatch, like_mps) as place:
+    with pretended(monkeypatch, like_mps=True) as place:
         there = leaves(compute(place))
         assert {leaf.device for leaf in there if isinstance(leaf, torch.Tensor)} <= {place}
-        there = [leaf.detach().cpu() if isinstance(leaf, torch.Tensor) else leaf for leaf in there]
+        there = [leaf.cpu() if isinstance(leaf, torch.Tensor) else leaf for leaf in there]
     assert len(here) == len(there) > 0
     for one, other in zip(here, there, strict=True):
-        wanted = one.detach() if isinstance(one, torch.Tensor) else one
-        torch.testing.assert_close(other, wanted, rtol=tolerance, atol=tolerance) if not isinstance(one, str) else None
-        assert not isinstance(one, str) or one == other
+        if isinstance(one, str):
+            assert one == other
+        else:
+            torch.testing.assert_close(other, one, rtol=tolerance, atol=tolerance)
 
 
 # --- solving ----------------------------------------------------------------------------------------------------------
@@ -79,7 +80,7 @@ def test_operators_and_their_subspaces(name, monkeypatch):
         norm = linalg.squared_norm(physics.A_adjoint_A, physics.img_size, like=x)
         return y, physics(x, seed=1), inverses, projected, norm
 
-    same(monkeypatch, compute, like_mps=True)
+    same(monkeypatch, compute)
 
 
 @pytest.mark.parametrize("start", STARTS)
@@ -94,7 +95,7 @@ def test_solver_and_its_deepinv_model(prior, momentum, start, monkeypatch):
         curves = [[record[part] for part in ("residual", "gradient_norm", "change", "psnr")] for record in ours.history]
         return ours.iterates, curves, dipa.to_deepinv(made, P, physics, 0.4)(physics.A(x), physics)
 
-    same(monkeypatch, compute, like_mps=True)
+    same(monkeypatch, compute)
 
 
 @pytest.mark.parametrize("name", LEARNED | FIXED)
@@ -105,7 +106,7 @@ def test_preconditioners(name, monkeypatch):
         gradient, iterate = images(2, 2, 8, 8).to(place), images(2, 2, 8, 8, seed=1).to(place)
         return [P(gradient, iterate, k) for k in (1, 4)]
 
-    same(monkeypatch, compute, like_mps=True)
+    same(monkeypatch, compute)
 
 
 @pytest.mark.parametrize("form", ["low_rank", "dense"])
@@ -117,7 +118,7 @@ def test_the_closed_form(name, form, monkeypatch):
         P = dipa.LinearPreconditioner.ridge(physics, x, stepsize=0.5, form=form, null_weight=0.5, regularization=0.1)
         return P(x[:2], x[:2], 1), P.dense()
 
-    same(monkeypatch, compute, like_mps=True, tolerance=1e-4)
+    same(monkeypatch, compute, tolerance=1e-4)
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -130,7 +131,7 @@ def test_backbones_and_their_gradients(name, code, monkeypatch):
         direction.square().sum().backward()
         return direction, x.grad, [parameter.grad for parameter in P.parameters() if parameter.grad is not None]
 
-    same(monkeypatch, compute, like_mps=True, tolerance=1e-4)
+    same(monkeypatch, compute, tolerance=1e-4)
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -158,7 +159,7 @@ def test_every_loss_and_way_to_differentiate(kind, way, monkeypatch):
     def compute(place):
         return outcome(trained(place, LEARNED[kind](single_pixel(SHAPE, ratio=0.3)), way=way))
 
-    same(monkeypatch, compute, like_mps=True, tolerance=1e-4)
+    same(monkeypatch, compute, tolerance=1e-4)
 
 
 @pytest.mark.parametrize("name", endtoend.NETWORKS)
@@ -171,7 +172,7 @@ def test_networks_end_to_end(name, monkeypatch, tmp_path):
         losses = [record["loss"] for record in fit.history]
         return fit.network(measure(physics, x), physics), list(back.to(place).parameters()), losses
 
-    same(monkeypatch, compute, like_mps=True, tolerance=1e-4)
+    same(monkeypatch, compute, tolerance=1e-4)
 
 
 def test_gradients_are_averaged_where_processes_can_meet(monkeypatch):
@@ -184,6 +185,19 @@ def test_gradients_are_averaged_where_processes_can_meet(monkeypatch):
             parallel.average(gradients, 0.25)
             assert [gradient.unique().tolist() for gradient in gradients] == [[0.5], [0.0]]
     assert met == ["cpu", "pretended"]
+
+
+@pytest.mark.parametrize("method", ["fista-net", "ridge"])
+def test_a_run_like_on_mps(method, monkeypatch, tmp_path):
+    tiny = {"data.train_count": 4, "data.ridge_count": 16, "data.test_count": 2, "training.steps": 1, "solver.iterations": 2}
+    tiny |= {"method": method, "network.features": 4, "network.blocks": 1, "task.size": 16, "solver.precision": "float32"}
+    config = experiments.resolve("baseline", "smoke", overrides=tiny)
+    here = experiments.run(config, tmp_path / "here", device="cpu", progress=False)
+    monkeypatch.setenv("DIPA_CACHE", str(tmp_path / "another cache"))
+    with pretended(monkeypatch, like_mps=True):
+        there = experiments.run(config, tmp_path / "there", progress=False)
+    for role in ("baseline", "student", "teacher"):
+        assert there.metrics[role]["psnr"] == pytest.approx(here.metrics[role]["psnr"], abs=0.02)
 
 
 # --- moving -----------------------------------------------------------------------------------------------------------
@@ -282,7 +296,7 @@ def test_analysis(name, monkeypatch):
     def compute(place):
         return (ANALYSES | LINEAR)[name](things(place, "identity" if name in LINEAR else "network"))
 
-    same(monkeypatch, compute, like_mps=True, tolerance=1e-4)
+    same(monkeypatch, compute, tolerance=1e-4)
 
 
 # --- a mix of devices -------------------------------------------------------------------------------------------------
