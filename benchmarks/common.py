@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 import dipa
+from dipa import device as devices
 from dipa import files
-from dipa.checks import require_path
+from dipa.checks import InputError, require_path
 from dipa.experiments.provenance import provenance
 
 Work = Callable[[], object]
@@ -28,14 +29,23 @@ def parser(doc: str, **defaults: Any) -> argparse.ArgumentParser:
     """A command line with --json, --device, --data, --denoiser, --repeats; ``defaults`` replace theirs."""
     made = argparse.ArgumentParser(description=doc.splitlines()[0])
     made.add_argument("--json", help="the file to write ratios, raw numbers and provenance to")
-    made.add_argument(
-        "--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda (default: what is here)"
-    )
+    made.add_argument("--device", type=_timed, default="auto", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
     made.add_argument("--data", default="embedded", choices=("embedded", "mnist"), help="images (default embedded)")
     made.add_argument("--denoiser", default="dncnn-bsds500", choices=dipa.denoisers.NAMES, help="default: the packaged one")
     made.add_argument("--repeats", type=int, default=5, help="interleaved repetitions (default 5)")
     made.set_defaults(**defaults)
     return made
+
+
+def _timed(asked: str) -> str:
+    """The name of the device that ``asked`` means, one whose time and memory can be measured here."""
+    try:
+        chosen = devices.choose(asked)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if chosen.type == "mps":
+        raise argparse.ArgumentTypeError("mps is not measured: cpu or cuda")
+    return str(chosen)
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ def _images(name: str, split: str, size: int, count: int) -> torch.Tensor:
 def synchronise(device: str) -> None:
     """Wait for the device: a GPU computes on while Python measures."""
     if device != "cpu":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
 
 
 def seconds(work: Work, device: str = "cpu") -> float:
@@ -108,12 +118,12 @@ def peak_mib(work: Work, device: str = "cpu") -> float:
     """
     gc.collect()
     if device != "cpu":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
         work()
-        torch.cuda.synchronize()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
+        torch.cuda.synchronize(device)
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
     if not sys.platform.startswith("linux"):
         raise SystemExit("error: peak memory on the processor is measured on Linux only")
     ctypes.CDLL(None).malloc_trim(0)
@@ -139,6 +149,5 @@ def finish(result: dict[str, Any], headline: Mapping[str, Any], options: argpars
     print(json.dumps({name: round(value, 3) if isinstance(value, float) else value for name, value in headline.items()}))
     if options.json:
         settings = {name: value for name, value in vars(options).items() if name != "json"}
-        files.write_json(
-            require_path("--json", options.json), {**headline, **result, "settings": settings, "manifest": provenance()}
-        )
+        made = {"settings": settings, "manifest": provenance(torch.device(options.device))}
+        files.write_json(require_path("--json", options.json), {**headline, **result, **made})

@@ -224,11 +224,13 @@ def _encodable(text: str) -> bool:
 
 
 def require_same_shape(name: str, made: object, images: torch.Tensor) -> None:
-    """Refuse what a function of the user made of ``images`` unless it is a tensor of their shape."""
+    """Refuse what a function of the user made of ``images`` unless it is a tensor of their shape, where they are."""
     import torch
 
     got = tuple(made.shape) if isinstance(made, torch.Tensor) else type(made).__name__
     require(got == tuple(images.shape), name, f"one that returns {got}", f"one that keeps the shape {tuple(images.shape)}")
+    if made.device != images.device:
+        raise InputError(f"{name}.device: got one that returns to {made.device}; allowed: {images.device}, that of its images")
 
 
 def require_kind(name: str, got: object, kind: type, article: str = "a") -> None:

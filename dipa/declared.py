@@ -11,7 +11,7 @@ from deepinv.physics import LinearPhysics
 from deepinv.physics.noise import GaussianNoise, ZeroNoise
 from torch import nn
 
-from .checks import foreign, require, require_img_size
+from .checks import InputError, foreign, require, require_img_size
 
 MARGIN = 0.05  # beyond [0, 1] that interpolation and noise may reach without a word
 _told: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # operators whose user has been told of a range: once is enough
@@ -47,12 +47,30 @@ def require_operator(name: str, physics: object) -> None:
     require(able, name, type(physics).__name__, "a deepinv LinearPhysics")
 
 
+def require_beside(name: str, held: object, other: str, beside: object) -> None:
+    """Refuse a tensor or module on another device than the one ``beside`` it, which is called ``other``.
+
+    A module is where its first floating-point tensor is, single numbers left aside: they go with every device.
+    """
+    got, allowed = _place(held), _place(beside)
+    if got is not None and allowed is not None and got != allowed:
+        raise InputError(f"{name}.device: got {got}; allowed: {allowed}, that of {other}")
+
+
+def _place(held: object) -> torch.device | None:
+    tensors = (held,) if isinstance(held, torch.Tensor) else ()
+    tensors = (*held.buffers(), *held.parameters()) if isinstance(held, nn.Module) else tensors
+    numbers = (tensor for tensor in tensors if tensor.is_floating_point() or tensor.is_complex())
+    return next((tensor.device for tensor in numbers if tensor.ndim), None)
+
+
 def require_takes(name: str, physics: LinearPhysics, images: torch.Tensor) -> torch.Tensor:
     r"""Refuse an operator that cannot take such images (C, H, W, dtype, device) one by one, or measures in several tensors.
 
     Returns :math:`H^\top Hx` of the first image.
     """
     require_operator(name, physics)
+    require_beside(name, physics, "the images", images)
     what, kind = f"images {tuple(images.shape[1:])}, {images.dtype} on {images.device}", type(physics).__name__
     with torch.no_grad(), foreign(name, what, f"images that this {kind} takes"):
         measured = physics.A(images[:1])

@@ -18,6 +18,7 @@ from .choices import PRECISIONS
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 MULTIPLIES_BF16 = {"avx512_bf16", "amx_bf16"}  # flags of a processor
+LIMITED = {"mps"}  # kinds of devices without float64, eigenvalues and, in older versions of torch, frexp
 WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}  # caps of oneDNN's instructions
 
 
@@ -25,7 +26,7 @@ def choose(device: str = "auto") -> torch.device:
     """The device that ``device`` asks for: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
     ``auto`` is a GPU where there is one, else the processor. Of several processes that torchrun started on one machine each
-    takes the GPU of its own number, where there is one for each.
+    takes the GPU of its own number, where there is one for each; then none can be named.
 
     Raises:
         InputError: another text, or a device that is not there.
@@ -45,8 +46,10 @@ def _gpu(device: str, number: str) -> int:
     """The number of the GPU that is asked for by number, or that is this process's own; refused where it is not there."""
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     have = f"cpu, or one of {there} GPUs, cuda:0 to cuda:{there - 1}" if there else "cpu: this machine, or this torch, has no GPU"
-    own = own_gpu() or 0
-    chosen = int(number) if number else own
+    own = own_gpu()
+    alone = own is None or os.environ["LOCAL_WORLD_SIZE"] == "1"
+    require(alone or not number, "device", device, "cuda or auto: each of these processes takes a GPU of its own")
+    chosen = int(number) if number else own or 0
     require(chosen < there, "device", device, have)
     return chosen
 
@@ -91,6 +94,11 @@ def peak_memory_mib(device: torch.device) -> int | None:
     return torch.cuda.max_memory_allocated(device) >> 20 if device.type == "cuda" else None
 
 
+def able(tensor: torch.Tensor) -> torch.Tensor:
+    """``tensor`` where float64, ``frexp`` and eigenvalues are: as it is, or on the processor if its device is ``LIMITED``."""
+    return tensor.cpu() if tensor.device.type in LIMITED else tensor
+
+
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 
@@ -131,6 +139,13 @@ def autocast(asked: str, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
 
+def power_of_two(numbers: torch.Tensor) -> torch.Tensor:
+    """What brings each of ``numbers`` >= 0 into [1/2, 1) when it is divided by it, exactly; 1 for 0."""
+    found = able(numbers)
+    mantissa, _ = torch.frexp(found)
+    return torch.where(mantissa > 0, found / mantissa, torch.ones_like(found)).to(numbers.device)
+
+
 def scaled(function: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> torch.Tensor:
     """``function(images)`` whose gradient passes through it in units of its own size, so that half precision holds it.
 
@@ -151,9 +166,7 @@ class _ScaleIn(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
-        largest = gradient.abs().amax().float()
-        mantissa, _ = torch.frexp(largest)
-        ctx.unit[:] = [torch.where(mantissa > 0, largest / mantissa, torch.ones_like(largest))]
+        ctx.unit[:] = [power_of_two(gradient.abs().amax().float())]
         return gradient / ctx.unit[0].to(gradient.dtype), None
 
 

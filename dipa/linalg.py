@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from . import seeding
+from . import device, seeding
 
 Map = Callable[[torch.Tensor], torch.Tensor]
 
@@ -55,5 +55,5 @@ def dense(
 
 def orthonormal_range(matrix: torch.Tensor, *, tol: float = 1e-6) -> torch.Tensor:
     """Orthonormal rows spanning the row space of ``matrix`` (m, n): those with singular value above ``tol`` x the largest."""
-    _, values, rows = torch.linalg.svd(matrix.double(), full_matrices=False)
-    return rows[values > tol * values.max()].to(matrix.dtype)
+    _, values, rows = torch.linalg.svd(device.able(matrix).double(), full_matrices=False)
+    return rows[values > tol * values.max()].to(matrix)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 
+from . import device
 from .checks import answer, require, require_alike, require_same_images, require_tensor
 from .settings import LossWeights
 
@@ -34,8 +35,7 @@ def _of_size_one(images: torch.Tensor) -> torch.Tensor:
     flat = images.flatten(1)
     largest = flat.detach().abs().amax(dim=1, keepdim=True)
     largest = largest.to(torch.promote_types(flat.dtype, torch.float32))
-    mantissa, _ = torch.frexp(largest)
-    return flat / torch.where(mantissa > 0, largest / mantissa, torch.ones_like(largest)).to(flat.dtype)
+    return flat / device.power_of_two(largest).to(flat.dtype)
 
 
 def gradient_cosine(direction: torch.Tensor, teacher_gradient: torch.Tensor) -> torch.Tensor:

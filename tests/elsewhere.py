@@ -2,7 +2,8 @@
 
 They hold their numbers on the processor, where every operation is done on them; but as on a GPU an operation refuses
 tensors of two devices, their numbers cannot be had as an array, and no generator of the processor draws on them. What is
-left behind on the processor therefore fails as it would there. Speed, memory and last digits of a GPU are not imitated.
+left behind on the processor therefore fails as it would there. Asked to be ``limited``, the device has no float64 either and
+none of a few operations, as mps. Speed, memory and last digits of a GPU are not imitated.
 """
 
 import contextlib
@@ -17,6 +18,10 @@ from dipa import device
 KIND = "pretended"
 # operations that take tensors of two devices on a GPU too: copies between them, and indices from the processor
 BETWEEN = {"aten::_to_copy", "aten::copy_", "aten::index", "aten::index_put_", "aten::index_put", "aten::_index_put_impl_"}
+# what mps has not, on the pretended device too while ``limited`` holds its name
+DOUBLE = (torch.float64, torch.complex128)
+NOT_ON_MPS = {"aten::frexp", "aten::linalg_eig", "aten::_linalg_eigvals", "aten::kthvalue"}
+limited: set[str] = set()
 
 
 class Elsewhere(torch.Tensor):
@@ -64,12 +69,16 @@ def _there(function, args, kwargs):
     if kwargs.get("generator") is not None:
         raise RuntimeError(f"{name}: a generator of the processor draws on {KIND}:0")
     wanted = kwargs.get("device") or (theirs[0].device if theirs else "cpu")
+    if limited and theirs and name in NOT_ON_MPS:
+        raise NotImplementedError(f"{name}: not on a limited device")
     plain = {key: torch.device("cpu") if key == "device" else _numbers(value) for key, value in kwargs.items()}
     out = function(*tree_map(_numbers, args), **plain)
     if name == "aten::copy_":
         return args[0]
     if torch.device(wanted).type != KIND or not isinstance(out, (torch.Tensor, tuple, list)):
         return out
+    if limited and any(tensor.dtype in DOUBLE for tensor in _tensors(out)):
+        raise TypeError(f"{name}: no float64 on a limited device")
     return return_and_correct_aliasing(function, args, kwargs, tree_map(_wrapped, out))
 
 
@@ -95,13 +104,19 @@ backend_registration._setup_privateuseone_for_python_backend(KIND, _Module())
 
 
 @contextlib.contextmanager
-def pretended(monkeypatch):
-    """A stretch in which torch knows the pretended device, and ``dipa.device.choose`` chooses it whatever it is asked."""
+def pretended(monkeypatch, like_mps=False):
+    """A stretch in which torch knows the pretended device, and ``dipa.device.choose`` chooses it whatever it is asked.
+
+    ``like_mps`` makes it a limited one.
+    """
     monkeypatch.setattr(device, "choose", lambda asked="auto": torch.device(KIND, 0))
+    monkeypatch.setattr(device, "LIMITED", limited)
+    limited.update({KIND} if like_mps else ())
     monkeypatch.setattr(device, "describe", lambda chosen: {"device": f"{chosen.type} device"})
     torch.__future__.set_overwrite_module_params_on_conversion(True)  # as between types of tensors, not in place
     try:
         with _Intercepted():
             yield torch.device(KIND, 0)
     finally:
+        limited.clear()
         torch.__future__.set_overwrite_module_params_on_conversion(False)

@@ -42,8 +42,9 @@ def test_each_process_of_several_takes_its_own_gpu(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert device.choose() == torch.device("cuda", 1)
+    refuses(lambda: device.choose("cuda:0"), "'cuda:0'", "a GPU of its own")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
-    assert device.choose() == torch.device("cuda", 0)
+    assert device.choose() == torch.device("cuda", 0) and device.choose("cuda:1") == torch.device("cuda", 1)
 
 
 def test_auto_is_what_the_hardware_multiplies(monkeypatch):

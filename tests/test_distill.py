@@ -540,6 +540,7 @@ def test_checkpointing_changes_nothing(tmp_path):
         ({"form": "dense"}, "preconditioner"),
         ({"solve": solver(4)}, "solver"),
         ({"solve": solver(3, tiny_denoiser(seed=1))}, "solver"),
+        ({"solve": dipa.FISTA(dipa.PnP(tiny_denoiser(), precision="bf16"), 3)}, "precision, solver"),
         ({"student": single_pixel(SHAPE, ratio=0.3, ordering="xy")}, "operator"),
         ({"teacher": single_pixel(SHAPE, ratio=0.6)}, "teacher's operator"),
         ({"differentiation": Differentiation("truncated", 1)}, "settings"),

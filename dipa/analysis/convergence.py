@@ -48,6 +48,10 @@ class _Watched:
     prior: object
     see: Callable[[torch.Tensor], None]
 
+    def check(self, images: torch.Tensor) -> None:
+        if callable(getattr(self.prior, "check", None)):
+            self.prior.check(images)
+
     def step(self, z, direction, stepsize):
         x = self.prior.step(z, direction, stepsize)
         self.see(x)

@@ -20,6 +20,7 @@ from ..checks import (
     require_same_images,
     require_tensor,
 )
+from ..declared import require_beside
 from ..solvers.fista import Preconditioner
 
 Apply = Callable[[torch.Tensor], torch.Tensor]
@@ -60,8 +61,9 @@ def directional(
     Raises:
         InputError: shapes other than these.
     """
-    k, chunk = _check_point(gradient, iterate, k, chunk)
+    k, chunk = _check_point(preconditioner, gradient, iterate, k, chunk)
     require_images("directions", directions, tuple(gradient.shape[1:]))
+    require_beside("directions", directions, "gradient", gradient)
     apply = _applied(preconditioner, torch.zeros_like(gradient) if iterate is None else iterate, k)
     if is_linear(preconditioner):
         return torch.cat([apply(part) for part in directions.split(chunk)])
@@ -100,7 +102,7 @@ def jacobian(
 
     Source: what D2GP Sec. III.D and DIPA Sec. 4.8 approximate by :func:`finite_differences`.
     """
-    k, chunk = _check_point(gradient, iterate, k, chunk)
+    k, chunk = _check_point(preconditioner, gradient, iterate, k, chunk)
     parts = (directional(preconditioner, gradient, v, iterate, k, chunk=chunk) for v in _units(gradient, columns, chunk))
     return torch.cat([part.flatten(1) for part in parts]).T.contiguous()
 
@@ -124,7 +126,7 @@ def finite_differences(
 
     Source: D2GP Sec. III.D; DIPA Sec. 4.8.
     """
-    k, chunk = _check_point(gradient, iterate, k, chunk)
+    k, chunk = _check_point(preconditioner, gradient, iterate, k, chunk)
     step = require_number("step", step, 0, open_low=True)
     apply = _applied(preconditioner, torch.zeros_like(gradient) if iterate is None else iterate, k)
     here = apply(gradient)
@@ -184,6 +186,7 @@ def relative_distance(matrix: torch.Tensor, reference: torch.Tensor) -> float:
     r""":math:`\|A-B\|_F/\|B\|_F` of two tensors of one shape, ``reference`` B not zero."""
     _require_numbers("matrix", matrix)
     _require_numbers("reference", reference)
+    require_beside("matrix", matrix, "reference", reference)
     require(matrix.shape == reference.shape, "matrix.shape", tuple(matrix.shape), f"{tuple(reference.shape)}, as the reference")
     return ((matrix - reference).norm() / reference.norm()).item()
 
@@ -193,11 +196,15 @@ def _require_numbers(name: str, tensor: torch.Tensor) -> None:
     require(tensor.is_floating_point() and tensor.numel() > 0, f"{name}.dtype", tensor.dtype, "real floating-point numbers")
 
 
-def _check_point(gradient: torch.Tensor, iterate: torch.Tensor | None, k: int, chunk: int) -> tuple[int, int]:
-    """Refuse a point that is not one image, with an iterate beside it; returns k and chunk as Python's own integers."""
+def _check_point(
+    preconditioner: Preconditioner, gradient: torch.Tensor, iterate: torch.Tensor | None, k: int, chunk: int
+) -> tuple[int, int]:
+    """Refuse a point that is not one image, with an iterate and P beside it; returns k and chunk as Python's own integers."""
     require_images("gradient", gradient)
     require(len(gradient) == 1, "gradient.shape", tuple(gradient.shape), "(1, C, H, W), one image")
+    require_beside("preconditioner", preconditioner, "gradient", gradient)
     if iterate is not None:
+        require_beside("iterate", iterate, "gradient", gradient)
         require_images("iterate", iterate, tuple(gradient.shape[1:]))
         require(len(iterate) == 1, "iterate.shape", tuple(iterate.shape), "(1, C, H, W), one image")
     return require_int("k", k, 1), require_int("chunk", chunk, 1, MOST_AT_ONCE)

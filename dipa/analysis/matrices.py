@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from .. import device
 from ..checks import answer, foreign, require, require_images, require_img_size, require_int, require_same_images, require_tensor
-from ..declared import numbers_like
+from ..declared import numbers_like, require_beside
 from ..operators import Basis
 from ..operators.bases import TransformBasis
 from ..solvers.fista import Preconditioner
@@ -40,8 +41,8 @@ def as_stepsize(
     require(bool(gradient.any()), "gradient", "zero everywhere", "a gradient that is not zero")
     z = torch.zeros_like(gradient) if iterate is None else iterate
     require_same_images(gradient=gradient, iterate=z)
-    direction = answer("preconditioner", preconditioner, gradient, z, require_int("k", k, 1)).double()
-    g = gradient.double()
+    direction = answer("preconditioner", preconditioner, gradient, z, require_int("k", k, 1))
+    direction, g = (device.able(images).double() for images in (direction, gradient))
     factor = (direction * g).sum() / g.square().sum()
     return factor.item(), ((direction - factor * g).norm() / direction.norm().clamp_min(1e-30)).item()
 
@@ -67,6 +68,7 @@ def coordinate_blocks(preconditioner: Preconditioner, basis: Basis) -> tuple[tor
     """
     require(is_linear(preconditioner), "preconditioner", type(preconditioner).__name__, "one that declares itself linear")
     require(isinstance(basis, TransformBasis), "basis", type(basis).__name__, "selected functions of a transform")
+    require_beside("basis", basis, "preconditioner", preconditioner)
     with foreign("basis", f"{type(basis).__name__} on {basis.img_size}", "one in the dtype and size of the preconditioner"):
         functions = basis.image(torch.eye(basis.dim).to(numbers_like(preconditioner)))
         answers = basis.transform(directional(preconditioner, functions[:1], functions)).flatten(1).T

@@ -8,7 +8,7 @@ import torch
 from deepinv.physics import LinearPhysics
 
 from ..checks import answer, require, require_alike, require_kind, require_same_images, require_tensor
-from ..declared import require_takes
+from ..declared import require_beside, require_takes
 from ..operators import Basis
 from ..solvers import FISTA
 from ..solvers.fista import Preconditioner
@@ -42,6 +42,7 @@ def audit(x: torch.Tensor, x_true: torch.Tensor, y: torch.Tensor, physics: Linea
     require_same_images(x=x, x_true=x_true)
     require_kind("basis", basis, Basis)
     require_takes("physics", physics, x)
+    require_beside("basis", basis, "x", x)
     measured = physics.A(x)
     require_tensor("y", y, "a tensor of measurements")
     require_alike(measured=measured, y=y)
@@ -63,6 +64,12 @@ class LeakMeter:
     def __init__(self, preconditioner: Preconditioner | None, basis: Basis):
         require_kind("basis", basis, Basis)
         self.preconditioner, self.basis, self.energies = preconditioner, basis, []
+
+    def check(self, images: torch.Tensor) -> None:
+        """Refuse images on another device than the basis, or that the inner preconditioner cannot work on."""
+        require_beside("basis", self.basis, "the images", images)
+        if callable(getattr(self.preconditioner, "check", None)):
+            self.preconditioner.check(images)
 
     def __call__(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
         """The direction of the inner preconditioner; the gradient itself without one."""

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
-from deepinv.physics import GaussianNoise, LinearPhysics, ZeroNoise
+from deepinv.physics import LinearPhysics
 
 from .. import metrics
 from ..checks import in_a_row, require, require_images, require_int, require_kind, require_number
 from ..declared import require_operator, require_takes
-from ..operators.measure import measure
+from ..operators.measure import gaussian_noise, measure
 from ..priors import DenoiserPrior
 from ..solvers import FISTA
 from ..solvers.fista import Preconditioner
@@ -76,7 +76,7 @@ def with_noise(physics: LinearPhysics, sigma: float) -> LinearPhysics:
     require_operator("physics", physics)
     sigma = require_number("noise", sigma, 0)
     other = copy.deepcopy(physics)
-    other.noise_model = GaussianNoise(sigma, rng=torch.Generator()) if sigma > 0 else ZeroNoise()
+    other.noise_model = gaussian_noise(sigma)
     if hasattr(other, "noise_sigma"):
         other.noise_sigma = float(sigma)
     return other

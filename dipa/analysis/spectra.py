@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import torch
 from deepinv.physics import LinearPhysics
 
+from .. import device
 from ..checks import foreign, require, require_images, require_kind, require_number
-from ..declared import image_size, numbers_like, require_operator, require_takes
+from ..declared import image_size, numbers_like, require_beside, require_operator, require_takes
 from ..operators import Basis, range_basis
 from ..solvers.fista import Preconditioner
 from .jacobian import directional, is_linear
@@ -60,7 +61,7 @@ class Spectra:
 
     def eigenvalues(self) -> torch.Tensor:
         r"""Eigenvalues of R, (r,) complex: without prior and momentum a step converges where all :math:`|1-\alpha\lambda|<1`."""
-        return torch.linalg.eigvals(self.range_block)
+        return torch.linalg.eigvals(device.able(self.range_block))
 
     def radius(self, stepsize: float) -> float:
         r"""The largest :math:`|1-\alpha\lambda|`: what a step of this size leaves, in the long run, of the slowest error."""
@@ -121,10 +122,11 @@ def spectra(
     require_images("gradient", gradient)
     require_takes("physics", physics, gradient)
     basis = range_basis(physics, tuple(gradient.shape[1:])) if basis is None else basis
+    require_beside("basis", basis, "gradient", gradient)
     with foreign("basis", f"{type(basis).__name__} of images {basis.img_size}", "one of images that the operator takes"):
         seen = physics.A_adjoint_A(basis.image(torch.eye(basis.dim).to(gradient)))
     sent = directional(preconditioner, gradient, seen, iterate, k, chunk=chunk)
     inside = basis.coordinates(sent)
     outside = (sent - basis.image(inside)).flatten(1)
-    values = (torch.linalg.svdvals(part.double()).to(part.dtype) for part in (inside, outside))
+    values = (torch.linalg.svdvals(device.able(part).double()).to(part) for part in (inside, outside))
     return Spectra(inside.T, *values, tolerance)

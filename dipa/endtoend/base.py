@@ -12,7 +12,7 @@ from torch import nn
 
 from .. import seeding
 from ..checks import foreign, require, require_choice, require_img_size, require_int, require_real, require_tensor
-from ..declared import require_like, require_operator
+from ..declared import require_beside, require_like, require_operator
 from ..solvers import STARTS
 
 MAX_SIZE = {"features": 512, "blocks": 64}
@@ -64,6 +64,7 @@ class EndToEnd(nn.Module):
         require_operator("physics", physics)
         require_tensor("y", y, "a tensor of measurements")
         require_real("y", y)
+        require_beside("y", y, "physics", physics)
         kind = type(physics).__name__
         with foreign("y", f"shape {tuple(y.shape)}, {y.dtype} on {y.device}", f"measurements of this {kind}"):
             x = STARTS[self.start](y, physics)

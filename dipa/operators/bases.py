@@ -21,7 +21,7 @@ import torch
 from deepinv.utils.mixins import MRIMixin
 from torch import nn
 
-from .. import linalg
+from .. import device, linalg
 from ..checks import (
     InputError,
     foreign,
@@ -278,8 +278,9 @@ def _matrix(physics: deepinv.physics.LinearPhysics, img_size: tuple[int, int, in
     if math.prod(img_size) > require_int("max_pixels", max_pixels, 1):
         raise InputError(f"img_size: got {img_size}; allowed: at most {max_pixels} pixels for an operator without {kind}()")
     like = numbers_like(physics)
+    place = device.able(like).device
     try:
-        matrix = linalg.dense(copy.deepcopy(physics).double().A, img_size, dtype=torch.float64, device=like.device)
+        matrix = linalg.dense(copy.deepcopy(physics).to(place).double().A, img_size, dtype=torch.float64, device=place)
     except (RuntimeError, TypeError):  # numbers of its own that do not follow, unless it cannot take such images at all
         require_applies("physics", physics, img_size)
         matrix = linalg.dense(physics.A, img_size, dtype=like.dtype, device=like.device)

@@ -12,12 +12,21 @@ from deepinv.physics.noise import GaussianNoise, NoiseModel, ZeroNoise
 
 from .. import seeding
 from ..checks import foreign, require, require_same_images, require_tensor
-from ..declared import require_operator
+from ..declared import require_beside, require_operator
+
+
+class _Gaussian(GaussianNoise):
+    """Gaussian noise drawn on the processor, the same on every device; deepinv's own draws where the measurements are."""
+
+    def forward(self, x: torch.Tensor, sigma: float | torch.Tensor | None = None, seed: int | None = None, **kwargs: object):
+        self.update_parameters(sigma=sigma, **kwargs)
+        noise = self.randn_like(x.cpu(), seed=seed).to(x.device)
+        return x + noise * self.sigma.to(x.device)[(...,) + (None,) * (x.dim() - 1)]
 
 
 def gaussian_noise(sigma: float) -> NoiseModel:
     """Gaussian noise of standard deviation ``sigma`` with a generator of its own, so that it can be seeded; none at 0."""
-    return GaussianNoise(sigma, rng=torch.Generator()) if sigma > 0 else ZeroNoise()
+    return _Gaussian(sigma, rng=torch.Generator()) if sigma > 0 else ZeroNoise()
 
 
 def measure(
@@ -30,6 +39,7 @@ def measure(
     """
     require_operator("physics", physics)
     require_same_images(images=images)
+    require_beside("images", images, "physics", physics)
     with foreign("images", f"{tuple(images.shape)}, {images.dtype}", f"images that this {type(physics).__name__} takes"):
         clean = physics.A(images)
     noise_model = getattr(physics, "noise_model", None)

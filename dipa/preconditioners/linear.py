@@ -9,6 +9,7 @@ import torch
 from deepinv.physics import LinearPhysics
 from torch import nn
 
+from .. import device
 from ..checks import require, require_choice, require_flag, require_images, require_img_size, require_number
 from ..choices import FORMS
 from ..declared import image_size, numbers_like, require_operator, require_takes
@@ -108,7 +109,7 @@ class LinearPreconditioner(Preconditioner):
         require_choice("form", form, FORMS)
         require_takes("physics", physics, images)
         basis = subspace(physics, tuple(images.shape[1:]), planes=planes)
-        columns = (_predictor(physics, images, basis, regularization).T / stepsize).to(images.dtype)
+        columns = (_predictor(physics, images, basis, regularization).T / stepsize).to(images)
         columns = columns.reshape(-1, *basis.img_size)
         seen = basis.project(columns)
         low_rank = cls((seen + null_weight * (columns - seen)).flatten(1).T, basis, complement)
@@ -181,13 +182,12 @@ def basis_from(header: dict[str, Any], tensors: dict[str, torch.Tensor], matrix:
 def _predictor(physics: LinearPhysics, images: torch.Tensor, basis: Basis, regularization: float) -> torch.Tensor:
     """The ridge solution (n, r) that predicts images from the coordinates of H^T H x, in float64."""
     n = int(torch.tensor(basis.img_size).prod())
-    covariance = torch.zeros(basis.dim, basis.dim, dtype=torch.float64, device=images.device)
-    cross = torch.zeros(n, basis.dim, dtype=torch.float64, device=images.device)
-    samples = 0
+    exact = device.able(images[:0]).double()
+    covariance, cross, samples = exact.new_zeros(basis.dim, basis.dim), exact.new_zeros(n, basis.dim), 0
     for batch in images.split(max(1, min(4096, 2**22 // n))):
-        seen = basis.coordinates(as_planes(physics.A_adjoint_A(batch), basis.img_size)).double()
+        seen = device.able(basis.coordinates(as_planes(physics.A_adjoint_A(batch), basis.img_size))).double()
         covariance += seen.T @ seen
-        cross += as_planes(batch, basis.img_size).flatten(1).double().T @ seen
+        cross += device.able(as_planes(batch, basis.img_size).flatten(1)).double().T @ seen
         samples += len(seen)
     covariance.diagonal().add_(regularization * samples)
     return torch.linalg.solve(covariance, cross.T).T

@@ -24,7 +24,7 @@ from ..checks import (
     require_number,
     require_tensor,
 )
-from ..declared import declared_size, numbers_like, require_operator, require_takes, warn_measurements, warn_range
+from ..declared import declared_size, numbers_like, require_beside, require_operator, require_takes, warn_measurements, warn_range
 from ..priors import PnP
 from . import loop
 from .momentum import MOMENTA, restarted
@@ -133,6 +133,7 @@ class FISTA:
         if x_true is not None:
             require_images("x_true", x_true, tuple(start.shape[1:]))
             require(len(x_true) == len(start), "x_true.shape", tuple(x_true.shape), f"{len(start)} images, as y")
+            require_beside("x_true", x_true, "y", y)
             warn_range("x_true", x_true, physics)
         warn_measurements(y, physics, tuple(start.shape[1:]))
 
@@ -178,6 +179,7 @@ class FISTA:
         number = y.is_floating_point() or y.is_complex()
         require(number, "y.dtype", y.dtype, "a floating-point type, real, or complex where the operator's measurements are")
         require(bool(torch.isfinite(y).all()), "y", "NaN or infinite values", "finite values")
+        require_beside("y", y, "physics", physics)
         require(y.ndim > 0 and len(y) > 0, "y.shape", tuple(y.shape), "measurements of at least one image")
         got = f"shape {tuple(y.shape)}, {y.dtype} on {y.device}"
         with foreign("y", got, f"measurements of this {type(physics).__name__}"):
@@ -194,9 +196,8 @@ class FISTA:
 
 def _check_direction(direction: torch.Tensor, z: torch.Tensor) -> None:
     """What a preconditioner returned: of a dtype that leaves the next iterate its own."""
-    kept = torch.promote_types(direction.dtype, z.dtype) == z.dtype and direction.device == z.device
-    got = f"one that returns {direction.dtype} on {direction.device}"
-    require(kept, "preconditioner", got, f"{z.dtype} on {z.device}, as the iterate")
+    kept = torch.promote_types(direction.dtype, z.dtype) == z.dtype
+    require(kept, "preconditioner", f"one that returns {direction.dtype}", f"{z.dtype}, as the iterate")
 
 
 def _check_shapes(got: tuple[int, ...], made: tuple[int, ...], image: tuple[int, ...], physics: LinearPhysics) -> None:

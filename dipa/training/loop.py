@@ -184,7 +184,7 @@ class Training:
         if not (math.isfinite(loss) and bool(torch.isfinite(norm))):
             raise InputError(f"training: loss or gradient is not finite at step {step + 1}; lower the learning rate or set clip")
         self.optimizer.step()
-        if not all(bool(torch.isfinite(p).all()) for p in parameters):
+        if not bool(torch.stack([torch.isfinite(p).all() for p in parameters]).all()):  # a GPU is waited for once
             raise InputError(f"training: {self.what} is not finite after step {step + 1}; lower the learning rate")
         self._schedule(loss, step)
         return {"learning_rate": rate, "gradient_norm": norm.item()}

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from ..checks import InputError, require
-from ..device import own_gpu
+from ..device import able, own_gpu
 
 ADVICE = "as torchrun sets it; unset WORLD_SIZE to run alone"
 PATIENCE = datetime.timedelta(hours=6)  # how long one process waits for another, which may be testing or loading data
@@ -84,7 +84,7 @@ def average(tensors: list[torch.Tensor], weight: float) -> None:
     r"""Replace tensors by :math:`\sum_r w_r t_r` over the processes, in place; the weights add up to 1."""
     if size() == 1 or not tensors:
         return
-    flat = torch.cat([tensor.flatten() for tensor in tensors]) * weight
+    flat = able(torch.cat([tensor.flatten() for tensor in tensors]) * weight)  # gloo and nccl know no mps
     dist.all_reduce(flat)
     for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(part.reshape(tensor.shape))

@@ -43,7 +43,9 @@ class TeacherTargets:
 def solve_identity(solver: FISTA, physics: LinearPhysics, images: torch.Tensor, stepsize: float | str, seed: int) -> Identity:
     """What shapes a solve but the images themselves: code and versions, solver with prior and denoiser, operator, noise."""
     shape = describe([list(images.shape[1:]), str(images.dtype)])
-    shared = {"dipa, torch or deepinv": describe_code(), "solver": describe(solver), "shape of the images": shape}
+    precision = describe(getattr(solver.prior, "precision", None))  # of the solver too; its name says most of what differs
+    shared = {"dipa, torch or deepinv": describe_code(), "precision": precision, "solver": describe(solver)}
+    shared |= {"shape of the images": shape}
     return shared | describe_physics(physics, images) | {"stepsize or seed": describe([stepsize, seed])}
 
 
