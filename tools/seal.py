@@ -22,7 +22,7 @@ import torch
 from dipa import data, experiments
 from dipa.checks import InputError, require
 from dipa.experiments import replay
-from dipa.experiments.problem import Problem, make_solver
+from dipa.experiments.problem import Problem, make_solver, operators
 from dipa.experiments.provenance import now, provenance
 from dipa.experiments.results import Run
 from dipa.experiments.writing import save_arrays, seal
@@ -33,7 +33,7 @@ NEAR = 2e-3  # between a stored pixel and the same solved again
 
 def add_replay(run: Run, made: Path) -> None:
     """Solve a run again on its stored images and write its ``replay.npz``; refused where other images come out."""
-    student, teacher = run.config.task.pair()
+    student, teacher = operators(run.config)
     stored = data.ImageSet(torch.from_numpy(run.examples["truth"]), "stored", "test")
     problem = Problem(run.config, student, teacher, stored, stored, make_solver(run.config.solver))
     trained = _trained(run, problem, made)

@@ -34,7 +34,7 @@ class Problem:
         Bad input is refused here, before any computing.
         """
         place = torch.device("cpu") if place is None else place
-        student, teacher = _operators(config, place)
+        student, teacher = operators(config, place)
         with device.named_shortage(place, "the images of the run", "lower data.train_count and data.test_count"):
             train, test = (replace(images, images=images.images.to(place)) for images in _images(config))
         return cls(config, student, teacher, train, test, make_solver(config.solver, place=place))
@@ -57,7 +57,7 @@ class Problem:
     def shifted(self, name: str) -> Problem:
         """The same images under the shift ``name`` of the configuration."""
         config = self.config.shifted(name)
-        student, teacher = _operators(config, self.device)
+        student, teacher = operators(config, self.device)
         solver = make_solver(config.solver, place=self.device)
         return replace(self, config=config, student=student, teacher=teacher, solver=solver)
 
@@ -66,16 +66,23 @@ class Problem:
         return make_solver(self.config.solver, precision=TEST_PRECISION, place=self.device)
 
 
-def _operators(config: Config, place: torch.device) -> tuple[LinearPhysics, LinearPhysics]:
-    student, teacher = config.task.pair()
-    return student.to(place), teacher.to(place)
+def operators(config: Config, place: torch.device | None = None) -> tuple[LinearPhysics, LinearPhysics]:
+    """Student and teacher of a configuration, the same each time: deepinv draws where it normalises an operator."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return tuple(physics.to(place) for physics in config.task.pair())
 
 
 def mask_hash(problem: Problem) -> str:
-    """SHA-256 of what makes the two operators: their masks or filters."""
+    """SHA-256 of what makes the two operators: their masks or filters, of other operators every tensor they hold."""
     operators = {"student": problem.student, "teacher": problem.teacher}
-    held = {name: physics.mask if hasattr(physics, "mask") else physics.filter for name, physics in operators.items()}
-    return storage.sha256_tensors(held)
+    return storage.sha256_tensors({name: held for role, physics in operators.items() for name, held in _held(role, physics)})
+
+
+def _held(role: str, physics: LinearPhysics) -> list[tuple[str, torch.Tensor]]:
+    known = next((getattr(physics, name) for name in ("mask", "filter") if hasattr(physics, name)), None)
+    whole = [(f"{role}.{name}", tensor) for name, tensor in physics.state_dict().items()]
+    return whole if known is None else [(role, known)]
 
 
 def make_solver(

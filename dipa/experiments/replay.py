@@ -20,7 +20,7 @@ from ..checks import require
 from ..identity import sketch
 from ..operators.measure import measure
 from .manifest import LARGEST
-from .problem import TEST_PRECISION, Problem, make_solver, mask_hash
+from .problem import TEST_PRECISION, Problem, make_solver, mask_hash, operators
 from .results import Run
 
 STREAM = "test noise"  # of the measurements that a run is tested on
@@ -98,7 +98,7 @@ def check(run: Run) -> Asked | None:
 
 def _problem(run: Run) -> Problem:
     """The run's operators and configuration with the stored images; no data set and no denoiser."""
-    student, teacher = run.config.task.pair()
+    student, teacher = operators(run.config)
     stored = data.ImageSet(torch.from_numpy(run.examples["truth"]), "stored", "test")
     return Problem(run.config, student, teacher, stored, stored, None)
 
