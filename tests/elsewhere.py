@@ -105,3 +105,12 @@ def pretended(monkeypatch):
             yield torch.device(KIND, 0)
     finally:
         torch.__future__.set_overwrite_module_params_on_conversion(False)
+
+
+@contextlib.contextmanager
+def _gpu(monkeypatch):
+    yield torch.device("cuda", 0)
+
+
+# a device that is not the processor: the pretended one, and a GPU where there is one
+PLACES = {KIND: pretended} | ({"cuda": _gpu} if torch.cuda.is_available() else {})
