@@ -1,6 +1,6 @@
 """One step of L-DIPA's training at the papers' setting, in every precision and layout and every way to launch it.
 
-    python benchmarks/gpu.py [--precision bf16 ...] [--network lean ...] [--launch eager ...] [--json FILE]
+    python benchmarks/gpu_step.py [--precision bf16 ...] [--network lean ...] [--launch eager ...] [--json FILE]
 
 A variant is PRECISION NETWORK LAUNCH.
 NETWORK   lean: the package's backward pass, channels_last; channels_last, contiguous: plain automatic differentiation.
@@ -10,7 +10,8 @@ LAUNCH    package: dipa.distill; eager: the same operations without the checks t
 speedup   of the step over that of "float32 lean eager", median of pairs timed one after the other.
 budget_seconds      50 epochs of 50,000 images at this rate.
 share_of_peak       counted operations (torch.utils.flop_counter) over those a large matrix product does in the same numbers
-                    and the same time; that product is measured here.
+                    and the same time; that product is measured here. A convolution that multiplies less than is counted
+                    (Winograd's) may exceed 1.
 psnr_difference     test PSNR in float32 after --train-steps from the closed form, minus that of "float32 lean eager".
 What cannot run here is listed as absent, with the reason.
 """
@@ -224,7 +225,8 @@ def measured(problem: Problem, variants: list[Variant]) -> dict:
         print(name, {key: value for key, value in found[name].items() if key != "seconds"}, file=sys.stderr, flush=True)
         torch.compiler.reset()
         devices.release(torch.device(device))
-    return {"variants": found, "operations_per_step": counted, "peak_operations_per_second": rates, "psnr": level}
+    made = {"variants": found, "operations_per_step": counted, "peak_operations_per_second": rates}
+    return made | {"psnr": level, "start": problem.psnr(problem.start)}
 
 
 def arguments() -> argparse.ArgumentParser:
