@@ -19,7 +19,7 @@ from dipa.experiments.problem import Problem
 from dipa.training import differentiate
 
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "tools"))
+sys.path.insert(0, str(ROOT / "tools"))
 import gpu  # noqa: E402
 
 GOOD = "Path(sys.argv[sys.argv.index('--json') + 1]).write_text('{}'); note('good')"
@@ -92,6 +92,7 @@ def test_a_run_that_is_stopped_goes_on_from_its_checkpoint(call, tmp_path, monke
     watch.start()
     assert call(stages)[0] == 143
     watch.join()
+    assert "stopped (SIGTERM)" in (tmp_path / "out" / "long.partial").read_text()
     assert call(stages)[0] == 0
     (run,) = experiments.find_runs(root)
     assert run.manifest["attempts"] == 2 and len(run.history) == 100
