@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TOOLS = ("python", "dipa", "jupyter-book", "jupytext", "papermill", "ruff")
 TARGETS = ("train", "build", "book", "pairs", "nbval", "smoke", "presets", "unit", "faults", "properties", "lint", "format")
-TARGETS += ("pages", "runs", "sync", "notebooks")
+TARGETS += ("pages", "runs", "sync", "notebooks", "gpu")
 FILES = ("Makefile", "tools/stage", "requirements.txt", "constraints.txt", "requirements-locked.txt", "pyproject.toml")
 FILES += ("_config.yml",)
 ECHO = '#!/bin/sh\necho "$(basename "$0") $*" >> "$CALLS"\n'
