@@ -117,8 +117,8 @@ mutants: $(STAMP) ## small changes of the package, one at a time in a copy: the 
 	@$(STAGE) "mutants" $(BIN)/python tools/mutants.py
 
 # A slice of less than ten minutes; status 3 says that something is left.
-gpu: $(STAMP) ## tests, benchmarks and paper-sized runs on a GPU, one slice of $(GPU_SECONDS) s; again to go on
-	@$(STAGE) "one slice of tools/gpu.yaml, into $(GPU_OUT)" $(BIN)/python tools/gpu.py --out "$(GPU_OUT)" --seconds $(GPU_SECONDS) || test $$? -eq 3
+gpu: $(STAMP) ## tests, benchmarks and paper-sized runs on a GPU, in slices of nine minutes: again to go on
+	@$(BIN)/python tools/gpu.py --out "$(GPU_OUT)" --seconds $(GPU_SECONDS) || test $$? -eq 3
 
 lint: $(STAMP) ## ruff: rules and format
 	@$(BIN)/ruff check .

@@ -45,6 +45,18 @@ def test_every_recipe_runs(checkout, target, tmp_path):
     assert sorted(path.name for path in checkout.parent.iterdir()) == [checkout.name]
 
 
+@pytest.mark.parametrize(("status", "fine"), [(0, True), (3, True), (1, False), (2, False)])
+def test_a_slice_that_leaves_something_is_no_failure(checkout, status, fine, tmp_path):
+    python = checkout / ".venv" / "bin" / "python"
+    kept = python.read_text()
+    python.write_text(f"#!/bin/sh\nexit {status}\n")
+    try:
+        done = subprocess.run(["make", "-C", str(checkout), "gpu"], capture_output=True, text=True)
+    finally:
+        python.write_text(kept)
+    assert (done.returncode == 0) == fine, done.stdout + done.stderr
+
+
 def test_an_environment_that_is_missing_is_made_with_the_python_given(checkout, tmp_path):
     python = tmp_path / "my python"
     python.write_text(ECHO)
