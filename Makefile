@@ -23,9 +23,12 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Threads: all cores for training and notebooks unless the caller says otherwise. The unit tests fix one thread, because
 # the last digits of a trained result depend on their number.
 TEST_THREADS ?= 1
+# Of `make gpu`: where everything it makes lies, and how long one call works.
+GPU_OUT ?= _gpu
+GPU_SECONDS ?= 540
 
 .DEFAULT_GOAL := help
-.PHONY: help install book train build pages test pairs verify nbval smoke presets unit faults properties mutants lint format runs sync notebooks clean distclean
+.PHONY: help install book train build pages test pairs verify nbval smoke presets unit faults properties mutants gpu lint format runs sync notebooks clean distclean
 # one thing at a time: the stages share the cores and the build folder
 .NOTPARALLEL:
 
@@ -112,6 +115,10 @@ properties: $(STAMP) ## the property tests, fuzzed calls and command lines, dama
 
 mutants: $(STAMP) ## small changes of the package, one at a time in a copy: the tests must notice 95 % of them (half an hour)
 	@$(STAGE) "mutants" $(BIN)/python tools/mutants.py
+
+# A slice of less than ten minutes; status 3 says that something is left.
+gpu: $(STAMP) ## tests, benchmarks and paper-sized runs on a GPU, in slices of nine minutes: again to go on
+	@$(BIN)/python tools/gpu.py --out "$(GPU_OUT)" --seconds $(GPU_SECONDS) || test $$? -eq 3
 
 lint: $(STAMP) ## ruff: rules and format
 	@$(BIN)/ruff check .

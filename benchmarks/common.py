@@ -45,6 +45,8 @@ def _timed(asked: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from error
     if chosen.type == "mps":
         raise argparse.ArgumentTypeError("mps is not measured: cpu or cuda")
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
     return str(chosen)
 
 

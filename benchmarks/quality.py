@@ -93,7 +93,9 @@ def main() -> None:
     made.add_argument("--every", type=int, default=20, help="steps between two tests (default 20)")
     options = made.parse_args()
     setting = Setting.make(options, count=2400)
-    closed_form = dipa.data.load(options.data, "train", size=32, count=50_000).images.to(options.device)
+    closed_form = dipa.data.load(options.data, "train", size=32, count=50_000 if options.data == "mnist" else None).images.to(
+        options.device
+    )
     baseline = psnr(setting, setting.student.A(setting.test), None)
     courses = {
         "straightforward": straightforward(setting, options.reference_steps, options.every),

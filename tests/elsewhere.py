@@ -120,3 +120,13 @@ def pretended(monkeypatch, like_mps=False):
     finally:
         limited.clear()
         torch.__future__.set_overwrite_module_params_on_conversion(False)
+
+
+@contextlib.contextmanager
+def _gpu(monkeypatch, like_mps=False):
+    with device.rounding(False):
+        yield torch.device("cuda", 0)
+
+
+# a device that is not the processor: the pretended one, and a GPU where there is one
+PLACES = {KIND: pretended} | ({"cuda": _gpu} if torch.cuda.is_available() else {})

@@ -1,5 +1,6 @@
 """The benchmarks' own arithmetic, and that the straightforward way trains what this package trains."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 import dipa
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-common, reference = (pytest.importorskip(name) for name in ("common", "reference"))
+common, reference, step = (pytest.importorskip(name) for name in ("common", "reference", "gpu_step"))
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,43 @@ def test_works_are_interleaved():
 
 def test_exponents_of_powers():
     assert common.exponent([1, 2, 4, 8], [3, 12, 48, 192]) == pytest.approx(2)
+
+
+SMALL = "--device cpu --size 16 --iterations 3 --batch 2 --test 2 --train-steps 3 --repeats 1 --precision float32 tf32 bf16"
+
+
+def test_every_variant_of_a_step_trains_the_same_or_says_why_it_cannot(tmp_path, monkeypatch):
+    monkeypatch.setattr(step, "peak", lambda precision, device, repeats: 1e9)
+    words = [*SMALL.split(), "--launch", "package", "eager", "graph", "--json", str(tmp_path / "out.json")]
+    monkeypatch.setattr(sys, "argv", ["gpu_step", *words])
+    step.main()
+    found = json.loads((tmp_path / "out.json").read_text())
+    ran = {name: entry for name, entry in found["variants"].items() if "absent" not in entry}
+    assert len(found["variants"]) == 27 and set(ran) == {
+        f"{precision} {rest}"
+        for precision in ("float32", "bf16")
+        for rest in ("lean package", "lean eager", "channels_last eager", "contiguous eager")
+    }
+    assert ran["float32 lean package"]["psnr"] == ran["float32 lean eager"]["psnr"] != found["start"]
+    assert all(abs(entry["psnr_difference"]) < (1e-3 if "float32" in name else 0.1) for name, entry in ran.items())
+    entry = ran["float32 lean eager"]
+    took = 2 / entry["images_per_second"]
+    assert entry["budget_seconds"] == pytest.approx(took * 2_500_000 / 2)
+    assert entry["share_of_peak"] == pytest.approx(found["operations_per_step"] / took / 1e9)
+
+
+def test_operations_are_counted_in_both_passes_of_every_iteration(monkeypatch):
+    problem = step.Problem(step.arguments().parse_args(SMALL.split()))
+    counted = step.operations(problem)
+    convolutions = 2 * 9 * 256 * (18 * 64 * 64 + 2 * 64)  # of one pass of DnCNN over one image of 16 x 16
+    assert counted == pytest.approx(2 * 3 * 2 * convolutions, rel=0.02)  # forward and backward, 3 iterations, 2 images
+
+
+def test_a_device_that_cannot_be_measured_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match="2"):
+        common.parser("x").parse_args(["--device", "cuda"])
+    assert "has no GPU" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from batteries import PRIORS, Counting, images, inpainting, refuses, smooth_images, tiny_denoiser
-from elsewhere import pretended
+from elsewhere import KIND, PLACES, pretended
 
 import dipa
 from dipa import analysis, endtoend, experiments, linalg, losses, metrics, networks
@@ -52,12 +52,20 @@ def leaves(found) -> list:
 
 
 def same(monkeypatch, compute, *, tolerance=1e-5):
-    """``compute(place)`` gives the same on the processor and on a device like mps, and each tensor lies where it was computed."""
+    """``compute(place)`` gives the same on the processor, on a device like mps and on a GPU that is there.
+
+    Each tensor lies where it was computed.
+    """
     here = leaves(compute(CPU))
-    with pretended(monkeypatch, like_mps=True) as place:
-        there = leaves(compute(place))
-        assert {leaf.device for leaf in there if isinstance(leaf, torch.Tensor)} <= {place}
-        there = [leaf.cpu() if isinstance(leaf, torch.Tensor) else leaf for leaf in there]
+    for enter in PLACES.values():
+        with enter(monkeypatch, like_mps=True) as place:
+            there = leaves(compute(place))
+            assert {leaf.device for leaf in there if isinstance(leaf, torch.Tensor)} <= {place}
+            there = [leaf.cpu() if isinstance(leaf, torch.Tensor) else leaf for leaf in there]
+        require_alike(there, here, tolerance if place.type == KIND else max(tolerance, 1e-4))
+
+
+def require_alike(there, here, tolerance):
     assert len(here) == len(there) > 0
     for one, other in zip(here, there, strict=True):
         if isinstance(one, str):

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TOOLS = ("python", "dipa", "jupyter-book", "jupytext", "papermill", "ruff")
 TARGETS = ("train", "build", "book", "pairs", "nbval", "smoke", "presets", "unit", "faults", "properties", "lint", "format")
-TARGETS += ("pages", "runs", "sync", "notebooks")
+TARGETS += ("pages", "runs", "sync", "notebooks", "gpu")
 FILES = ("Makefile", "tools/stage", "requirements.txt", "constraints.txt", "requirements-locked.txt", "pyproject.toml")
 FILES += ("_config.yml",)
 ECHO = '#!/bin/sh\necho "$(basename "$0") $*" >> "$CALLS"\n'
@@ -43,6 +43,18 @@ def test_every_recipe_runs(checkout, target, tmp_path):
     assert calls.read_text().count("\n") >= 1
     assert not any(temporary.iterdir())
     assert sorted(path.name for path in checkout.parent.iterdir()) == [checkout.name]
+
+
+@pytest.mark.parametrize(("status", "fine"), [(0, True), (3, True), (1, False), (2, False)])
+def test_a_slice_that_leaves_something_is_no_failure(checkout, status, fine, tmp_path):
+    python = checkout / ".venv" / "bin" / "python"
+    kept = python.read_text()
+    python.write_text(f"#!/bin/sh\nexit {status}\n")
+    try:
+        done = subprocess.run(["make", "-C", str(checkout), "gpu"], capture_output=True, text=True)
+    finally:
+        python.write_text(kept)
+    assert (done.returncode == 0) == fine, done.stdout + done.stderr
 
 
 def test_an_environment_that_is_missing_is_made_with_the_python_given(checkout, tmp_path):

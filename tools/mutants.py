@@ -31,7 +31,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ("dipa", "tests", "tools", "pyproject.toml")  # what the tests named in the list read
+COPIED = ("dipa", "tests", "tools", "benchmarks", "pyproject.toml")  # what the tests named in the list read
 LEAST = 0.95  # share to be killed
 PATIENCE = (10, 60)  # a test is stopped after so many times its own seconds, and so many seconds more
 MOVED = 100  # added to pytest's exit statuses, so that a process that dies is not taken for a test that fails
