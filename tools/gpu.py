@@ -27,7 +27,7 @@ from record import publish
 from dipa import device as devices
 from dipa import experiments, seeding
 from dipa.checks import InputError, shorter
-from dipa.experiments.config import END_TO_END, Config
+from dipa.experiments.config import Config
 from dipa.interrupt import Guard, Interrupted
 
 ROOT = Path(__file__).parents[1]
@@ -91,7 +91,7 @@ def read(path: Path) -> list[Stage]:
 def passes(config: Config) -> dict[str, int]:
     """Images through the denoiser in training: forward, backward to its input, and the teacher's."""
     budget, plan, iterations = config.training, config.differentiation, config.solver.iterations
-    if not config.trained or config.method in END_TO_END:
+    if not config.trained or config.recipe.network:
         return {"forward": 0, "backward": 0, "teacher": 0}
     steps = budget.steps * budget.batch_size
     tail = 0 if plan.way == "straight_through" else min(iterations, plan.backward or iterations)
