@@ -29,7 +29,7 @@ MODULES = (
     "checks",
     "choices",
     "data",
-    "declared",
+    "physics",
     "denoisers",
     "endtoend",
     "files",

@@ -12,7 +12,7 @@ from deepinv.physics import LinearPhysics
 from torch import nn
 
 from .checks import answer, require, require_flag
-from .declared import image_size, require_applies, require_operator
+from .physics import image_size, require_applies, require_operator
 from .solvers import FISTA, MOMENTA, STARTS
 from .solvers.fista import Preconditioner
 from .solvers.momentum import restarted

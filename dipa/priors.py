@@ -11,7 +11,7 @@ from deepinv.optim.prior import Prior
 from . import device
 from .checks import answer, plain_fields, require, require_choice, require_number
 from .choices import PRECISIONS
-from .declared import require_like
+from .physics import require_like
 
 Denoiser = Callable[[torch.Tensor, float], torch.Tensor]
 

@@ -292,4 +292,4 @@ def test_nothing_of_a_solve_is_left_out_of_the_code():
         "operators",
         "metrics",
     } <= counted
-    assert {"denoisers", "linalg", "seeding", "declared", "checks"} <= counted
+    assert {"denoisers", "linalg", "seeding", "physics", "checks"} <= counted

@@ -20,7 +20,7 @@ from ..checks import (
     require_same_images,
     require_tensor,
 )
-from ..declared import require_beside
+from ..physics import require_beside
 from ..solvers.fista import Preconditioner
 
 Apply = Callable[[torch.Tensor], torch.Tensor]

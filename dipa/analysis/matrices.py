@@ -6,9 +6,9 @@ import torch
 
 from .. import device
 from ..checks import answer, foreign, require, require_images, require_img_size, require_int, require_same_images, require_tensor
-from ..declared import numbers_like, require_beside
 from ..operators import Basis
 from ..operators.bases import TransformBasis
+from ..physics import numbers_like, require_beside
 from ..solvers.fista import Preconditioner
 from .jacobian import directional, is_linear
 

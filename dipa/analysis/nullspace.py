@@ -8,8 +8,8 @@ import torch
 from deepinv.physics import LinearPhysics
 
 from ..checks import answer, require, require_alike, require_kind, require_same_images, require_tensor
-from ..declared import require_beside, require_takes
 from ..operators import Basis
+from ..physics import require_beside, require_takes
 from ..solvers import FISTA
 from ..solvers.fista import Preconditioner
 from .convergence import Convergence, convergence

@@ -12,8 +12,8 @@ from deepinv.physics import LinearPhysics
 
 from .. import metrics
 from ..checks import in_a_row, require, require_images, require_int, require_kind, require_number
-from ..declared import require_operator, require_takes
 from ..operators.measure import gaussian_noise, measure
+from ..physics import require_operator, require_takes
 from ..priors import DenoiserPrior
 from ..solvers import FISTA
 from ..solvers.fista import Preconditioner

@@ -19,8 +19,8 @@ from deepinv.physics import LinearPhysics
 
 from .. import device
 from ..checks import foreign, require, require_images, require_kind, require_number
-from ..declared import image_size, numbers_like, require_beside, require_operator, require_takes
 from ..operators import Basis, range_basis
+from ..physics import image_size, numbers_like, require_beside, require_operator, require_takes
 from ..solvers.fista import Preconditioner
 from .jacobian import directional, is_linear
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from .. import seeding
 from ..checks import foreign, require, require_choice, require_img_size, require_int, require_real, require_tensor
-from ..declared import require_beside, require_like, require_operator
+from ..physics import require_beside, require_like, require_operator
 from ..solvers import STARTS
 
 MAX_SIZE = {"features": 512, "blocks": 64}

@@ -116,8 +116,8 @@ def _linear(problem: Problem) -> Preconditioner:
 
 
 def _hessian(problem: Problem) -> Preconditioner:
+    from ..physics import lipschitz
     from ..preconditioners import Hessian
-    from ..solvers.fista import lipschitz
 
     damping = problem.config.preconditioner.damping * lipschitz(problem.student, problem.img_size)
     return Hessian(problem.student, problem.img_size, regularization=damping)

@@ -32,7 +32,7 @@ from ..checks import (
     require_same_images,
     require_tensor,
 )
-from ..declared import image_size, numbers_like, require_applies, require_operator
+from ..physics import image_size, numbers_like, require_applies, require_operator
 from .sizes import operator_sides
 
 

@@ -12,7 +12,7 @@ from deepinv.physics.noise import GaussianNoise, NoiseModel, ZeroNoise
 
 from .. import seeding
 from ..checks import foreign, require, require_same_images, require_tensor
-from ..declared import require_beside, require_operator
+from ..physics import require_beside, require_operator
 
 
 class _Gaussian(GaussianNoise):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..checks import foreign, require, require_tensor
-from ..declared import require_like
+from ..physics import require_like
 from ..storage import require_same_sizes
 
 KINDS: dict[str, type[Preconditioner]] = {}  # every learned class by the name files know it by; a class joins by naming its kind

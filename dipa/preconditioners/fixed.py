@@ -14,9 +14,8 @@ import torch
 from deepinv.optim.linear import conjugate_gradient
 from deepinv.physics import LinearPhysics
 
-from .. import linalg
 from ..checks import foreign, in_a_row, require, require_int, require_number
-from ..declared import declared_size, image_size, numbers_like, require_applies, require_operator, require_takes
+from ..physics import declared_size, image_size, lipschitz, require_operator, require_takes
 from .base import Preconditioner, Traits
 
 MAX_DEGREE = 8  # beyond it, powers of H^T H lose more than two digits in float32
@@ -179,7 +178,7 @@ def _interval(
     """(l, L) as given, checked, else (floor L, L) with L the operator's squared norm."""
     require_operator("physics", physics)
     if interval is None:
-        high = _squared_norm(physics, img_size)
+        high = lipschitz(physics, img_size)
         require_number("L = |H|^2 of physics", high, *SCALES)
         return floor * high, high
     require(isinstance(interval, Sequence) and len(interval) == 2, "interval", interval, "(l, L)")
@@ -187,15 +186,6 @@ def _interval(
     high = require_number("interval L", interval[1], low, open_low=True)
     require_number("interval L", high, *SCALES)
     return float(low), float(high)
-
-
-def _squared_norm(physics: LinearPhysics, img_size: tuple[int, int, int] | None) -> float:
-    """The operator's own ``norm_sq`` where it declares one, else a power method."""
-    if hasattr(physics, "norm_sq"):
-        return float(physics.norm_sq)
-    size = image_size(physics, img_size)
-    require_applies("physics", physics, size)
-    return linalg.squared_norm(physics.A_adjoint_A, size, like=numbers_like(physics))
 
 
 def _check_degree(degree: int) -> None:

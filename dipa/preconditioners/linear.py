@@ -12,8 +12,8 @@ from torch import nn
 from .. import device
 from ..checks import require, require_choice, require_flag, require_images, require_img_size, require_number
 from ..choices import FORMS
-from ..declared import image_size, numbers_like, require_operator, require_takes
 from ..operators import Basis, PixelBasis, plane_basis, range_basis, rebuild_basis
+from ..physics import image_size, numbers_like, require_operator, require_takes
 from .base import MAX_NUMBERS, Preconditioner, Traits, as_planes
 
 MAX_SIDE = 4096  # of the images of a matrix read from a file

@@ -9,7 +9,7 @@ from torch import nn
 
 from .. import device, networks, seeding
 from ..checks import plain_value, require, require_choice, require_img_size, require_int
-from ..declared import require_like
+from ..physics import require_like
 from .base import Preconditioner, Traits, as_planes
 
 PRECISIONS = ("float32", "bf16")

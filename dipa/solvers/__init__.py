@@ -1,6 +1,7 @@
 """Solvers: one loop, momentum rules, starting points, and preconditioned plug-and-play FISTA made of them."""
 
-from .fista import FISTA, data_gradient, lipschitz
+from ..physics import data_gradient, lipschitz
+from .fista import FISTA
 from .loop import Result, run
 from .momentum import MOMENTA
 from .starts import STARTS

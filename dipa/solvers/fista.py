@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from deepinv.physics import LinearPhysics
 
-from .. import linalg, metrics
+from .. import metrics
 from ..checks import (
     answer,
     foreign,
@@ -19,41 +19,17 @@ from ..checks import (
     require_choice,
     require_flag,
     require_images,
-    require_img_size,
     require_int,
     require_number,
     require_tensor,
 )
-from ..declared import declared_size, numbers_like, require_beside, require_operator, require_takes, warn_measurements, warn_range
+from ..physics import data_gradient, declared_size, lipschitz, require_beside, require_operator, warn_measurements, warn_range
 from ..priors import PnP
 from . import loop
 from .momentum import MOMENTA, restarted
 from .starts import STARTS
 
 Preconditioner = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
-
-
-def data_gradient(physics: LinearPhysics, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-    r""":math:`\nabla g(z)=H^\top(Hz-y)` of :math:`g(z)=\frac12\|Hz-y\|_2^2`. D2GP Eq. (1)."""
-    with foreign("y and z", f"{_shape(y)} and {_shape(z)}", f"measurements and images of this {type(physics).__name__}"):
-        return physics.A_adjoint(physics.A(z) - y)
-
-
-def _shape(tensor: object) -> object:
-    return tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
-
-
-def lipschitz(physics: LinearPhysics, img_size: tuple[int, ...], like: torch.Tensor | None = None) -> float:
-    r""":math:`L=\|H\|_2^2`: the operator's own ``norm_sq`` where it declares one, else a power method.
-
-    The power method runs in dtype and on the device of ``like``, None for those of the operator's own tensors.
-    """
-    require_operator("physics", physics)
-    if hasattr(physics, "norm_sq"):
-        return float(physics.norm_sq)
-    like = numbers_like(physics) if like is None else like
-    require_takes("physics", physics, like.new_zeros(1, *require_img_size(img_size)))
-    return linalg.squared_norm(physics.A_adjoint_A, img_size, like=like)
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from torch import nn
 from .. import losses, metrics, seeding
 from ..cache import Identity
 from ..checks import InputError, plain_value, require, require_flag, require_images, require_int, require_new_file, require_path
-from ..declared import declared_size, require_takes, warn_range
 from ..identity import describe, describe_physics, describe_preconditioner
 from ..operators import range_basis
 from ..operators.measure import measure
+from ..physics import declared_size, require_takes, warn_range
 from ..preconditioners import Preconditioner
 from ..settings import Budget, Differentiation, LossWeights
 from ..solvers import FISTA, data_gradient

@@ -14,9 +14,9 @@ from torch import nn
 from .. import losses, metrics
 from ..cache import Identity
 from ..checks import require, require_flag, require_images, require_int, require_new_file
-from ..declared import declared_size, require_like, require_takes, warn_range
 from ..identity import describe, describe_code, describe_physics
 from ..operators.measure import measure
+from ..physics import declared_size, require_like, require_takes, warn_range
 from ..settings import Budget
 from .loop import Fit, Record, Training
 

@@ -1,4 +1,4 @@
-"""What a deepinv operator says about itself: the size of its images, their range, and the numbers it computes with."""
+"""Facts about a deepinv operator: the size of its images, its numbers, norm and gradient, what it can take, their range."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from deepinv.physics import LinearPhysics
 from deepinv.physics.noise import GaussianNoise, ZeroNoise
 from torch import nn
 
+from . import linalg
 from .checks import InputError, foreign, require, require_img_size
 
 MARGIN = 0.05  # beyond [0, 1] that interpolation and noise may reach without a word
@@ -96,6 +97,31 @@ def require_like(name: str, module: object, images: torch.Tensor, *, autocast: b
     same = own.dtype == images.dtype or (autocast and torch.float64 not in (own.dtype, images.dtype))
     allowed = f"{images.dtype} on {images.device}, as the images are"
     require(same and own.device == images.device, name, f"parameters of {own.dtype} on {own.device}", allowed)
+
+
+def data_gradient(physics: LinearPhysics, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    r""":math:`\nabla g(z)=H^\top(Hz-y)` of :math:`g(z)=\frac12\|Hz-y\|_2^2`. D2GP Eq. (1)."""
+    with foreign("y and z", f"{_shape(y)} and {_shape(z)}", f"measurements and images of this {type(physics).__name__}"):
+        return physics.A_adjoint(physics.A(z) - y)
+
+
+def _shape(tensor: object) -> object:
+    return tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+
+
+def lipschitz(physics: LinearPhysics, img_size: tuple[int, ...] | None = None, like: torch.Tensor | None = None) -> float:
+    r""":math:`L=\|H\|_2^2`: the operator's own ``norm_sq`` where it declares one, else a power method.
+
+    The power method runs on one image ``img_size`` (C, H, W), None where the operator carries its size, in dtype and on the
+    device of ``like``, None for those of the operator's own tensors.
+    """
+    require_operator("physics", physics)
+    if hasattr(physics, "norm_sq"):
+        return float(physics.norm_sq)
+    like = numbers_like(physics) if like is None else like
+    size = image_size(physics, img_size)
+    require_takes("physics", physics, like.new_zeros(1, *size))
+    return linalg.squared_norm(physics.A_adjoint_A, size, like=like)
 
 
 def warn_range(name: str, images: torch.Tensor, *operators: LinearPhysics | None) -> None:

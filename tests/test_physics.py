@@ -6,8 +6,8 @@ import torch
 from batteries import downsampling, images, inpainting, refuses, solver
 
 import dipa
-from dipa.declared import declared_size, image_size, numbers_like, warn_range
 from dipa.operators import mri, single_pixel, super_resolution
+from dipa.physics import declared_size, image_size, numbers_like, warn_range
 
 
 def test_image_size_is_read_wherever_the_operator_keeps_it():
