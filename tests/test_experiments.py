@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from batteries import refuses
 
 from dipa import experiments
 from dipa.checks import InputError
-from dipa.experiments import manifest, results, tables
+from dipa.experiments import manifest, presets, results, tables
 from dipa.experiments.config import Config, build
 
 TINY = [
@@ -74,6 +75,15 @@ def test_bad_overrides_are_refused_by_name(overrides, words):
     with pytest.raises(InputError) as error:
         tiny("l-dipa-supervised", *overrides)
     assert all(word in str(error.value) for word in words)
+
+
+def test_a_preset_reads_at_one_glance():
+    """It completes at most one other preset, which completes none, on lines that need no scrolling."""
+    folder = Path(experiments.__file__).parent
+    entries = {name: entry for topic in presets.TOPICS for name, entry in presets._read(f"presets_{topic}").items()}
+    assert [name for name, entry in entries.items() if "like" in entries.get(entry.get("like"), {})] == []
+    lines = [line for file in folder.glob("pr*.yaml") for line in file.read_text(encoding="utf-8").splitlines()]
+    assert len(lines) > 1000 and max(map(len, lines)) <= 120
 
 
 def test_unknown_preset_and_profile_name_the_nearest():
