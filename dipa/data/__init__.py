@@ -10,7 +10,7 @@ import torch
 from .. import storage
 from ..checks import InputError, plain_value, require_choice, require_int, require_path
 from ..choices import DATASETS, RESIZES
-from . import embedded, mnist, places
+from . import embedded, folders, mnist
 from .sources import SOURCES, Request
 
 SPLITS = ("train", "test")
@@ -92,7 +92,7 @@ def here(name: str) -> list[str]:
     """The names that ``file`` may have for a data set in ``DIPA_DATA``; one empty name where it takes none or has none."""
     require_choice("dataset", name, DATASETS)
     pattern = SOURCES[name].pattern
-    return [path.name for path in places.listing(*pattern)] if pattern and places.listing(*pattern) else [""]
+    return [path.name for path in folders.listing(*pattern)] if pattern and folders.listing(*pattern) else [""]
 
 
 def downloads() -> list[str]:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from ..checks import InputError, require_choice, require_int, shorter
 from ..choices import RESIZES
 from ..paths import cache_directory
-from . import places
+from . import folders
 
 FILES = {  # split -> (file, SHA-256 of it unpacked; the archives are those whose MD5 torchvision lists)
     "train": ("train-images-idx3-ubyte", "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
@@ -32,9 +32,9 @@ def find(name: str) -> Path:
 
     Raises :class:`InputError` where it is in none of them, saying how to get it.
     """
-    folders = [places.folder(folder) for folder in ("mnist", f"mnist/{RAW}", f"{RAW}")]
-    folders = [folder for folder in folders if folder] + [cache_directory() / RAW]
-    paths = [path for folder in folders for path in (folder / f"{name}.gz", folder / name) if path.is_file()]
+    mine = [folders.folder(name) for name in ("mnist", f"mnist/{RAW}", RAW)]
+    searched = [folder for folder in mine if folder] + [cache_directory() / RAW]
+    paths = [path for folder in searched for path in (folder / f"{name}.gz", folder / name) if path.is_file()]
     if not paths:
         raise InputError(f"mnist: {name}.gz not found; {GET}")
     return paths[0]

@@ -12,7 +12,7 @@ import torch
 from ..checks import InputError
 from ..encoded import Picture, by_number, in_tar, is_picture, numbers
 from ..paths import cache_directory
-from . import places
+from . import folders
 from .pixels import centre_square, resized
 from .splits import blocks, shuffled
 
@@ -59,7 +59,7 @@ def bsds500(split: str) -> list[Picture]:
 
 
 def _bsds500_part(part: str) -> list[Picture]:
-    archives = places.listing("bsds500", f"*{part}.tar")
+    archives = folders.listing("bsds500", f"*{part}.tar")
     if archives:
         return [picture for path in archives for picture in in_tar(path)]
     tree = cache_directory() / BSDS500_TREE / part
@@ -87,7 +87,7 @@ def faces(split: str) -> list[Picture]:
     Files of one person must follow each other, as in Caltech-101 Faces_easy (F.-F. Li et al., doi:10.22002/D1.20086), where
     at most about 25 do: then no person is in both splits. Within a split the order is a fixed shuffle.
     """
-    archives = places.listing("faces", "*.tar")
+    archives = folders.listing("faces", "*.tar")
     if not archives:
         raise InputError(f"faces: no tar found; {FACES_GET}")
     pictures = [picture for path in archives for picture in in_tar(path)]
@@ -104,7 +104,7 @@ def celeba(split: str) -> list[Picture]:
     Raises:
         InputError: something is missing (with what to put where), or a list is not the official one.
     """
-    here = places.folder("celeba")
+    here = folders.folder("celeba")
     absent = CELEBA if here is None else [name for name in CELEBA if not (here / name).exists()]
     if absent:
         raise InputError(f"celeba: not found: {', '.join(absent)}; {CELEBA_GET}")

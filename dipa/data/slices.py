@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..checks import InputError, require, require_tensor, shorter
-from . import places
+from . import folders
 from .pixels import normalised, pad_square, resized, with_channels
 from .splits import blocks, by_patient, shuffled
 
@@ -56,7 +56,7 @@ def fastmri(file: str = "") -> torch.Tensor:
     Raises:
         InputError: no such file, not a tensor file or a damaged one, or another shape.
     """
-    path = places.chosen("fastmri", "fastmri", "*.pt", file, FASTMRI_GET)
+    path = folders.chosen("fastmri", "fastmri", "*.pt", file, FASTMRI_GET)
     try:
         _require_whole(path)
         with warnings.catch_warnings():
@@ -96,7 +96,7 @@ def npz(file: str = "") -> tuple[torch.Tensor, np.ndarray | None]:
     Raises:
         InputError: no such file, not an archive of plain arrays, no ``images``, or another shape.
     """
-    path = places.chosen("mri-npz", "mri", "*.npz", file, NPZ_GET)
+    path = folders.chosen("mri-npz", "mri", "*.npz", file, NPZ_GET)
     try:
         with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
             warnings.simplefilter("ignore")  # of numpy, about headers of Python 2
