@@ -41,7 +41,6 @@ from IPython.display import Markdown, display
 import dipa
 from dipa import experiments, plots, reports
 
-
 # %% tags=["parameters"]
 device = "auto"  # where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps
 size, factor, iterations = 20, 4, 6  # the short comparison on super-resolution

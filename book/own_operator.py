@@ -47,7 +47,6 @@ import dipa
 from dipa import plots, reports
 from dipa.operators.measure import measure
 
-
 # %% tags=["parameters"]
 device = "auto"  # where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps
 steps = 32  # of training

@@ -40,9 +40,8 @@ from deepinv.physics.generator import GaussianMaskGenerator
 from IPython.display import Markdown, display
 
 import dipa
-from dipa import analysis, data, denoisers, experiments, metrics, operators, plots, reports, solvers
+from dipa import analysis, data, denoisers, metrics, operators, plots, reports, solvers
 from dipa.analysis import relative_norm
-
 
 # %% tags=["parameters"]
 device = "auto"  # where to compute: auto (a GPU where there is one), cpu, cuda, cuda:N or mps
