@@ -55,7 +55,7 @@ print(page.count())
 # reading of the papers (profile `paper`); the others are the same:
 
 # %% tags=["hide-input"]
-display(Markdown(page.differences()))
+display(Markdown(reports.differences(page.runs, page.compared)))
 
 # %% [markdown]
 # ## Against D2GP Table I
@@ -68,7 +68,7 @@ display(Markdown(page.differences()))
 # al., 2024](references.md)). It sees nothing of the null space: a smaller residual need not be a better image.
 
 # %% tags=["hide-input"]
-display(Markdown(page.paper_beside_ours()))
+display(Markdown(reports.paper_beside_ours(page.runs, page.rows, source="D2GP Table I", extras=("parameters",))))
 
 # %% [markdown]
 # ## L-DIPA and N-DIPA
@@ -119,8 +119,8 @@ print(page.stepsizes())
 # run without it (*no drift*) ([Pith, 2026](references.md)).
 
 # %% tags=["hide-input"]
-display(Markdown(page.measured()))
-display(Markdown(page.not_recorded()))
+display(Markdown(reports.measured(page.runs, page.shown)))
+display(Markdown(reports.not_recorded(page.runs, page.shown)))
 
 # %% tags=["hide-input"]
 display(Markdown(page.best_in_words()))
@@ -155,7 +155,7 @@ plots.plt.show()
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-display(Markdown(page.provenance()))
+display(Markdown(reports.provenance(page.runs)))
 
 # %% tags=["remove-cell", "nbval-check-output"]
 print(page.numbers())

@@ -51,7 +51,7 @@ print(page.count())
 # the same.
 
 # %% tags=["hide-input"]
-display(Markdown(page.differences()))
+display(Markdown(reports.differences(page.runs, page.compared)))
 
 # %% [markdown]
 # ## Against D2GP Table I
@@ -66,7 +66,7 @@ display(Markdown(page.differences()))
 # al., 2024](references.md)). It sees nothing of the null space: a smaller residual need not be a better image.
 
 # %% tags=["hide-input"]
-display(Markdown(page.paper_beside_ours()))
+display(Markdown(reports.paper_beside_ours(page.runs, page.rows, source="D2GP Table I", extras=("parameters",))))
 
 # %% [markdown]
 # Hessian and polynomial are stepsizes here: $H^\top H$ is an orthogonal projector, and any function of it multiplies every data
@@ -119,8 +119,8 @@ display(Markdown(reports.margins(page.runs, _pairs)))
 # run without it (*no drift*) ([Pith, 2026](references.md)). Runs recorded before the test existed have no entry.
 
 # %% tags=["hide-input"]
-display(Markdown(page.measured()))
-display(Markdown(page.not_recorded(_table2)))
+display(Markdown(reports.measured(page.runs, page.shown)))
+display(Markdown(reports.not_recorded(page.runs, [*page.shown, *_table2])))
 
 # %% tags=["hide-input"]
 display(Markdown(page.best_in_words()))
@@ -213,7 +213,7 @@ display(Markdown(f"Measured on {_made['device']}, {_made['threads']} threads, co
 # two cores were shared with other work during some runs, so seconds are upper bounds.
 
 # %% tags=["hide-input"]
-display(Markdown(page.provenance()))
+display(Markdown(reports.provenance(page.runs)))
 
 # %% tags=["remove-cell", "nbval-check-output"]
 print(page.numbers())

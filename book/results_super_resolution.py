@@ -52,7 +52,7 @@ print(page.count())
 # which the recorded runs differ from this project's reading of the papers (profile `paper`); the others are the same:
 
 # %% tags=["hide-input"]
-display(Markdown(page.differences()))
+display(Markdown(reports.differences(page.runs, page.compared)))
 
 # %% [markdown]
 # ## What keeps the baseline low
@@ -93,7 +93,7 @@ if len(_two) == 2:
 # al., 2024](references.md)). It sees nothing of the null space: a smaller residual need not be a better image.
 
 # %% tags=["hide-input"]
-display(Markdown(page.paper_beside_ours()))
+display(Markdown(reports.paper_beside_ours(page.runs, page.rows, source="D2GP Table I", extras=("parameters",))))
 
 # %% [markdown]
 # ## L-DIPA and N-DIPA
@@ -140,8 +140,8 @@ display(Markdown(reports.margins(page.runs, _pairs)))
 # run without it (*no drift*) ([Pith, 2026](references.md)).
 
 # %% tags=["hide-input"]
-display(Markdown(page.measured()))
-display(Markdown(page.not_recorded()))
+display(Markdown(reports.measured(page.runs, page.shown)))
+display(Markdown(reports.not_recorded(page.runs, page.shown)))
 
 # %% tags=["hide-input"]
 display(Markdown(page.best_in_words()))
@@ -176,7 +176,7 @@ plots.plt.show()
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-display(Markdown(page.provenance()))
+display(Markdown(reports.provenance(page.runs)))
 
 # %% tags=["remove-cell", "nbval-check-output"]
 print(page.numbers())

@@ -1,4 +1,4 @@
-"""What every result page of the book shows: the same tables and figures, each for the recorded runs of one task."""
+"""What every result page of the book shows, for the recorded runs of one task: which presets, and the figures of them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from ..analysis import as_stepsize
 from ..checks import require, require_choice
 from ..experiments import describe, find_runs, names, resolve, results_folder
 from ..preconditioners import Hessian, Polynomial
-from .compare import differences, paper_beside_ours
 from .paper import presets_of
-from .runs import best_in_words, curves, long_residuals, measured, not_recorded, provenance, reconstructions
+from .runs import best_in_words, curves, long_residuals, reconstructions
 
 PREFIXES = {"single_pixel": "", "mri": "mri-", "super_resolution": "sr-"}
 TABLE = "D2GP Table I"  # the one table with rows of every task: without a preconditioner, Hessian, polynomial, then trained ones
@@ -23,9 +22,9 @@ STEPSIZE = 1e-3  # what one number may leave of a preconditioned gradient, relat
 
 
 class ResultsPage:
-    """The recorded runs of one task and the presets that its page shows; each method is one item of the page.
+    """The recorded runs of one task and the presets that its page shows of them.
 
-    Tables and texts are Markdown. A figure is drawn where there are runs to draw, else None is returned.
+    A figure is drawn where there are runs to draw, else None is returned.
 
     Args:
         task: ``single_pixel``, ``mri`` or ``super_resolution``.
@@ -35,7 +34,8 @@ class ResultsPage:
     Attributes:
         runs: the recorded runs of the task.
         rows: the presets of D2GP Table I.
-        shown: these, what no paper has (presets of the table "Fair play" at the same image size), and ``trained``.
+        compared: these, ``trained`` and the closed form: what is set beside the papers.
+        shown: ``rows``, what no paper has (the table "Fair play", images of the same size), and ``trained``.
 
     Raises:
         InputError: another task, or a preset that is none.
@@ -48,7 +48,7 @@ class ResultsPage:
         self.baseline, self.hessian, self.closed_form = (PREFIXES[task] + name for name in ("baseline", "hessian", "ridge"))
         self.runs = find_runs(results_folder(task))
         self.rows, self.trained = presets_of(TABLE, task), [*trained]
-        self.drawn = [*self.rows, *drawn]
+        self.compared, self.drawn = [*self.rows, *trained, self.closed_form], [*self.rows, *drawn]
         fair = [row["name"] for row in map(describe, names()) if (row["task"], row["table"]) == (task, "Fair play")]
         size = resolve(self.baseline).task.size
         self.shown = [*self.rows, *(name for name in fair if resolve(name).task.size == size), *trained]
@@ -57,14 +57,6 @@ class ResultsPage:
         """How many runs are recorded, in words."""
         missing = "No run of this task is recorded: the columns of this project stay empty."
         return f"{len(self.runs)} recorded runs" if self.runs else missing
-
-    def differences(self) -> str:
-        """Where the settings of these runs are not the papers', see :func:`~dipa.reports.differences`."""
-        return differences(self.runs, [*self.rows, *self.trained, self.closed_form])
-
-    def paper_beside_ours(self) -> str:
-        """D2GP Table I beside these runs, see :func:`~dipa.reports.paper_beside_ours`."""
-        return paper_beside_ours(self.runs, self.rows, source=TABLE, extras=("parameters",))
 
     def stepsizes(self) -> str:
         """By how much Hessian and polynomial multiply every data gradient, from the operator itself; a line each.
@@ -86,14 +78,6 @@ class ResultsPage:
             lines.append(f"{name}: every gradient times {factor:.3f}")
         return "\n".join(lines)
 
-    def measured(self) -> str:
-        """Everything measured of the presets shown, see :func:`~dipa.reports.measured`."""
-        return measured(self.runs, self.shown)
-
-    def not_recorded(self, others: Sequence[str] = ()) -> str:
-        """Which of the presets shown, and of ``others``, no run is of."""
-        return not_recorded(self.runs, [*self.shown, *others])
-
     def best_in_words(self) -> str:
         """The best trained variant, see :func:`~dipa.reports.best_in_words`."""
         return best_in_words(self.runs, [*self.rows[UNTRAINED:], *self.trained], self.closed_form, self.baseline)
@@ -111,10 +95,6 @@ class ResultsPage:
         """Test image ``index`` by each preset drawn, but for those in ``without``."""
         presets = [name for name in self.drawn if name not in without]
         return plots.methods(reconstructions(self.runs, presets, index)) if self.runs else None
-
-    def provenance(self) -> str:
-        """Which run made what, see :func:`~dipa.reports.provenance`."""
-        return provenance(self.runs)
 
     def numbers(self) -> str:
         """PSNR of student and teacher, a run a line."""
