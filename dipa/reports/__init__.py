@@ -1,71 +1,19 @@
 """Tables and lookups of the pages: what the papers print, what was recorded here, the two side by side, what training costs."""
 
-from . import cost
-from .compare import differences, margins, paper_beside_ours, profile_table, shift_table
-from .markdown import mean_sd, short_count, table
-from .paper import (
-    contradictions,
-    doubts,
-    paper_baseline,
-    paper_gain,
-    paper_values,
-    presets_of,
-    printed_psnr,
-    published,
-    readings,
-    teacher_spreads,
-)
-from .results_page import ResultsPage
-from .runs import (
-    best_in_words,
-    best_run,
-    by_preset,
-    curves,
-    first_seeds,
-    gain,
-    long_residuals,
-    measured,
-    not_recorded,
-    preset_table,
-    provenance,
-    reconstructions,
-    run_of,
-    spectra_table,
-)
+from ..lazy import lazy
 
-__all__ = [
-    "ResultsPage",
-    "best_in_words",
-    "best_run",
-    "by_preset",
-    "contradictions",
-    "cost",
-    "curves",
-    "differences",
-    "doubts",
-    "first_seeds",
-    "gain",
-    "long_residuals",
-    "margins",
-    "mean_sd",
-    "measured",
-    "not_recorded",
-    "paper_baseline",
-    "paper_beside_ours",
-    "paper_gain",
-    "paper_values",
-    "preset_table",
-    "presets_of",
-    "printed_psnr",
-    "profile_table",
-    "provenance",
-    "published",
-    "readings",
-    "reconstructions",
-    "run_of",
-    "shift_table",
-    "short_count",
-    "spectra_table",
-    "table",
-    "teacher_spreads",
-]
+MODULES = ("cost",)
+HOMES = {
+    "compare": ("differences", "margins", "paper_beside_ours", "profile_table", "shift_table"),
+    "markdown": ("mean_sd", "short_count", "table"),
+    "paper": (
+        *("paper_baseline", "paper_gain", "paper_values", "presets_of", "published"),
+        *("contradictions", "doubts", "printed_psnr", "readings", "teacher_spreads"),
+    ),
+    "results_page": ("ResultsPage",),
+    "runs": (
+        *("best_run", "by_preset", "curves", "first_seeds", "gain", "long_residuals", "reconstructions", "run_of"),
+        *("best_in_words", "measured", "not_recorded", "preset_table", "provenance", "spectra_table"),
+    ),
+}
+__getattr__, __dir__ = lazy(__name__, MODULES, HOMES)
