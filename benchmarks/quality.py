@@ -18,7 +18,7 @@ from reference import STUDENT_STEP, K, Matrix, Reference
 
 import dipa
 from dipa import seeding
-from dipa.experiments.published import paper_gain
+from dipa.reports import paper_gain
 from dipa.training import Differentiation
 
 BATCH, RATE = 16, 4e-4

@@ -44,14 +44,13 @@ import torch
 from IPython.display import Markdown, display
 
 import dipa
-from dipa import experiments, plots
+from dipa import experiments, plots, reports
 from dipa.analysis import nullspace
 from dipa.analysis.convergence import EXPLAINED, GROWTH
 
-table = experiments.tables.markdown
 runs = experiments.find_runs(experiments.results_folder("single_pixel"))
 recorded = {run.config.preset: run for run in runs if run.config.seed == 0}
-closed_form = experiments.recorded.of_preset(runs, "ridge")
+closed_form = reports.run_of(runs, "ridge")
 
 # %% [markdown]
 # ## The recorded runs
@@ -79,7 +78,7 @@ for name, numbers in sorted(_shown.items(), key=lambda item: item[1]["psnr"]):
     parts = (f"{audit[key]:.4f}" for key in ("residual", "error_range", "error_null"))
     rows.append((f"`{name}`", f"{numbers['psnr']:.2f}", *parts, f"{100 * shares[name]:.1f} %", verdict))
 _head = ("preset", "PSNR (dB)", "residual", "error in range", "error in null space", "share in null space", "test at 3 K")
-display(Markdown(table(_head, rows)))
+display(Markdown(reports.table(_head, rows)))
 assert min(shares.values()) > 0.9
 
 # %% [markdown]
@@ -120,7 +119,7 @@ rows = []
 for name, x in results.items():
     there = dipa.metrics.psnr(torch.from_numpy(_stored[name]), digits.cpu()).mean().item()
     rows.append((name, f"{there:.2f}", f"{dipa.metrics.psnr(x, digits).mean():.2f}"))
-display(Markdown(table(("eight digits, PSNR (dB)", "recorded, papers' denoiser", "here, packaged denoiser"), rows)))
+display(Markdown(reports.table(("eight digits, PSNR (dB)", "recorded, papers' denoiser", "here, packaged denoiser"), rows)))
 
 # %% [markdown]
 # *Closed form* is the preset `ridge`, *L-DIPA* the trained one with the highest recorded PSNR. The error of one digit, split by
@@ -175,7 +174,7 @@ for name, run in found.items():
     numbers = (f"{quality[at]:.2f}", f"{quality[peak]:.2f} (k = {peak})", f"{quality[-1]:.2f} (k = {len(quality) - 1})")
     rows.append((name, *numbers, f"{run.curves['residual'][-1]:.3f}", run.verdict))
 _head = ("run", f"PSNR at K = {solver.iterations}", "highest PSNR", "last PSNR", "last residual", "verdict")
-display(Markdown(table(_head, rows)))
+display(Markdown(reports.table(_head, rows)))
 _quality = {name: run.curves["psnr"] for name, run in found.items()}
 assert np.argmax(_quality["L-DIPA"]) < 5 * solver.iterations
 assert all(_quality[name][-1] < max(_quality[name]) - 3 for name in ("baseline", "L-DIPA"))
@@ -207,7 +206,7 @@ _rules = [
     ("`consistent`", f"the final residual is at most {nullspace.RESIDUAL_LIMIT:g} above that of the true image"),
     ("`no_drift`", f"the error in the null space is at most {nullspace.DRIFT_LIMIT:g} times that of the same run without $P$"),
 ]
-display(Markdown(table(("check", "demands"), _rules)))
+display(Markdown(reports.table(("check", "demands"), _rules)))
 
 # %%
 lengths = (solver.iterations, 3 * solver.iterations)
@@ -226,7 +225,7 @@ for (name, length), test in tests.items():
     nulls = (f"{test['error_null']:.3f}", f"{test['baseline']['error_null']:.3f}")
     rows.append((name, str(length), *checks, f"{test['residual']:.3f}", *nulls, "passed" if test["passed"] else "**failed**"))
 _head = ("P", "iterations", *(f"`{check}`" for check in test["checks"]), "residual", "null-space error", "baseline's", "test")
-display(Markdown(table(_head, rows)))
+display(Markdown(reports.table(_head, rows)))
 assert all(test["passed"] for (_, length), test in tests.items() if length == solver.iterations)
 
 # %% [markdown]
@@ -263,7 +262,7 @@ rows = [
     )
     for row in shifted
 ]
-display(Markdown(table(("condition", "baseline (dB)", "L-DIPA (dB)", "gain", "gain, complement 1"), rows)))
+display(Markdown(reports.table(("condition", "baseline (dB)", "L-DIPA (dB)", "gain", "gain, complement 1"), rows)))
 _gains = {row["name"]: row["gain"] for row in shifted}
 assert _gains["matched"] > 1 and _gains["noise: 0.1"] < _gains["noise: 0.02"] < _gains["matched"]
 

@@ -39,10 +39,7 @@ import torch
 from IPython.display import Markdown, display
 
 import dipa
-from dipa import experiments, plots
-
-table = experiments.tables.markdown
-short = experiments.tables.short_count
+from dipa import experiments, plots, reports
 
 # %% tags=["parameters"]
 device = "auto"  # a GPU where there is one; or cpu, cuda, cuda:N, mps
@@ -74,12 +71,12 @@ for prefix in ("", "mri-", "sr-"):
     task = experiments.resolve(f"{prefix}scalar", "paper").task
     n, r = task.size**2, dipa.operators.plane_basis(task.pair()[0]).dim
     for name, count in learned.items():
-        printed = experiments.tables.published(prefix + name, "parameters", source="D2GP Table I")[0]["value"]
-        rows[name] += [short(count(n, r)), short(printed)]
+        printed = reports.published(prefix + name, "parameters", source="D2GP Table I")[0]["value"]
+        rows[name] += [reports.short_count(count(n, r)), reports.short_count(printed)]
         assert abs(count(n, r) / printed - 1) < 0.03
-    rows["full-linear, low-rank"] += [short(K * n * r), ""]
+    rows["full-linear, low-rank"] += [reports.short_count(K * n * r), ""]
 _head = ("", *(cell for task in ("single pixel", "MRI", "super-resolution") for cell in (task, "Table I")))
-display(Markdown(table(_head, rows.values())))
+display(Markdown(reports.table(_head, rows.values())))
 _small = dipa.operators.single_pixel((1, 8, 8), ratio=0.25)
 _made = dipa.ScalarSteps(K), dipa.ConvolutionalSteps(K), dipa.PointwiseSteps(K, (1, 8, 8))
 _made += (dipa.LinearSteps.identity(_small, K, form="dense"),)
@@ -128,7 +125,7 @@ for name, values in spectra.items():
     shapes |= {label: values * np.polynomial.polynomial.polyval(values, P.coefficients) for label, P in polynomials.items()}
     kappa[name] = {label: shape.max() / shape.min() for label, shape in shapes.items()}
     rows.append((name, f"{len(values):,}", *(f"{value:.3g}" for value in kappa[name].values())))
-display(Markdown(table(("operator", "eigenvalues > 0", *kappa["blur alone"]), rows)))
+display(Markdown(reports.table(("operator", "eigenvalues > 0", *kappa["blur alone"]), rows)))
 assert kappa["single pixel"]["none"] < 1.001 and kappa["complex MRI"]["none"] < 1.001
 assert kappa["blur alone"]["none"] > 1000 * kappa["super-resolution 4"]["none"]
 
@@ -154,7 +151,7 @@ for name, physics in (("single pixel", camera), ("complex MRI", complex_mri), ("
         multiple, left = dipa.analysis.as_stepsize(P, gradient)
         rows.append((name, label, f"{multiple:.4f}", f"{left:.1e}"))
         assert (left < 1e-4) == (name != "real MRI")
-display(Markdown(table(("operator", "preconditioner", "multiple of the gradient", "relative remainder"), rows)))
+display(Markdown(reports.table(("operator", "preconditioner", "multiple of the gradient", "relative remainder"), rows)))
 
 # %% [markdown]
 # So on the single-pixel camera and on complex MRI the Hessian and polynomial rows of D2GP Table I are the baseline with another
@@ -184,7 +181,11 @@ for name, physics in three.items():
         found = dipa.analysis.spectra(P, physics, tolerance=1e-3)
         outside.setdefault(label, {})[name] = f"{found.null_rank} of {len(found.range_values)}"
 display(
-    Markdown(table(("directions sent outside the range", *three), [(label, *cells.values()) for label, cells in outside.items()]))
+    Markdown(
+        reports.table(
+            ("directions sent outside the range", *three), [(label, *cells.values()) for label, cells in outside.items()]
+        )
+    )
 )
 for label in ("Hessian", "polynomial", "scalar"):
     assert all(cell.startswith("0 of") for cell in outside[label].values())
@@ -249,7 +250,7 @@ for name, (algorithm, P, stepsize) in untrained.items():
     psnr[name], images[name] = dipa.metrics.psnr(x, test).mean().item(), x[0, 0]
     residual = (student.A(x) - y).flatten(1).norm(dim=1) / y.flatten(1).norm(dim=1)
     rows.append((name, f"{psnr[name]:.2f}", f"{residual.mean():.3f}"))
-display(Markdown(table(("without training", "PSNR (dB)", "residual"), rows)))
+display(Markdown(reports.table(("without training", "PSNR (dB)", "residual"), rows)))
 display(
     Markdown(
         f"The largest eigenvalue of $H^\\top H$ is {student.norm_sq:.3f}, so $\\alpha=0.4$ is "
@@ -285,7 +286,7 @@ for (name, loss), P in trained.items():
     cells[name].append(f"{psnr[name, loss]:.2f} ({residual.mean():.3f})")
     if loss == "supervised":
         images[name] = x[0, 0]
-display(Markdown(table(("learned, PSNR (residual)", "parameters", *losses), cells.values())))
+display(Markdown(reports.table(("learned, PSNR (residual)", "parameters", *losses), cells.values())))
 
 # %% [markdown]
 # One test image by each; the learned ones under the supervised loss.

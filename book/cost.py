@@ -42,15 +42,14 @@ notebook.where()
 # %% tags=["hide-input"]
 from IPython.display import Markdown, display
 
-from dipa import experiments, plots
-from dipa.experiments import benchmarks
-from dipa.experiments.published import paper_gain
+from dipa import experiments, plots, reports
+from dipa.reports import cost
 
-measured = benchmarks.read(experiments.results_folder("benchmarks"))
+measured = cost.read(experiments.results_folder("benchmarks"))
 runs = experiments.find_runs(experiments.results_folder("single_pixel"))
-measured["growth"] = benchmarks.growth(measured["memory"])
-measured["recorded"] = benchmarks.recorded(runs, "l-dipa-supervised", "l-dipa-straight-through")
-display(Markdown(benchmarks.targets_table(measured)))
+measured["growth"] = cost.growth(measured["memory"])
+measured["recorded"] = cost.psnr_lost(runs, "l-dipa-supervised", "l-dipa-straight-through")
+display(Markdown(cost.targets_table(measured)))
 
 # %% [markdown]
 # ## One training step
@@ -70,8 +69,8 @@ WORK = {
     "calls": "K denoiser calls (bf16)",
 }
 step = measured["training_l_dipa"]
-display(Markdown(benchmarks.seconds_table(step, WORK)))
-display(Markdown(benchmarks.measured_on(step)))
+display(Markdown(cost.seconds_table(step, WORK)))
+display(Markdown(cost.measured_on(step)))
 
 # %% tags=["hide-input"]
 display(
@@ -89,13 +88,13 @@ display(
 
 # %% tags=["hide-input"]
 network = measured["training_n_dipa"]
-found = experiments.recorded.first(runs, ["n-dipa-supervised", "n-dipa-truncated-5"])
+found = reports.first_seeds(runs, ["n-dipa-supervised", "n-dipa-truncated-5"])
 network_psnr = ", ".join(f"`{name}` {run.metrics['student']['psnr']:.2f} dB" for name, run in found.items())
-display(Markdown(benchmarks.seconds_table(network, WORK)))
+display(Markdown(cost.seconds_table(network, WORK)))
 display(
     Markdown(
         f"The faster way is `{network['settings']['way']}`, with the last {network['settings']['tail']} iterations. Recorded runs of a "
-        f"smaller network (150 steps, digits): {network_psnr}. {benchmarks.measured_on(network)}"
+        f"smaller network (150 steps, digits): {network_psnr}. {cost.measured_on(network)}"
     )
 )
 
@@ -120,8 +119,8 @@ PRESETS = {
     "restart(5)": "l-dipa-restart-5",
 }
 ways = measured["ways"]
-display(Markdown(benchmarks.ways_table(ways, runs, PRESETS)))
-display(Markdown(benchmarks.measured_on(ways)))
+display(Markdown(cost.ways_table(ways, runs, PRESETS)))
+display(Markdown(cost.measured_on(ways)))
 
 # %% [markdown]
 # The PSNR is that of recorded runs (profile `small`, 150 steps of 16 digits, tested with the same plain solver and all K
@@ -143,7 +142,7 @@ rows = [
     for size, batch in (("32", 16), ("128", 4))
 ]
 head = ("K = 20", "plain unrolling, float32 (MiB)", "default, float32 (MiB)", "default, bf16 (MiB)")
-display(Markdown(experiments.tables.markdown(head, rows)))
+display(Markdown(reports.table(head, rows)))
 display(
     Markdown(
         f"At 128 x 128 and batch 16 the default peaks at {memory['128']['batch_16_mib']:.0f} MiB. Plain unrolling does not fit there; "
@@ -155,8 +154,8 @@ display(
 # %% tags=["hide-input"]
 rows = [(f"`{way}`", *(f"{peak:.0f}" for peak in peaks.values())) for way, peaks in memory["growth"].items()]
 head = ("peak memory (MiB), 32 x 32, batch 16", *(f"K = {k}" for k in next(iter(memory["growth"].values()))))
-display(Markdown(experiments.tables.markdown(head, rows)))
-display(Markdown(benchmarks.measured_on(memory)))
+display(Markdown(reports.table(head, rows)))
+display(Markdown(cost.measured_on(memory)))
 
 # %% [markdown]
 # ## How cost grows
@@ -174,8 +173,8 @@ SERIES = {
     "l_dipa_batch": "batch, L-DIPA",
 }
 scaling = measured["scaling"]
-display(Markdown(benchmarks.scaling_table(scaling, SERIES)))
-display(Markdown(benchmarks.measured_on(scaling)))
+display(Markdown(cost.scaling_table(scaling, SERIES)))
+display(Markdown(cost.measured_on(scaling)))
 
 # %% [markdown]
 # ## Time to quality
@@ -186,8 +185,8 @@ display(Markdown(benchmarks.measured_on(scaling)))
 # %% tags=["hide-input"]
 quality = measured["quality"]
 COURSES = {"straightforward": "straightforward", "ours": "this package"}
-display(Markdown(benchmarks.reached_table(quality, COURSES)))
-display(Markdown(benchmarks.measured_on(quality)))
+display(Markdown(cost.reached_table(quality, COURSES)))
+display(Markdown(cost.measured_on(quality)))
 
 # %% tags=["hide-input"]
 gained = []
@@ -196,7 +195,9 @@ for name, points in quality["courses"].items():
     gained.append(
         f"{COURSES[name]}: {psnr - quality['baseline']:+.2f} dB over the baseline after {steps} image-steps and {seconds} s"
     )
-gained.append(f"DIPA Table 2 prints {paper_gain('l-dipa-supervised', 'DIPA Table 2'):+.2f} dB, in the authors' PSNR convention")
+gained.append(
+    f"DIPA Table 2 prints {reports.paper_gain('l-dipa-supervised', 'DIPA Table 2'):+.2f} dB, in the authors' PSNR convention"
+)
 display(Markdown("; ".join(gained) + "."))
 every = quality["settings"]["every"]
 lines = {"this package": [psnr for _, _, psnr in quality["courses"]["ours"]]}
@@ -222,8 +223,8 @@ rows = [
     for count, found in counts.items()
 ]
 head = ("precision", "threads", "same bits again", "P, against one thread", "images, against one thread")
-display(Markdown(experiments.tables.markdown(head, rows)))
-display(Markdown(benchmarks.measured_on(determinism)))
+display(Markdown(reports.table(head, rows)))
+display(Markdown(cost.measured_on(determinism)))
 
 # %% tags=["hide-input"]
 faults = measured["faults"]

@@ -36,10 +36,9 @@ notebook.where()
 # %% tags=["hide-input"]
 from IPython.display import Markdown, display
 
-from dipa import denoisers, experiments, plots
-from dipa.experiments import benchmarks
+from dipa import denoisers, experiments, plots, reports
 
-comparison = benchmarks.read(experiments.results_folder("denoiser"))["comparison"]
+comparison = reports.cost.read(experiments.results_folder("denoiser"))["comparison"]
 record = denoisers.training_record()
 
 # %% [markdown]
@@ -54,7 +53,7 @@ _names = list(comparison["results"])
 _columns = list(comparison["results"][_names[0]])
 _rows = [(name, *(f"{comparison['results'][name][column]:.2f}" for column in _columns)) for name in _names]
 _rows.append(("difference", *(f"{comparison['difference'][column]:+.2f}" for column in _columns)))
-display(Markdown(experiments.tables.markdown(("PSNR (dB)", *_columns), _rows)))
+display(Markdown(reports.table(("PSNR (dB)", *_columns), _rows)))
 _made = comparison["manifest"]
 display(
     Markdown(f"{comparison['what']} Commit {(_made['commit'] or '')[:10]}, {_made['threads']} threads, {_made['seconds']:.0f} s.")
@@ -67,7 +66,7 @@ display(
 
 # %% tags=["hide-input"]
 _recipe = record["recipe"] | {key: record[key] for key in ("photographs", "threads", "seconds")} | record["versions"]
-display(Markdown(experiments.tables.markdown(("setting", "value"), [(f"`{key}`", str(value)) for key, value in _recipe.items()])))
+display(Markdown(reports.table(("setting", "value"), [(f"`{key}`", str(value)) for key, value in _recipe.items()])))
 plots.denoiser_training(record["training_psnr"])
 plots.plt.show()
 

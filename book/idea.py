@@ -47,7 +47,7 @@ notebook.where()
 # %% tags=["hide-input"]
 from IPython.display import HTML, Markdown, display
 
-from dipa import experiments, plots
+from dipa import experiments, plots, reports
 
 # %% tags=["parameters"]
 profile = "small"  # or smoke: seconds of training
@@ -95,17 +95,16 @@ HTML(plots.player(run.examples))
 # prior knowledge (the denoiser, and what $P$ has learned) can fill.
 
 # %% tags=["hide-input"]
-tables = experiments.tables
 head = ("run", "PSNR (dB)", "SSIM", "residual", "error in range", "error in null space")
 rows = []
 for role in plots.ROLES:
     numbers, audit = run.metrics[role], run.metrics[role]["audit"]
     audited = [f"{audit[name]:.3f}" for name in ("residual", "error_range", "error_null")]
     rows.append((role, f"{numbers['psnr']:.2f}", f"{numbers['ssim']:.3f}", *audited))
-display(Markdown(tables.markdown(head, rows)))
+display(Markdown(reports.table(head, rows)))
 display(
     Markdown(
-        f"Means over {run.manifest['counts']['test']} test patches. The student gains **{tables.gain(run):.2f} dB** over the "
+        f"Means over {run.manifest['counts']['test']} test patches. The student gains **{reports.gain(run):.2f} dB** over the "
         f"baseline. It was trained for {run.manifest['training_seconds']:.0f} s ({run.place}), after the teacher's "
         f"run, on {run.config.data.train_count} patches; the run folder is `{run.path.name}`."
     )
@@ -124,7 +123,7 @@ print(means == sorted(means))
 
 # %% tags=["hide-input"]
 _found = experiments.find_runs(experiments.results_folder("single_pixel"))
-recorded = experiments.recorded.first(_found, ["l-dipa-imitation"])
+recorded = reports.first_seeds(_found, ["l-dipa-imitation"])
 if "l-dipa-imitation" in recorded:
     digits = recorded["l-dipa-imitation"]
     plots.reconstructions(digits.examples, index=3)

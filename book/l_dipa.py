@@ -43,9 +43,8 @@ import torch
 from IPython.display import Markdown, display
 
 import dipa
-from dipa import experiments, plots
+from dipa import experiments, plots, reports
 
-table = experiments.tables.markdown
 LABELS = {"single_pixel": "single pixel", "mri": "MRI", "super_resolution": "super-resolution"}
 
 # %% tags=["parameters"]
@@ -85,7 +84,7 @@ for name in ("l-dipa-supervised", "mri-l-dipa-supervised", "sr-l-dipa-supervised
     n, r = task.size**2, seen.dim
     rows.append((LABELS[task.kind], f"{task.size} x {task.size}", f"{n:,}", f"{r:,}", f"{n * n:,}", f"{n * r:,}"))
     assert r < n
-display(Markdown(table(("task", "image", "n", "r", "dense $n^2$", "low-rank $n\\,r$"), rows)))
+display(Markdown(reports.table(("task", "image", "n", "r", "dense $n^2$", "low-rank $n\\,r$"), rows)))
 
 # %% [markdown]
 # For MRI, $n$ counts the pixels of one channel: real and imaginary part share one $P$, as explained below.
@@ -159,7 +158,7 @@ for name, preconditioner in P.items():
     results[name], audits[name] = dipa.metrics.psnr(x, test).mean().item(), dipa.analysis.audit(x, test, y, student, basis)
     _audit = (audits[name][key] for key in ("residual", "error_range", "error_null"))
     rows.append((name, f"{results[name]:.2f}", *(f"{value:.4f}" for value in _audit)))
-display(Markdown(table(("P", "PSNR (dB)", "residual", "error in range", "error in null space"), rows)))
+display(Markdown(reports.table(("P", "PSNR (dB)", "residual", "error in range", "error in null space"), rows)))
 _first, *_, _full = results
 _squares = [audits[_first][key] ** 2 for key in ("error_range", "error_null")]
 _share = _squares[1] / sum(_squares)
@@ -222,7 +221,7 @@ for name, fit in fits.items():
     rows.append((name, *_terms, f"{begin['psnr']:.2f} → {end['psnr']:.2f}", f"{results[name]:.2f} → {_test:.2f}"))
     assert end["imitation"] < begin["imitation"]
 _head = ("start", "$L_I$", "$L_G$", "PSNR, training images", "PSNR, test images")
-display(Markdown(table(_head, rows)))
+display(Markdown(reports.table(_head, rows)))
 display(
     Markdown(
         f"Trained on {few} images, tested on {len(test)} others. The loss falls as it should. {low_rank.parameter_count:,} numbers "
@@ -245,7 +244,7 @@ _scaled = 0.4 * P[_full].matrix.detach()
 _three = {"identity": P[_first], "closed form": P[_full], "$\\alpha$ x closed form": dipa.LinearPreconditioner(_scaled, basis)}
 with torch.no_grad():
     R = {name: dipa.losses.convergence(P(_seen, test, 1), _wanted).mean().item() for name, P in _three.items()}
-display(Markdown(table(("P", "R, mean over test images"), [(name, f"{value:.3f}") for name, value in R.items()])))
+display(Markdown(reports.table(("P", "R, mean over test images"), [(name, f"{value:.3f}") for name, value in R.items()])))
 assert R["$\\alpha$ x closed form"] < R["identity"] < R["closed form"]
 
 # %% [markdown]
@@ -314,7 +313,7 @@ for name, planes in (("one P for each channel alike (planes)", True), ("one P fo
 with torch.no_grad():
     x = solver(mri.A(shown), mri, stepsize=0.4).x
 rows.append(("without P", "", "0", "yes", f"{dipa.metrics.psnr(x, shown).mean():.2f}"))
-display(Markdown(table(("closed form", "B", "parameters", "channels treated alike", "PSNR (dB)"), rows)))
+display(Markdown(reports.table(("closed form", "B", "parameters", "channels treated alike", "PSNR (dB)"), rows)))
 assert counts[True] < counts[False] and quality[True] < quality[False]
 
 # %% [markdown]
@@ -335,7 +334,7 @@ _rows = [
     )
     for run in recorded
 ]
-display(Markdown(table(("run", "preset", *plots.ROLES), _rows)))
+display(Markdown(reports.table(("run", "preset", *plots.ROLES), _rows)))
 
 # %% tags=["remove-cell", "nbval-check-output"]
 print(tuple(dense.matrix.shape), tuple(low_rank.matrix.shape), counts)

@@ -42,8 +42,7 @@ import torch
 from IPython.display import Markdown, display
 
 import dipa
-from dipa import analysis, experiments, plots
-from dipa.experiments import recorded, tables
+from dipa import analysis, experiments, plots, reports
 
 # %% tags=["parameters"]
 device = "auto"  # a GPU where there is one; or cpu, cuda, cuda:N, mps
@@ -52,8 +51,8 @@ columns = 64  # how many columns of the Jacobian are shown
 # %% tags=["hide-input"]
 place = notebook.place(device)
 found = experiments.find_runs(experiments.results_folder("single_pixel"))
-closed_form, with_network = (recorded.of_preset(found, preset) for preset in ("ridge", "n-dipa"))
-runs = recorded.first(found, experiments.names())
+closed_form, with_network = (reports.run_of(found, preset) for preset in ("ridge", "n-dipa"))
+runs = reports.first_seeds(found, experiments.names())
 task = closed_form.config.task
 student = task.pair()[0].to(place)
 basis = student.range_basis()
@@ -61,7 +60,7 @@ n, r = task.size**2, basis.dim
 
 # %% tags=["hide-input"]
 P = {"baseline": dipa.Identity(), "closed form": closed_form.preconditioner().to(place)}
-best = recorded.best(runs.values(), [name for name, run in runs.items() if run.config.method == "l-dipa"])
+best = reports.best_run(runs.values(), [name for name, run in runs.items() if run.config.method == "l-dipa"])
 P["L-DIPA"] = best.preconditioner().to(place)
 projector = dipa.LinearPreconditioner.identity(student)
 dense = {name: (projector if name == "baseline" else matrix).dense().detach() for name, matrix in P.items()}
@@ -202,7 +201,7 @@ plots.plt.show()
 _alpha = closed_form.config.solver.stepsize
 _quality = {"baseline": closed_form.metrics["baseline"]["psnr"]}
 _quality |= {"closed form": closed_form.metrics["student"]["psnr"], "L-DIPA": best.metrics["student"]["psnr"]}
-display(Markdown(tables.spectra_table(spectra, _alpha, _quality)))
+display(Markdown(reports.spectra_table(spectra, _alpha, _quality)))
 assert spectra["baseline"].condition_number < 1.001 and spectra["baseline"].null_values.max() < 1e-3
 assert spectra["L-DIPA"].condition_number > 100 and spectra["L-DIPA"].null_values.max() > 1
 assert _quality["L-DIPA"] > _quality["baseline"] + 1
@@ -291,7 +290,7 @@ for name, candidate in {"L-DIPA": P["L-DIPA"], "network": network}.items():
     index = analysis.linearity_index(candidate, gradient, other).item()
     here, there = (analysis.jacobian(candidate, point, columns=some) for point in (gradient, other))
     rows.append((name, f"{index:.1e}", f"{analysis.relative_distance(there, here):.1e}"))
-display(Markdown(tables.markdown(("P", "linearity index", "change of J between two digits"), rows)))
+display(Markdown(reports.table(("P", "linearity index", "change of J between two digits"), rows)))
 
 # %% [markdown]
 # Where both are small, the Jacobian speaks for the network. Its spectra, by the same definitions as above:
@@ -302,7 +301,7 @@ linearised = analysis.spectra(network, student, gradient, k=1, basis=basis)
 # %% tags=["hide-input"]
 _found = {"network at a digit, k = 1": linearised, "L-DIPA": spectra["L-DIPA"]}
 _quality["network at a digit, k = 1"] = with_network.metrics["student"]["psnr"]
-display(Markdown(tables.spectra_table(_found, _alpha, _quality)))
+display(Markdown(reports.spectra_table(_found, _alpha, _quality)))
 assert linearised.null_values.max() > 0.1
 
 # %% [markdown]

@@ -42,11 +42,8 @@ import torch
 from IPython.display import Markdown, display
 
 import dipa
-from dipa import experiments, networks, plots
+from dipa import experiments, networks, plots, reports
 
-table = experiments.tables.markdown
-published = experiments.tables.published
-short = experiments.tables.short_count
 LABELS = {"single_pixel": "single pixel", "mri": "MRI", "super_resolution": "super-resolution"}
 
 # %% tags=["parameters"]
@@ -68,12 +65,12 @@ iterations, images, steps = 6, 16, 24
 # blocks and $d=256$; the rest is read from public code of the same group. It fits the count they print:
 
 # %% tags=["hide-input"]
-_paper = published("n-dipa", "parameters", source="D2GP Table I")[0]
+_paper = reports.published("n-dipa", "parameters", source="D2GP Table I")[0]
 _convnext = dipa.NeuralPreconditioner("convnext", img_size=(1, 32, 32))
 display(
     Markdown(
         f"ConvNeXt at $C=128$, five blocks, $d=256$: **{_convnext.parameter_count:,}** parameters here, "
-        f"{short(_paper['value'])} in {_paper['source']}."
+        f"{reports.short_count(_paper['value'])} in {_paper['source']}."
     )
 )
 assert abs(_convnext.parameter_count - _paper["value"]) < 1000
@@ -87,10 +84,18 @@ rows = []
 for name in ("n-dipa", "mri-n-dipa", "sr-n-dipa"):
     task = experiments.resolve(name, "paper").task
     network = dipa.NeuralPreconditioner("convnext", img_size=(task.channels, task.size, task.size))
-    _printed = published(name, "parameters", source="D2GP Table I")[0]["value"]
+    _printed = reports.published(name, "parameters", source="D2GP Table I")[0]["value"]
     n = task.size**2
-    rows.append((LABELS[task.kind], f"{n:,}", short(n * n), short(network.parameter_count), short(_printed)))
-display(Markdown(table(("task", "n", "dense P", "networks here", "D2GP Table I"), rows)))
+    rows.append(
+        (
+            LABELS[task.kind],
+            f"{n:,}",
+            reports.short_count(n * n),
+            reports.short_count(network.parameter_count),
+            reports.short_count(_printed),
+        )
+    )
+display(Markdown(reports.table(("task", "n", "dense P", "networks here", "D2GP Table I"), rows)))
 
 # %% [markdown]
 # ## Eight backbones
@@ -110,9 +115,9 @@ for name in networks.BACKBONES:
     public = {"features": n} | networks.PUBLISHED_SIZES[name]  # the width of the MLP is not given: n
     counts[name] = sum(p.numel() for p in networks.build(name, img_size=(1, 32, 32), **public).parameters())
     _cells = (f"{config.features}", f"{config.blocks}", f"{reduced[name]:,}", "yes" if reduced[name] < n * n else "no")
-    rows.append((f"`{name}`", f"{public['features']} / {public['blocks']}", short(counts[name]), *_cells))
+    rows.append((f"`{name}`", f"{public['features']} / {public['blocks']}", reports.short_count(counts[name]), *_cells))
 _head = ("backbone", "public features / blocks", "parameters", "preset features", "blocks", "parameters", "fewer than $n^2$")
-display(Markdown(table(_head, rows)))
+display(Markdown(reports.table(_head, rows)))
 assert reduced["mlp"] > n * n > reduced["convnext"]
 
 # %% [markdown]
@@ -144,7 +149,7 @@ plots.plt.show()
 # several widths, here with the presets of this project:
 
 # %% tags=["hide-input"]
-recorded = experiments.tables.group(experiments.find_runs(experiments.results_folder("single_pixel")))
+recorded = reports.by_preset(experiments.find_runs(experiments.results_folder("single_pixel")))
 rows = []
 for name in [name for name in experiments.names() if name.startswith("features-")]:
     _counts = []
@@ -154,7 +159,9 @@ for name in [name for name in experiments.names() if name.startswith("features-"
         _counts.append(f"{dipa.NeuralPreconditioner(config.backbone, img_size=(1, 32, 32), **_size).parameter_count:,}")
     _found = ", ".join(f"{run.metrics['student']['psnr']:.2f}" for run in recorded.get(name, []))
     rows.append((f"`{name}`", str(config.features), config.code, *_counts, _found or "not recorded"))
-display(Markdown(table(("preset", "features", "code", "parameters (paper)", "parameters (small)", "our PSNR (dB)"), rows)))
+display(
+    Markdown(reports.table(("preset", "features", "code", "parameters (paper)", "parameters (small)", "our PSNR (dB)"), rows))
+)
 
 # %% [markdown]
 # Profile `paper` has five blocks, profile `small` fewer. The figure of the paper prints no numbers, so there is no published
@@ -190,7 +197,7 @@ for start in ("identity", "random"):
 with torch.no_grad():
     psnr["none"] = dipa.metrics.psnr(solver(y, student, stepsize=0.4).x, test).mean().item()
 rows.append(("no preconditioner", "0.000", f"{psnr['none']:.2f}"))
-display(Markdown(table(("start", "direction - gradient, relative", "PSNR before training (dB)"), rows)))
+display(Markdown(reports.table(("start", "direction - gradient, relative", "PSNR before training (dB)"), rows)))
 assert abs(psnr["identity"] - psnr["none"]) < 1e-3
 
 # %% [markdown]
@@ -259,7 +266,7 @@ display(
 # %% tags=["hide-input"]
 _presets = ["n-dipa-supervised", "n-dipa"]
 _runs = [run for name in _presets for run in recorded.get(name, [])]
-_table = experiments.tables.paper_beside_ours(_runs, _presets, source="D2GP Table I", extras=("parameters",))
+_table = reports.paper_beside_ours(_runs, _presets, source="D2GP Table I", extras=("parameters",))
 display(Markdown(_table))
 for name in _presets:
     _net, _training = (getattr(experiments.resolve(name, "small"), part) for part in ("network", "training"))

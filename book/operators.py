@@ -47,9 +47,8 @@ import torch
 from IPython.display import Markdown, display
 
 import dipa
-from dipa import data, linalg, metrics, operators, plots
+from dipa import data, linalg, metrics, operators, plots, reports
 from dipa.analysis import relative_norm
-from dipa.experiments import tables
 from dipa.operators.measure import measure
 
 # %% tags=["parameters"]
@@ -167,7 +166,7 @@ head = (
     "smallest nonzero eigenvalue",
     "$\\kappa(H)$",
 )
-display(Markdown(tables.markdown(head, rows)))
+display(Markdown(reports.table(head, rows)))
 display(Markdown("*n and the dimensions count complex pixels once for complex MRI; as two real channels, both double.*"))
 
 # %% [markdown]
@@ -265,7 +264,7 @@ head = (
     *(f"20 steps, noise {level:g}" for level in levels),
 )
 rows = [(name, *(f"{found[name, level][column]:.1f}" for column in (0, 1) for level in levels)) for name in makers]
-display(Markdown(tables.markdown(head, rows)))
+display(Markdown(reports.table(head, rows)))
 blurred, projected = "super-resolution, RF 1", "single pixel, ratio 0.2"
 assert found[blurred, 0.01][0] < found[blurred, 0.01][1] and found[blurred, 0.0][0] > found[blurred, 0.0][1]
 assert found[projected, 0.0][0] - found[projected, 0.01][0] < 1
@@ -309,7 +308,7 @@ for name, (kind, (student, teacher)) in candidates.items():
     seen = student.range_basis().project(images[kind])
     missed[name] = relative_norm(seen - teacher.range_basis().project(seen), seen).mean().item()
     rows.append((name, f"{missed[name]:.4f}"))
-display(Markdown(tables.markdown(("student and teacher", "seen by the student alone"), rows)))
+display(Markdown(reports.table(("student and teacher", "seen by the student alone"), rows)))
 assert all((missed[name] > 1e-3) == (name.endswith("not nested") or name.endswith("and 3")) for name in missed)
 
 # %% [markdown]

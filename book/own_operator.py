@@ -44,10 +44,8 @@ import torch
 from IPython.display import Markdown, display
 
 import dipa
-from dipa import experiments, plots
+from dipa import plots, reports
 from dipa.operators.measure import measure
-
-table = experiments.tables.markdown
 
 # %% tags=["parameters"]
 device = "auto"  # a GPU where there is one; or cpu, cuda, cuda:N, mps
@@ -87,7 +85,7 @@ for name, physics in {"12 views": student, "60 views": views, "12 views, wrong a
     kept = values[values > 1e-6 * values.max()]
     numbers = (f"{values[0] ** 2:.3f}", f"{len(kept)} of {_x.numel()}", f"{kept[0] / kept[-1]:.0f}")
     rows.append((name, f"{errors[name]:.0e}", *(numbers if physics is not _wrong else ("", "", ""))))
-display(Markdown(table(("operator", "dot test", "$L=\\lVert H\\rVert^2$", "rank", "$\\kappa(H)$ on the range"), rows)))
+display(Markdown(reports.table(("operator", "dot test", "$L=\\lVert H\\rVert^2$", "rank", "$\\kappa(H)$ on the range"), rows)))
 assert errors["12 views"] < 1e-5 and errors["60 views"] < 1e-5 and errors["12 views, wrong adjoint"] > 1e-2
 
 # %% [markdown]
@@ -130,7 +128,7 @@ for name, physics in {"student, 12 views": student, "60 views": views, "60 views
     x = solver(measure(physics, test), physics, stepsize=1 / dipa.solvers.lipschitz(physics, size)).x
     psnr[name] = dipa.metrics.psnr(x, test).mean().item()
 _head = ("operator", f"PSNR after {solver.iterations} iterations (dB)")
-display(Markdown(table(_head, [(name, f"{value:.2f}") for name, value in psnr.items()])))
+display(Markdown(reports.table(_head, [(name, f"{value:.2f}") for name, value in psnr.items()])))
 assert psnr["60 views, filtered"] > psnr["60 views"] + 5
 assert psnr["60 views"] < psnr["student, 12 views"] + 2
 
@@ -205,7 +203,7 @@ rows = [
     for name in shown
 ]
 _head = ("P", f"PSNR at K = {K} (dB)", "gain", f"PSNR at {2 * K} iterations (dB)")
-display(Markdown(table(_head, rows)))
+display(Markdown(reports.table(_head, rows)))
 plots.compare({name: curves[name][: K + 1 if name == "distilled" else None] for name in shown})
 plots.plt.show()
 assert curves["distilled"][K] > curves["baseline"][K] + 1
@@ -271,7 +269,7 @@ verdict = dipa.analysis.falsification(solver, student, P, y, test, 1.0, basis)
 # %% tags=["hide-input"]
 audits = {name: dipa.analysis.audit(runs[name][K], test, y, student, basis) for name in shown}
 rows = [(name, *(f"{found[key]:.3f}" for key in ("residual", "error_range", "error_null"))) for name, found in audits.items()]
-display(Markdown(table((f"run, K = {K}", "residual", "error in range", "error in null space"), rows)))
+display(Markdown(reports.table((f"run, K = {K}", "residual", "error in range", "error in null space"), rows)))
 assert verdict["error_range"] < verdict["baseline"]["error_range"]
 _checks = ", ".join(f"{check} {'yes' if held else 'no'}" for check, held in verdict["checks"].items())
 display(
@@ -311,7 +309,7 @@ for what, call in mistakes.items():
     except dipa.InputError as error:
         rows.append((what, f"`{str(error).splitlines()[0]}`"))
 assert len(rows) == len(mistakes)
-display(Markdown(table(("mistake", "message"), rows)))
+display(Markdown(reports.table(("mistake", "message"), rows)))
 
 # %% [markdown]
 # A run that diverges is no error but a result: its `status` says so, and `message` at which iteration.

@@ -61,8 +61,7 @@ import torch
 from IPython.display import Markdown, display
 
 import dipa
-from dipa import analysis, data, denoisers, linalg, metrics, operators, plots, solvers
-from dipa.experiments import tables
+from dipa import analysis, data, denoisers, linalg, metrics, operators, plots, reports, solvers
 
 # %% tags=["parameters"]
 device = "auto"  # a GPU where there is one; or cpu, cuda, cuda:N, mps
@@ -96,7 +95,7 @@ rows = []
 for name, rule in solvers.MOMENTA.items():
     weights = list(islice(rule(), max(steps)))
     rows.append((f"`{name}`", *(f"{weights[k - 1]:.3f}" for k in steps)))
-display(Markdown(tables.markdown(("momentum", *(f"k = {k}" for k in steps)), rows)))
+display(Markdown(reports.table(("momentum", *(f"k = {k}" for k in steps)), rows)))
 
 # %%
 runs = {prior: {} for prior in priors}
@@ -140,7 +139,7 @@ for prior in priors:
         cells += [f"{history[k]['psnr']:.2f}" for k in (0, 5, 20)]
     rows.append((prior, *cells))
 head = ("PSNR (dB)", *(f"`{start}`, k = {k}" for start in ("zero", "adjoint") for k in (0, 5, 20)))
-display(Markdown(tables.markdown(head, rows)))
+display(Markdown(reports.table(head, rows)))
 
 # %% [markdown]
 # After 20 iterations little of the difference is left. For super-resolution it is the other way round: there the start decides
@@ -165,7 +164,7 @@ described = {
     for key, run in trials.items()
 }
 rows = [(f"{alpha:g}", *(described[(*setting, alpha)] for setting in settings)) for alpha in alphas]
-display(Markdown(tables.markdown(("$\\alpha$", *(f"{prior}, `{momentum}`" for prior, momentum in settings)), rows)))
+display(Markdown(reports.table(("$\\alpha$", *(f"{prior}, `{momentum}`" for prior, momentum in settings)), rows)))
 assert trials["PnP", "none", 1.9].stable
 assert not any(trials[prior, "nesterov", 1.9].stable for prior in priors)
 left = {prior: [trials[prior, "nesterov", alpha].curves["residual"][-1] for alpha in (0.4, 1.0)] for prior in priors}
@@ -205,7 +204,7 @@ for (prior, alpha), solution in fixed.items():
     assert max(distances) < 1e-4
     rows.append((prior, f"{alpha:g}", f"{metrics.psnr(reference, x_true).mean():.2f}", *(f"{d:.0e}" for d in distances)))
 head = ("step", "$\\alpha$", "PSNR of the closed form", *(f"distance, `{rule}`" for rule in ("none", "nesterov", "deepinv")))
-display(Markdown(tables.markdown(head, sorted(rows))))
+display(Markdown(reports.table(head, sorted(rows))))
 assert torch.allclose(fixed["RED", 0.4], fixed["RED", 0.6])
 assert (fixed["PnP", 0.4] - fixed["PnP", 0.6]).norm() > 1e-2 * fixed["PnP", 0.4].norm()
 
@@ -277,7 +276,7 @@ for name in priors:
     psnrs = (f"{metrics.psnr(answers[name], x_true).mean():.3f}" for answers in (x_deepinv, x_ours))
     rows.append((name, *psnrs, f"{apart:.0e}", *(str(counted[name, whose]) for whose in ("deepinv", "dipa"))))
 head = ("prior", "PSNR, deepinv", "PSNR, here", "relative distance", "denoiser calls, deepinv", "denoiser calls, here")
-display(Markdown(tables.markdown(head, rows)))
+display(Markdown(reports.table(head, rows)))
 assert torch.allclose(x_deepinv["PnP"], x_ours["PnP"], atol=1e-4)
 assert not torch.allclose(x_deepinv["RED"], x_ours["RED"], atol=1e-4) and counted["RED", "deepinv"] > counted["RED", "dipa"]
 

@@ -35,8 +35,7 @@ notebook.where()
 # %% tags=["hide-input"]
 from IPython.display import Markdown, display
 
-from dipa import data, experiments
-from dipa.experiments import tables
+from dipa import data, experiments, reports
 
 presets = [experiments.describe(name) for name in experiments.names()]
 runs = [run for folder in sorted(experiments.results_folder().iterdir()) for run in experiments.find_runs(folder)]
@@ -52,7 +51,7 @@ print(len(presets), "presets,", len(runs), "recorded runs")
 
 # %% tags=["hide-input"]
 for task, title in (("single_pixel", "Single-pixel camera"), ("mri", "MRI"), ("super_resolution", "Super-resolution")):
-    display(Markdown(f"**{title}**\n\n" + tables.preset_table([row for row in presets if row["task"] == task], runs)))
+    display(Markdown(f"**{title}**\n\n" + reports.preset_table([row for row in presets if row["task"] == task], runs)))
 
 # %% [markdown]
 # ## Profiles
@@ -62,7 +61,7 @@ for task, title in (("single_pixel", "Single-pixel camera"), ("mri", "MRI"), ("s
 
 # %% tags=["hide-input"]
 for name in ("l-dipa-supervised", "n-dipa", "mri-l-dipa-supervised", "sr-l-dipa-supervised"):
-    display(Markdown(f"`{name}`\n\n" + tables.profile_table(name)))
+    display(Markdown(f"`{name}`\n\n" + reports.profile_table(name)))
 
 # %% [markdown]
 # ## Data sets
@@ -71,7 +70,7 @@ for name in ("l-dipa-supervised", "n-dipa", "mri-l-dipa-supervised", "sr-l-dipa-
 
 # %% tags=["hide-input"]
 _rows = [(f"`{name}`", source.about, source.get) for name, source in data.SOURCES.items()]
-display(Markdown(tables.markdown(("data set", "what it is", "how to get it"), _rows)))
+display(Markdown(reports.table(("data set", "what it is", "how to get it"), _rows)))
 
 # %% tags=["remove-cell", "nbval-check-output"]
 print(sorted({row["method"] for row in presets}))

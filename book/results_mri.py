@@ -36,14 +36,13 @@ notebook.where()
 # folders, every number of the papers from one file with their sources.
 
 # %% tags=["hide-input"]
-import torch
 from IPython.display import Markdown, display
 
-from dipa import Hessian, Polynomial, analysis, experiments, plots
-from dipa.experiments import recorded, tables
+from dipa import plots, reports
 
-runs = experiments.find_runs(experiments.results_folder("mri"))
-print(f"{len(runs)} recorded runs" if runs else "No run of this task is recorded: the columns of this project stay empty.")
+_dipa = ["mri-l-dipa-supervised", "mri-l-dipa-imitation-r"]
+page = reports.ResultsPage("mri", trained=_dipa, drawn=["mri-ridge", *_dipa])
+print(page.count())
 
 # %% [markdown]
 # ## The images are not the papers'
@@ -56,10 +55,7 @@ print(f"{len(runs)} recorded runs" if runs else "No run of this task is recorded
 # reading of the papers (profile `paper`); the others are the same:
 
 # %% tags=["hide-input"]
-_rows = tables.presets_of("D2GP Table I", "mri")
-_dipa = ["mri-l-dipa-supervised", "mri-l-dipa-imitation-r"]
-_fair = [name for name in experiments.names() if name.startswith("mri-") and experiments.describe(name)["table"] == "Fair play"]
-display(Markdown(tables.differences(runs, [*_rows, *_dipa, "mri-ridge"])))
+display(Markdown(reports.differences(page.runs, page.compared)))
 
 # %% [markdown]
 # ## Against D2GP Table I
@@ -72,7 +68,7 @@ display(Markdown(tables.differences(runs, [*_rows, *_dipa, "mri-ridge"])))
 # al., 2024](references.md)). It sees nothing of the null space: a smaller residual need not be a better image.
 
 # %% tags=["hide-input"]
-display(Markdown(tables.paper_beside_ours(runs, _rows, source="D2GP Table I", extras=("parameters",))))
+display(Markdown(reports.paper_beside_ours(page.runs, page.rows, source="D2GP Table I", extras=("parameters",))))
 
 # %% [markdown]
 # ## L-DIPA and N-DIPA
@@ -81,7 +77,7 @@ display(Markdown(tables.paper_beside_ours(runs, _rows, source="D2GP Table I", ex
 # stands in DIPA Table 2 ($L_S$ without $R$; $L_I$ with $R$), N-DIPA in D2GP Table I; the column says which was used.
 
 # %% tags=["hide-input"]
-display(Markdown(tables.paper_beside_ours(runs, [*_dipa, "mri-n-dipa"], extras=("teacher", "parameters"))))
+display(Markdown(reports.paper_beside_ours(page.runs, [*_dipa, "mri-n-dipa"], extras=("teacher", "parameters"))))
 
 # %% [markdown]
 # What the papers argue with are differences between rows. They stand here where one table prints both rows:
@@ -99,26 +95,16 @@ _pairs = [
     ("mri-ridge", "mri-baseline"),
     ("mri-l-dipa-supervised", "mri-ridge"),
 ]
-display(Markdown(tables.margins(runs, _pairs)))
+display(Markdown(reports.margins(page.runs, _pairs)))
 
 # %% [markdown]
 # ## Hessian and polynomial are stepsizes here
 #
 # With complex images $H^\top H$ is an orthogonal projector. Any function of it multiplies every data gradient by one number,
-# so those two rows are the baseline with another $\alpha$. The cell computes the number from the operator itself:
+# so those two rows are the baseline with another $\alpha$. The number, computed from the operator itself:
 
 # %%
-physics, _ = experiments.resolve("mri-hessian").task.pair()
-chosen = experiments.resolve("mri-hessian").preconditioner
-gradient = physics.A_adjoint(physics.A(torch.rand(1, *physics.img_size, generator=torch.Generator().manual_seed(0))))
-fixed = {
-    "Hessian": Hessian(physics, regularization=chosen.damping * physics.norm_sq),
-    "polynomial": Polynomial.l2(physics, degree=chosen.degree),
-}
-for name, preconditioner in fixed.items():
-    factor, left = analysis.as_stepsize(preconditioner, gradient)
-    assert left < 1e-3
-    print(f"{name}: every gradient times {factor:.3f}")
+print(page.stepsizes())
 
 # %% [markdown]
 # ## Everything measured
@@ -133,11 +119,11 @@ for name, preconditioner in fixed.items():
 # run without it (*no drift*) ([Pith, 2026](references.md)).
 
 # %% tags=["hide-input"]
-display(Markdown(tables.measured(runs, [*_rows, *_fair, *_dipa])))
-display(Markdown(tables.not_recorded(runs, [*_rows, *_fair, *_dipa])))
+display(Markdown(reports.measured(page.runs, page.shown)))
+display(Markdown(reports.not_recorded(page.runs, page.shown)))
 
 # %% tags=["hide-input"]
-display(Markdown(tables.reading(runs, [*_rows[3:], *_dipa], "mri-ridge", "mri-baseline")))
+display(Markdown(page.best_in_words()))
 
 # %% [markdown]
 # ## Iteration by iteration
@@ -146,18 +132,15 @@ display(Markdown(tables.reading(runs, [*_rows[3:], *_dipa], "mri-ridge", "mri-ba
 # are explained early, what differs is the guess of the others.
 
 # %% tags=["hide-input"]
-_drawn = [*_rows, "mri-ridge", *_dipa]
-if runs:
-    plots.iterations(recorded.curves(runs, _drawn), _drawn)
-    plots.plt.show()
+page.iterations()
+plots.plt.show()
 
 # %% [markdown]
 # The residual of the falsification test, beyond the trained $K$:
 
 # %% tags=["hide-input"]
-if recorded.long_residuals(runs, _drawn):
-    plots.compare(recorded.long_residuals(runs, _drawn), "residual", log=True, order=_drawn)
-    plots.plt.show()
+page.long_residuals()
+plots.plt.show()
 
 # %% [markdown]
 # ## One slice
@@ -165,20 +148,17 @@ if recorded.long_residuals(runs, _drawn):
 # Magnitude images of one test slice on one grey scale, PSNR of the magnitude below.
 
 # %% tags=["hide-input"]
-_seen = [name for name in _drawn if name not in ("mri-scalar", "mri-pointwise")]
-if runs:
-    plots.methods(recorded.reconstructions(runs, _seen, index=1))
-    plots.plt.show()
+page.images(1, without=("mri-scalar", "mri-pointwise"))
+plots.plt.show()
 
 # %% [markdown]
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-display(Markdown(tables.provenance(runs)))
+display(Markdown(reports.provenance(page.runs)))
 
 # %% tags=["remove-cell", "nbval-check-output"]
-for _run in runs:
-    print(_run.path.name, f"{_run.metrics['student']['psnr']:.2f}", f"{_run.metrics['teacher']['psnr']:.2f}")
+print(page.numbers())
 
 # %% [markdown]
 # ## Limits

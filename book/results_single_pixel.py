@@ -37,12 +37,12 @@ notebook.where()
 # %% tags=["hide-input"]
 from IPython.display import Markdown, display
 
-from dipa import Hessian, Polynomial, analysis, experiments, plots
-from dipa.experiments import benchmarks, recorded, tables
+from dipa import experiments, plots, reports
 
-runs = experiments.find_runs(experiments.results_folder("single_pixel"))
-by_preset = tables.group(runs)
-print(f"{len(runs)} recorded runs" if runs else "No run of this task is recorded: the columns of this project stay empty.")
+_ours = ["l-dipa-supervised-r", "l-dipa-imitation", "l-dipa-distilled", "l-dipa-distilled-r"]
+_losses = ["l-dipa-supervised", "l-dipa-supervised-r", "l-dipa-imitation", "l-dipa-imitation-r", *_ours[2:]]
+page = reports.ResultsPage("single_pixel", trained=_losses, drawn=["ridge", "l-dipa-supervised"])
+print(page.count())
 
 # %% [markdown]
 # ## What differs from the papers
@@ -51,11 +51,7 @@ print(f"{len(runs)} recorded runs" if runs else "No run of this task is recorded
 # the same.
 
 # %% tags=["hide-input"]
-_rows = tables.presets_of("D2GP Table I", "single_pixel")
-_table2 = tables.presets_of("DIPA Table 2", "single_pixel")
-_ours = ["l-dipa-supervised-r", "l-dipa-imitation", "l-dipa-distilled", "l-dipa-distilled-r"]
-_losses = ["l-dipa-supervised", "l-dipa-supervised-r", "l-dipa-imitation", "l-dipa-imitation-r", *_ours[2:]]
-display(Markdown(tables.differences(runs, [*_rows, *_losses, "ridge"])))
+display(Markdown(reports.differences(page.runs, page.compared)))
 
 # %% [markdown]
 # ## Against D2GP Table I
@@ -70,24 +66,14 @@ display(Markdown(tables.differences(runs, [*_rows, *_losses, "ridge"])))
 # al., 2024](references.md)). It sees nothing of the null space: a smaller residual need not be a better image.
 
 # %% tags=["hide-input"]
-display(Markdown(tables.paper_beside_ours(runs, _rows, source="D2GP Table I", extras=("parameters",))))
+display(Markdown(reports.paper_beside_ours(page.runs, page.rows, source="D2GP Table I", extras=("parameters",))))
 
 # %% [markdown]
 # Hessian and polynomial are stepsizes here: $H^\top H$ is an orthogonal projector, and any function of it multiplies every data
-# gradient by one number. The cell computes it from the operator; those two rows are the baseline with another $\alpha$.
+# gradient by one number, computed here from the operator; those two rows are the baseline with another $\alpha$.
 
 # %%
-physics, _ = experiments.resolve("hessian").task.pair()
-chosen = experiments.resolve("hessian").preconditioner
-gradient = physics.A_adjoint_A(physics.mask.new_ones(1, *physics.img_size).cumsum(dim=-1))
-fixed = {
-    "Hessian": Hessian(physics, regularization=chosen.damping * physics.norm_sq),
-    "polynomial": Polynomial.l2(physics, degree=chosen.degree),
-}
-for name, preconditioner in fixed.items():
-    factor, left = analysis.as_stepsize(preconditioner, gradient)
-    assert left < 1e-3
-    print(f"{name}: every gradient times {factor:.3f}")
+print(page.stepsizes())
 
 # %% [markdown]
 # ## L-DIPA and N-DIPA
@@ -97,7 +83,8 @@ for name, preconditioner in fixed.items():
 # so which is which is a reading. Rows of other losses are this project's. N-DIPA stands in D2GP Table I.
 
 # %% tags=["hide-input"]
-display(Markdown(tables.paper_beside_ours(runs, [*_table2[1:], *_ours, "n-dipa"], extras=("teacher", "parameters"))))
+_table2 = reports.presets_of("DIPA Table 2", "single_pixel")
+display(Markdown(reports.paper_beside_ours(page.runs, [*_table2[1:], *_ours, "n-dipa"], extras=("teacher", "parameters"))))
 
 # %% [markdown]
 # What the papers argue with are differences between rows. They stand here where one table prints both rows. A margin of a few
@@ -116,7 +103,7 @@ _pairs = [
     ("ridge", "baseline"),
     ("l-dipa-supervised", "ridge"),
 ]
-display(Markdown(tables.margins(runs, _pairs)))
+display(Markdown(reports.margins(page.runs, _pairs)))
 
 # %% [markdown]
 # ## Everything measured
@@ -132,14 +119,11 @@ display(Markdown(tables.margins(runs, _pairs)))
 # run without it (*no drift*) ([Pith, 2026](references.md)). Runs recorded before the test existed have no entry.
 
 # %% tags=["hide-input"]
-_fair = [row["name"] for row in map(experiments.describe, experiments.names()) if row["table"] == "Fair play"]
-_fair = [name for name in _fair if (task := experiments.resolve(name).task).kind == "single_pixel" and task.size == 32]
-display(Markdown(tables.measured(runs, [*_rows, *_fair, *_losses])))
-display(Markdown(tables.not_recorded(runs, [*_rows, *_fair, *_table2, *_losses])))
+display(Markdown(reports.measured(page.runs, page.shown)))
+display(Markdown(reports.not_recorded(page.runs, [*page.shown, *_table2])))
 
 # %% tags=["hide-input"]
-_trained = [*_rows[3:], *_losses]
-display(Markdown(tables.reading(runs, _trained, "ridge", "baseline")))
+display(Markdown(page.best_in_words()))
 
 # %% [markdown]
 # ## Iteration by iteration
@@ -147,18 +131,15 @@ display(Markdown(tables.reading(runs, _trained, "ridge", "baseline")))
 # Means over all test digits, for the rows of D2GP Table I, the closed form and L-DIPA.
 
 # %% tags=["hide-input"]
-_drawn = [*_rows, "ridge", "l-dipa-supervised"]
-if runs:
-    plots.iterations(recorded.curves(runs, _drawn), _drawn)
-    plots.plt.show()
+page.iterations()
+plots.plt.show()
 
 # %% [markdown]
 # The residual of the falsification test, beyond the trained $K$, for the runs that have it:
 
 # %% tags=["hide-input"]
-if recorded.long_residuals(runs, _drawn):
-    plots.compare(recorded.long_residuals(runs, _drawn), "residual", log=True, order=_drawn)
-    plots.plt.show()
+page.long_residuals()
+plots.plt.show()
 
 # %% [markdown]
 # ## Which loss
@@ -168,8 +149,8 @@ if recorded.long_residuals(runs, _drawn):
 
 # %% tags=["hide-input"]
 _order = ["baseline", "ridge-full", "ridge", *_losses]
-if runs:
-    plots.compare({name: run.metrics["student"]["curve"]["psnr"] for name, run in recorded.first(runs, _order).items()})
+if page.runs:
+    plots.compare({name: run.metrics["student"]["curve"]["psnr"] for name, run in reports.first_seeds(page.runs, _order).items()})
     plots.plt.show()
 
 # %% [markdown]
@@ -178,12 +159,11 @@ if runs:
 # One test digit by each method, then the first test digits for the best variant of L-DIPA, on one grey scale.
 
 # %% tags=["hide-input"]
-if runs:
-    plots.methods(recorded.reconstructions(runs, [name for name in _drawn if name != "pointwise"], index=3))
-    plots.plt.show()
+page.images(3, without=["pointwise"])
+plots.plt.show()
 
 # %% tags=["hide-input"]
-_shown = recorded.best(runs, _losses)
+_shown = reports.best_run(page.runs, _losses)
 if _shown:
     plots.gallery(_shown.examples)
     plots.plt.show()
@@ -196,13 +176,13 @@ if _shown:
 # meant in earlier releases.
 
 # %% tags=["hide-input"]
-_rows = []
+_rows, _by_preset = [], reports.by_preset(page.runs)
 for name in [name for name in experiments.names() if name.startswith("baseline") and name != "baseline-adjoint"]:
-    for run in by_preset.get(name, []):
+    for run in _by_preset.get(name, []):
         _numbers = run.metrics["baseline"], run.metrics["teacher"]
         _rows.append((run.config.task.ordering, *(f"{n[key]:.2f}" for n in _numbers for key in ("psnr", "psnr_batch_mse"))))
 _head = ("ordering", "baseline PSNR", "baseline (batch MSE)", "teacher PSNR", "teacher (batch MSE)")
-display(Markdown(tables.markdown(_head, _rows)))
+display(Markdown(reports.table(_head, _rows)))
 
 # %% [markdown]
 # ## What makes a training step cheap
@@ -212,7 +192,7 @@ display(Markdown(tables.markdown(_head, _rows)))
 # float32.
 
 # %% tags=["hide-input"]
-_bench = benchmarks.read(experiments.results_folder("benchmarks"))["kernels"]
+_bench = reports.cost.read(experiments.results_folder("benchmarks"))["kernels"]
 _labels = {
     "transform_32": "$H^\\top H$, 32 x 32",
     "transform_128": "$H^\\top H$, 128 x 128",
@@ -221,7 +201,7 @@ _labels = {
 _made = _bench["manifest"]
 display(
     Markdown(
-        tables.markdown(("kernel", "times faster"), [(label, f"{_bench[key]['ratio']:.1f}") for key, label in _labels.items()])
+        reports.table(("kernel", "times faster"), [(label, f"{_bench[key]['ratio']:.1f}") for key, label in _labels.items()])
     )
 )
 display(Markdown(f"Measured on {_made['device']}, {_made['threads']} threads, commit {(_made['commit'] or '')[:10]}."))
@@ -233,11 +213,10 @@ display(Markdown(f"Measured on {_made['device']}, {_made['threads']} threads, co
 # two cores were shared with other work during some runs, so seconds are upper bounds.
 
 # %% tags=["hide-input"]
-display(Markdown(tables.provenance(runs)))
+display(Markdown(reports.provenance(page.runs)))
 
 # %% tags=["remove-cell", "nbval-check-output"]
-for _run in runs:
-    print(_run.path.name, f"{_run.metrics['student']['psnr']:.2f}", f"{_run.metrics['teacher']['psnr']:.2f}")
+print(page.numbers())
 
 # %% [markdown]
 # ## Limits

@@ -37,11 +37,11 @@ notebook.where()
 # %% tags=["hide-input"]
 from IPython.display import Markdown, display
 
-from dipa import experiments, plots
-from dipa.experiments import recorded, tables
+from dipa import experiments, plots, reports
 
-runs = experiments.find_runs(experiments.results_folder("super_resolution"))
-print(f"{len(runs)} recorded runs" if runs else "No run of this task is recorded: the columns of this project stay empty.")
+_dipa = ["sr-l-dipa-supervised"]
+page = reports.ResultsPage("super_resolution", trained=_dipa, drawn=["sr-baseline-interpolated", "sr-ridge", *_dipa])
+print(page.count())
 
 # %% [markdown]
 # ## The images are not the papers'
@@ -52,10 +52,7 @@ print(f"{len(runs)} recorded runs" if runs else "No run of this task is recorded
 # which the recorded runs differ from this project's reading of the papers (profile `paper`); the others are the same:
 
 # %% tags=["hide-input"]
-_rows = tables.presets_of("D2GP Table I", "super_resolution")
-_dipa = ["sr-l-dipa-supervised"]
-_fair = [name for name in experiments.names() if name.startswith("sr-") and experiments.describe(name)["table"] == "Fair play"]
-display(Markdown(tables.differences(runs, [*_rows, *_dipa, "sr-ridge"])))
+display(Markdown(reports.differences(page.runs, page.compared)))
 
 # %% [markdown]
 # ## What keeps the baseline low
@@ -78,7 +75,7 @@ for role, physics, alpha in zip(("student", "teacher"), config.task.pair(), step
 # the gaps. Larger steps do not change this. The Hessian row takes full steps: compare its residual with its PSNR.
 
 # %% tags=["hide-input"]
-_two = recorded.first(runs, ["sr-baseline", "sr-hessian"])
+_two = reports.first_seeds(page.runs, ["sr-baseline", "sr-hessian"])
 if len(_two) == 2:
     _plain, _newton = (_two[name].metrics["student"] for name in ("sr-baseline", "sr-hessian"))
     assert _newton["audit"]["residual"] < _plain["audit"]["residual"] and _newton["psnr"] < _plain["psnr"] + 1
@@ -96,7 +93,7 @@ if len(_two) == 2:
 # al., 2024](references.md)). It sees nothing of the null space: a smaller residual need not be a better image.
 
 # %% tags=["hide-input"]
-display(Markdown(tables.paper_beside_ours(runs, _rows, source="D2GP Table I", extras=("parameters",))))
+display(Markdown(reports.paper_beside_ours(page.runs, page.rows, source="D2GP Table I", extras=("parameters",))))
 
 # %% [markdown]
 # ## L-DIPA and N-DIPA
@@ -105,7 +102,7 @@ display(Markdown(tables.paper_beside_ours(runs, _rows, source="D2GP Table I", ex
 # stands in DIPA Table 6 ($L_S$ without $R$), N-DIPA in D2GP Table I; the column says which was used.
 
 # %% tags=["hide-input"]
-display(Markdown(tables.paper_beside_ours(runs, [*_dipa, "sr-n-dipa"], extras=("teacher", "parameters"))))
+display(Markdown(reports.paper_beside_ours(page.runs, [*_dipa, "sr-n-dipa"], extras=("teacher", "parameters"))))
 
 # %% [markdown]
 # ## Fair play
@@ -130,7 +127,7 @@ _pairs = [
     ("sr-n-dipa", "sr-baseline-interpolated"),
     ("sr-l-dipa-supervised", "sr-ridge"),
 ]
-display(Markdown(tables.margins(runs, _pairs)))
+display(Markdown(reports.margins(page.runs, _pairs)))
 
 # %% [markdown]
 # ## Everything measured
@@ -143,11 +140,11 @@ display(Markdown(tables.margins(runs, _pairs)))
 # run without it (*no drift*) ([Pith, 2026](references.md)).
 
 # %% tags=["hide-input"]
-display(Markdown(tables.measured(runs, [*_rows, *_fair, *_dipa])))
-display(Markdown(tables.not_recorded(runs, [*_rows, *_fair, *_dipa])))
+display(Markdown(reports.measured(page.runs, page.shown)))
+display(Markdown(reports.not_recorded(page.runs, page.shown)))
 
 # %% tags=["hide-input"]
-display(Markdown(tables.reading(runs, [*_rows[3:], *_dipa], "sr-ridge", "sr-baseline")))
+display(Markdown(page.best_in_words()))
 
 # %% [markdown]
 # ## Iteration by iteration
@@ -156,18 +153,15 @@ display(Markdown(tables.reading(runs, [*_rows[3:], *_dipa], "sr-ridge", "sr-base
 # follows the baseline faster.
 
 # %% tags=["hide-input"]
-_drawn = [*_rows, "sr-baseline-interpolated", "sr-ridge", *_dipa]
-if runs:
-    plots.iterations(recorded.curves(runs, _drawn), _drawn)
-    plots.plt.show()
+page.iterations()
+plots.plt.show()
 
 # %% [markdown]
 # The residual of the falsification test, beyond the trained $K$:
 
 # %% tags=["hide-input"]
-if recorded.long_residuals(runs, _drawn):
-    plots.compare(recorded.long_residuals(runs, _drawn), "residual", log=True, order=_drawn)
-    plots.plt.show()
+page.long_residuals()
+plots.plt.show()
 
 # %% [markdown]
 # ## One face
@@ -175,20 +169,17 @@ if recorded.long_residuals(runs, _drawn):
 # One test image on one grey scale.
 
 # %% tags=["hide-input"]
-_seen = [name for name in _drawn if name not in ("sr-scalar", "sr-pointwise", "sr-polynomial")]
-if runs:
-    plots.methods(recorded.reconstructions(runs, _seen, index=0))
-    plots.plt.show()
+page.images(0, without=("sr-scalar", "sr-pointwise", "sr-polynomial"))
+plots.plt.show()
 
 # %% [markdown]
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-display(Markdown(tables.provenance(runs)))
+display(Markdown(reports.provenance(page.runs)))
 
 # %% tags=["remove-cell", "nbval-check-output"]
-for _run in runs:
-    print(_run.path.name, f"{_run.metrics['student']['psnr']:.2f}", f"{_run.metrics['teacher']['psnr']:.2f}")
+print(page.numbers())
 
 # %% [markdown]
 # ## Limits

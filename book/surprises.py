@@ -40,10 +40,8 @@ from deepinv.physics.generator import GaussianMaskGenerator
 from IPython.display import Markdown, display
 
 import dipa
-from dipa import analysis, data, denoisers, experiments, metrics, operators, plots, solvers
+from dipa import analysis, data, denoisers, metrics, operators, plots, reports, solvers
 from dipa.analysis import relative_norm
-
-tables = experiments.tables
 
 # %% tags=["parameters"]
 device = "auto"  # a GPU where there is one; or cpu, cuda, cuda:N, mps
@@ -80,7 +78,7 @@ for name, H in systems.items():
     fits[name] = [analysis.as_stepsize(preconditioner, gradient) for preconditioner in makers]
 head = ("operator", "Hessian, $\\lambda=0.1$", "Chebyshev polynomial", "$\\ell_2$ polynomial")
 rows = [(name, *(f"{factor:.3f} ({left:.0e})" for factor, left in found)) for name, found in fits.items()]
-display(Markdown(tables.markdown(head, rows)))
+display(Markdown(reports.table(head, rows)))
 for name, found in fits.items():
     assert all((left < 1e-3) == (name.startswith("single") or "complex" in name) for _, left in found)
 
@@ -91,7 +89,7 @@ for name, found in fits.items():
 
 # %% tags=["hide-input"]
 made = [prefix + name for prefix in ("", "mri-", "sr-") for name in ("baseline", "hessian", "polynomial")]
-display(Markdown(tables.printed_psnr(made, "D2GP Table I")))
+display(Markdown(reports.printed_psnr(made, "D2GP Table I")))
 
 # %% [markdown]
 # ## Super-resolution: what the start is worth
@@ -103,7 +101,7 @@ display(Markdown(tables.printed_psnr(made, "D2GP Table I")))
 # and takes the stepsize $1/L$. **Nothing is learned in any of them.**
 
 # %% tags=["hide-input"]
-display(Markdown(tables.printed_psnr(("sr-baseline", "sr-full-linear", "sr-l-dipa-supervised-r", "sr-n-dipa"))))
+display(Markdown(reports.printed_psnr(("sr-baseline", "sr-full-linear", "sr-l-dipa-supervised-r", "sr-n-dipa"))))
 
 # %%
 H = systems["super-resolution, RF 4"]
@@ -127,7 +125,7 @@ for (start, stepsize), iterates in found.items():
     rows.append((f"`{start}`", str(stepsize), *psnrs, *errors))
 marks = ("at the start", "after 20")
 head = ("start", "stepsize", *(f"{what} {mark}" for what in ("PSNR", "error in range", "error in null space") for mark in marks))
-display(Markdown(tables.markdown(head, rows)))
+display(Markdown(reports.table(head, rows)))
 best, papers = (metrics.psnr(found[key][-1], x).item() for key in (("interpolated", "1/L"), ("adjoint", 0.4)))
 assert best > papers + 5
 assert audits["adjoint", "1/L"][1]["error_range"] < 0.05 < audits["adjoint", "1/L"][1]["error_null"] / 4
@@ -168,7 +166,7 @@ for factor in (4, 3, 2, 1):
     cells = (f"{condition[factor]:.3g}", f"{largest:.3f}", f"{1 / largest:.2f}", f"{paper_step} = {paper_step * largest:.2f} / L")
     rows.append((f"RF {factor}, {'student' if factor == 4 else 'teacher'}", *cells))
 head = ("operator", "$\\kappa(H)$ on the range", "$L=\\lVert H\\rVert^2$", "$1/L$", "the papers' stepsize")
-display(Markdown(tables.markdown(head, rows)))
+display(Markdown(reports.table(head, rows)))
 assert max(condition[factor] for factor in (2, 3, 4)) < 10 < condition[1] / 100
 
 # %% [markdown]
@@ -196,7 +194,7 @@ by_rule = {rule: dipa.FISTA(prior=pnp, momentum=rule)(y, H, stepsize=0.4).x for 
 # %% tags=["hide-input"]
 distance = {rule: relative_norm(answer - reference, reference).mean().item() for rule, answer in by_rule.items()}
 rows = [(f"`{r}`", f"{metrics.psnr(by_rule[r], x).mean():.2f}", f"{distance[r]:.0e}") for r in by_rule]
-display(Markdown(tables.markdown(("momentum", "PSNR after 20 iterations (dB)", "relative distance from deepinv's FISTA"), rows)))
+display(Markdown(reports.table(("momentum", "PSNR after 20 iterations (dB)", "relative distance from deepinv's FISTA"), rows)))
 assert distance["deepinv"] < 1e-4 < min(distance[rule] for rule in distance if rule != "deepinv")
 
 # %% [markdown]
@@ -225,7 +223,7 @@ answers = by_rule["nesterov"]
 found = {"mean over images": metrics.psnr(answers, x).mean().item()}
 found |= {f"of batches of {size}": metrics.psnr_batch_mse(answers, x, size) for size in (2, 3, 6)}
 rows = [("PSNR (dB)", *(f"{psnr:.2f}" for psnr in found.values()))]
-display(Markdown(tables.markdown(("the same reconstructions, single pixel", *found), rows)))
+display(Markdown(reports.table(("the same reconstructions, single pixel", *found), rows)))
 assert found["mean over images"] - found["of batches of 6"] > 0.1
 
 # %% tags=["hide-input"]
@@ -239,7 +237,7 @@ wrong = "a wrong real part, an exact imaginary part"
 answers[wrong] = torch.nn.functional.avg_pool2d(slices, 3, 1, 1) * torch.tensor([1.0, 0.0], device=place).reshape(1, 2, 1, 1)
 scores = {name: [metrics.summary(x, slices, 1)[key] for key in ("psnr", "psnr_magnitude")] for name, x in answers.items()}
 rows = [(name, *(f"{psnr:.2f}" for psnr in pair)) for name, pair in scores.items()]
-display(Markdown(tables.markdown(("PSNR (dB), MRI", "over both channels", "of the modulus"), rows)))
+display(Markdown(reports.table(("PSNR (dB), MRI", "over both channels", "of the modulus"), rows)))
 assert abs(scores[wrong][0] - scores[wrong][1] - 3.01) < 0.01
 
 # %% [markdown]
@@ -275,7 +273,7 @@ for AF, seed in itertools.product((2, 3), range(10)):
 rows = [(*drawn, f"{min(counts)} to {max(counts)}") for drawn, counts in lacking.items()]
 columns = int(systems["MRI complex, AF 5"].mask[0, 0, 0].sum())
 head = ("teacher", "how the masks are drawn", f"of the student's {columns} columns, the teacher lacks")
-display(Markdown(tables.markdown(head, rows)))
+display(Markdown(reports.table(head, rows)))
 assert all((max(counts) > 1) == way.endswith("False`") for (_, way), counts in lacking.items())
 
 # %% [markdown]
@@ -287,7 +285,7 @@ assert all((max(counts) > 1) == way.endswith("False`") for (_, way), counts in l
 # **The same cell, printed with different values.** A quantity called `student` is the PSNR of the row, of a baseline's row too.
 
 # %% tags=["hide-input"]
-display(Markdown(tables.contradictions()))
+display(Markdown(reports.contradictions()))
 
 # %% [markdown]
 # **Teachers.** A teacher has no $P$ and is not trained, so in one table it should be one number per teacher. Where it is
@@ -295,20 +293,20 @@ display(Markdown(tables.contradictions()))
 # free estimate of its error bar.
 
 # %% tags=["hide-input"]
-display(Markdown(tables.teacher_spreads()))
+display(Markdown(reports.teacher_spreads()))
 
 # %% [markdown]
 # **Doubts**, cell by cell:
 
 # %% tags=["hide-input"]
-display(Markdown(tables.doubts()))
+display(Markdown(reports.doubts()))
 
 # %% [markdown]
 # **Readings.** What the text lost, what we put in its place, and for how many numbers. If a reading is wrong, the comparison of
 # those numbers is wrong with it.
 
 # %% tags=["hide-input"]
-display(Markdown(tables.readings()))
+display(Markdown(reports.readings()))
 
 # %% [markdown]
 # Where the two papers differ in formulas, not in numbers, the last section of [Notation](notation.md) says which one is used.

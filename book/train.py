@@ -50,7 +50,7 @@ notebook.where()
 # %%
 from IPython.display import Markdown, display
 
-from dipa import experiments, plots
+from dipa import experiments, plots, reports
 
 _known = set(globals())
 
@@ -83,11 +83,11 @@ run = experiments.notebook.train(**_parameters)
 
 # %% tags=["hide-input"]
 _roles = [(role, f"{run.metrics[role]['psnr']:.2f}", f"{run.metrics[role]['psnr_batch_mse']:.2f}") for role in plots.ROLES]
-display(Markdown(experiments.tables.markdown(("run", "PSNR (dB)", "PSNR of the batch MSE (dB)"), _roles)))
+display(Markdown(reports.table(("run", "PSNR (dB)", "PSNR of the batch MSE (dB)"), _roles)))
 display(
     Markdown(
         f"Preset `{run.config.preset}`, profile `{run.config.profile}`, seed {run.config.seed}: the student gains "
-        f"**{experiments.tables.gain(run):.2f} dB** over the baseline on {run.manifest['counts']['test']} test images, after "
+        f"**{reports.gain(run):.2f} dB** over the baseline on {run.manifest['counts']['test']} test images, after "
         f"{run.config.training.steps if run.history else 0} training steps of {run.config.training.batch_size} images "
         f"({run.manifest['training_seconds']:.0f} s on {run.place})."
     )

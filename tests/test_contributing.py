@@ -12,8 +12,8 @@ import torch
 import yaml
 
 import dipa
-from dipa import experiments
-from dipa.experiments import methods, presets, replay, tables, tasks
+from dipa import experiments, reports
+from dipa.experiments import methods, presets, replay, tasks
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 FEW = {
@@ -65,7 +65,7 @@ def test_add_a_preconditioner(restored, monkeypatch, tmp_path):
     assert type(P).__name__ == "PerFrequency" and made.manifest["counts"]["parameters"] == 16 * 9 == P.parameter_count
     assert len(made.history) == 2 and not torch.equal(P(image, image, 1), image)
     assert dipa.load(made.path / "preconditioner.safetensors")[0].size == (16, 16)
-    assert "| one learned number for each frequency |" in tables.measured([made], ["per-frequency"])
+    assert "| one learned number for each frequency |" in reports.measured([made], ["per-frequency"])
 
 
 def test_add_a_task(restored, tmp_path):
@@ -78,5 +78,5 @@ def test_add_a_task(restored, tmp_path):
         name = f"tomography-{method}"
         made = run(name, tmp_path, **{name: entry | {"method": method, "about": name}})
         assert all(made.metrics[role]["status"] == "completed" for role in ("baseline", "student", "teacher")), method
-        assert f"| {name} |" in tables.measured([made], [name])
+        assert f"| {name} |" in reports.measured([made], [name])
         replay.check(made)

@@ -1,4 +1,4 @@
-"""Configurations, presets, run folders and tables."""
+"""Configurations, presets and run folders."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from batteries import refuses
 
 from dipa import experiments
 from dipa.checks import InputError
-from dipa.experiments import manifest, presets, results, tables
+from dipa.experiments import manifest, presets, results
 from dipa.experiments.config import Config, build
 
 TINY = [
@@ -210,34 +210,7 @@ def test_a_failed_write_leaves_no_run(tmp_path, monkeypatch):
     assert experiments.find_runs(tmp_path) == []
 
 
-# --- tables -----------------------------------------------------------------------------------------------------------
-
-
-class FakeRun:
-    """A run with given numbers, to check a table's arithmetic by hand."""
-
-    def __init__(self, preset, seed, student, baseline=20.0):
-        self.config = experiments.resolve(preset, "smoke", seed=seed)
-        self.path, self.precision = type("P", (), {"name": self.config.run_name}), "bf16"
-        self.metrics = {
-            role: {"psnr": value, "psnr_batch_mse": value - 1} for role, value in (("student", student), ("baseline", baseline))
-        }
-
-
-def test_paper_beside_ours_by_hand():
-    runs = [FakeRun("l-dipa-supervised", seed, psnr) for seed, psnr in ((0, 31.0), (1, 32.0), (2, 33.0))]
-    table = tables.paper_beside_ours(runs, ["l-dipa-supervised", "l-dipa-imitation"], 22.88, "DIPA Table 2")
-    trained, missing = table.splitlines()[2:]
-    cells = [cell.strip() for cell in trained.strip("|").split("|")]
-    assert cells[1:7] == ["32.74", "31.00 ± 1.00 (3)", "-1.74", "9.86", "12.00 ± 1.00 (3)", "+2.14"]
-    assert [cell.strip() for cell in missing.strip("|").split("|")][1:] == [""] * 7  # nothing run, nothing printed by the paper
-
-
-def test_published_values_have_a_preset_and_a_source():
-    for row in tables.paper_values():
-        assert row["preset"] in experiments.names()
-        assert row["source"].startswith(("D2GP", "DIPA"))
-        assert isinstance(row["value"], float)
+# --- descriptions and overrides -----------------------------------------------------------------------------------------
 
 
 def test_describe_has_the_promised_fields():

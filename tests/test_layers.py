@@ -41,6 +41,7 @@ ORDER = [
     "interop",
     "plots",
     "experiments",
+    "reports",
     "cli",
 ]
 # beyond the order: layers that must not know each other

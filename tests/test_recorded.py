@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from dipa import denoisers, experiments
+from dipa import denoisers, experiments, reports
 from dipa.experiments import replay
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +28,7 @@ def test_the_listed_runs_and_no_others_are_committed():
 
 
 def test_every_row_of_the_state_of_the_art_table_is_recorded():
-    rows = experiments.tables.presets_of("D2GP Table I")
+    rows = reports.presets_of("D2GP Table I")
     assert len(rows) == 27
     assert set(rows) <= {run.config.preset for run in RUNS}
 

@@ -56,9 +56,9 @@ def test_the_reader_of_slow_imports():
     assert run(COMMAND, "data", "embedded") == [0, ["torch", "skimage"]]
 
 
-@pytest.mark.parametrize("module", ["dipa", "dipa.experiments.config", "dipa.experiments.presets", "dipa.experiments.results"])
+@pytest.mark.parametrize("module", ["", ".experiments.config", ".experiments.presets", ".experiments.results", ".reports"])
 def test_modules_that_import_nothing_slow(module):
-    program = f"import json, sys, {module}; print(json.dumps([name for name in {SLOW} if name in sys.modules]))"
+    program = f"import json, sys, dipa{module}; print(json.dumps([name for name in {SLOW} if name in sys.modules]))"
     assert run(program) == []
 
 
@@ -103,7 +103,7 @@ def test_a_lazy_package_lists_what_it_has_and_refuses_the_rest():
         find("runs")
 
 
-@pytest.mark.parametrize("package", ["dipa", "dipa.experiments"])
+@pytest.mark.parametrize("package", ["dipa", "dipa.experiments", "dipa.reports"])
 def test_no_lazy_name_is_that_of_a_module(package):
     """Importing a module puts it under its name into the package, in the place of what the name would find."""
     program = f"""

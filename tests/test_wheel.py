@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import yaml
 
-from dipa import experiments
+from dipa import experiments, reports
 from dipa.checks import InputError
-from dipa.experiments import benchmarks
+from dipa.reports import cost
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tools"))
@@ -85,7 +85,7 @@ def test_other_results_are_whole(package):
 
 @pytest.mark.parametrize("topic", WANTED)
 def test_what_is_wanted_is_there(copies, topic):
-    first = experiments.recorded.first([run for (folder, _), run in copies.items() if folder == topic], experiments.names())
+    first = reports.first_seeds([run for (folder, _), run in copies.items() if folder == topic], experiments.names())
     for preset, count in WANTED[topic]["pictures"].items():
         there = first[preset].examples
         full = experiments.Run(FULL / topic / first[preset].path.name).examples
@@ -98,7 +98,7 @@ def test_what_is_wanted_is_there(copies, topic):
 def test_the_best_l_dipa_of_the_pages_is_among_what_is_wanted(copies):
     runs = [run for (topic, _), run in copies.items() if topic == "single_pixel"]
     presets = [run.config.preset for run in runs if run.config.method == "l-dipa"]
-    assert experiments.recorded.best(runs, presets).config.preset in WANTED["single_pixel"]["trained"]
+    assert reports.best_run(runs, presets).config.preset in WANTED["single_pixel"]["trained"]
 
 
 def test_what_is_left_out_is_named_in_one_sentence(copies):
@@ -107,8 +107,8 @@ def test_what_is_left_out_is_named_in_one_sentence(copies):
         run.preconditioner()
     assert error.value._render_traceback_() == [f"InputError: {error.value}"] and "\n" not in str(error.value)
     with pytest.raises(InputError, match="dipa run mri-ridge --profile small makes it"):
-        experiments.recorded.of_preset([run], "mri-ridge")
-    assert experiments.recorded.of_preset([run], "mri-n-dipa") is run
+        reports.run_of([run], "mri-ridge")
+    assert reports.run_of([run], "mri-n-dipa") is run
 
 
 def test_a_changed_picture_of_the_copy_is_noticed(copies, tmp_path):
@@ -141,8 +141,8 @@ def test_a_notebook_that_fails_alone_is_named(tmp_path, monkeypatch, capfd, pack
 
 
 def test_an_output_that_is_not_there_is_named_in_one_sentence(package, tmp_path):
-    found = benchmarks.read(package / "dipa" / "recorded" / "benchmarks")
-    assert found["memory"] == benchmarks.read(FULL / "benchmarks")["memory"]
+    found = cost.read(package / "dipa" / "recorded" / "benchmarks")
+    assert found["memory"] == cost.read(FULL / "benchmarks")["memory"]
     with pytest.raises(InputError, match="memory: no such output is here"):
-        benchmarks.read(tmp_path)["memory"]
-    assert benchmarks.read(tmp_path).get("memory") is None
+        cost.read(tmp_path)["memory"]
+    assert cost.read(tmp_path).get("memory") is None

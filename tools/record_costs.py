@@ -20,7 +20,7 @@ import torch
 import yaml
 
 from dipa import experiments, files
-from dipa.experiments import costs
+from dipa.experiments.presets import COSTS
 
 RESULTS = Path(__file__).parents[1] / "book" / "results"
 
@@ -38,8 +38,8 @@ def main() -> int:
             experiments.run(experiments.resolve(name, "smoke"), Path(folder) / "runs", progress=False)
             table.setdefault(name, {})["smoke"] = round(time.process_time() - began, 2)
             print(f"{name}: {table[name]['smoke']:.1f} s", flush=True)
-    files.write_json(costs.FILE, {name: dict(sorted(table[name].items())) for name in experiments.names()})
-    print(f"wrote {costs.FILE.name}: {sum(entry['smoke'] for entry in table.values()):.0f} s in smoke")
+    files.write_json(COSTS, {name: dict(sorted(table[name].items())) for name in experiments.names()})
+    print(f"wrote {COSTS.name}: {sum(entry['smoke'] for entry in table.values()):.0f} s in smoke")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Presets, configurations, runs, their folders and the tables made of them; what needs torch is imported when it is used."""
+"""Presets, configurations, runs and their folders; what needs torch is imported when it is used."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from ..paths import runs_directory
 from .config import Config
 from .presets import describe, names, profiles, resolve
 
-MODULES = ("notebook", "recorded", "replay", "tables")
-HOMES = {"recorded": ("results_folder",), "results": ("Run", "find_runs", "run_folders"), "running": ("run",)}
+MODULES = ("notebook", "replay")
+HOMES = {"results": ("Run", "find_runs", "results_folder", "run_folders"), "running": ("run",)}
 
 __getattr__, __dir__ = lazy(__name__, MODULES, HOMES)
 
@@ -20,12 +20,10 @@ __all__ = [
     "names",
     "notebook",
     "profiles",
-    "recorded",
     "replay",
     "resolve",
     "results_folder",
     "run",
     "run_folders",
     "runs_directory",
-    "tables",
 ]

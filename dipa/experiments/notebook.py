@@ -14,8 +14,7 @@ from .. import device as devices
 from ..checks import InputError, plain_value, require, require_choice, require_int, require_path
 from ..paths import runs_directory
 from . import presets
-from .recorded import PACKAGE
-from .results import Run
+from .results import PACKAGE, Run
 from .running import run as run_config
 
 LOSSES = {"supervised": "l-dipa-supervised", "imitation": "l-dipa-imitation", "imitation+gradient": "l-dipa-distilled"}

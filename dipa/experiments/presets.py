@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import Any
 
 from ..checks import in_a_row, require, require_choice
 from ..documents import parse_yaml, read_yaml
-from . import costs
 from .config import Config, build, text_fields
 
 META = ("about", "paper", "table", "like", "profiles")
 TOPICS = ("single_pixel", "mri", "super_resolution", "large", "networks", "end_to_end", "training")
 MOST_TEXT = 4096  # characters of a value on the command line
+COSTS = Path(__file__).parent / "costs.json"  # written by tools/record_costs.py
 LAYERS = ("tasks", "methods")  # what a profile says beyond its common part, by task.kind and by method
 
 
@@ -38,6 +39,12 @@ def _read(file: str) -> dict[str, Any]:
     return read_yaml(Path(__file__).parent / f"{file}.yaml")
 
 
+@cache
+def _seconds() -> dict[str, dict[str, float]]:
+    """Seconds of a run of each preset in each profile, where they were measured."""
+    return json.loads(COSTS.read_text(encoding="utf-8")) if COSTS.is_file() else {}
+
+
 def names() -> list[str]:
     """Every preset's name, in the table's order."""
     return list(_table())
@@ -51,14 +58,14 @@ def profiles() -> list[str]:
 def describe(name: str) -> dict[str, Any]:
     """What a preset is: name, paper, table, task, method, prior, loss, a sentence, and what each profile costs.
 
-    ``profile_seconds`` is measured (:mod:`dipa.experiments.costs`): seconds of a run of each profile on one CPU thread,
+    ``profile_seconds`` is measured (``tools/record_costs.py``): seconds of a run of each profile on one CPU thread,
     None where none is recorded.
     """
     config, entry = resolve(name, "small"), _entry(name)
     row = {"name": name, "paper": entry["paper"], "table": entry["table"], "task": config.task.kind, "method": config.method}
     loss = " + ".join(config.losses.active()) if config.trained else "none"
     row |= {"prior": config.solver.prior, "loss": loss, "about": entry["about"]}
-    return row | {"profile_seconds": {profile: costs.seconds(name, profile) for profile in profiles()}}
+    return row | {"profile_seconds": {profile: _seconds().get(name, {}).get(profile) for profile in profiles()}}
 
 
 def resolve(name: str, profile: str = "small", *, seed: int = 0, overrides: Iterable[str] | Mapping[str, Any] = ()) -> Config:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from ..preconditioners import Preconditioner
 
+PACKAGE = Path(__file__).resolve().parents[1]
 REQUIRED = ("config.yaml", "manifest.json", "metrics.json", "history.jsonl")
 # what the readers of YAML, JSON and arrays raise on content that is damaged, and the system on what is no readable file
 UNREADABLE = (
@@ -178,6 +179,17 @@ class Run:
     def _left_out(self) -> list[str]:
         """The files that are not in this copy of the run, as its manifest says."""
         return [name for name in manifests.left_out(self.manifest) if not os.path.lexists(self.path / name)]
+
+
+def results_folder(topic: str = "") -> Path:
+    """Where the recorded results are: of a checkout ``book/results``, else the slim copy that an installed package brings.
+
+    ``topic`` names a folder in it, such as ``single_pixel`` or ``benchmarks``; without it, the folder of all topics. A
+    folder that is not there holds no results: :func:`~dipa.experiments.find_runs` then finds none.
+    """
+    require(isinstance(topic, str), "topic", topic, "the name of a folder of recorded results")
+    checkout = PACKAGE.parent / "book" / "results"
+    return (checkout if (checkout / "records.yaml").is_file() else PACKAGE / "recorded") / topic
 
 
 def find_runs(root: str | Path) -> list[Run]:

@@ -1,4 +1,4 @@
-"""What the scripts of benchmarks/ have measured, read from their output for the page that quotes it."""
+"""What training costs: the outputs of the scripts of benchmarks/, read and put into tables for the pages that quote them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..checks import InputError
-from .cells import markdown, mean_sd, setting, tested
-from .recorded import first, group
-from .results import Run
+from ..experiments import Run
+from .markdown import commit_text, mean_sd, setting_text, table
+from .runs import by_preset, first_seeds, tested
 
 Output = Mapping[str, Any]
 
@@ -26,21 +26,25 @@ class Outputs(dict[str, Output]):
 
 
 def read(folder: str | Path) -> Outputs:
-    """Every benchmark output of a folder by the stem of its file; a damaged one is refused by name."""
-    found = Outputs()
+    """Every benchmark output of a folder by the stem of its file.
+
+    Raises:
+        InputError: a damaged file, by name.
+    """
+    outputs = Outputs()
     for path in sorted(Path(folder).glob("*.json")):
         try:
-            found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+            outputs[path.stem] = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(f"{path}: damaged ({error}); run the benchmark again") from error
-    return found
+    return outputs
 
 
 def measured_on(output: Output) -> str:
     """Machine, threads and commit of an output, as a sentence."""
-    made = output["manifest"]
-    commit = (made["commit"] or "unknown")[:10] + (" (modified)" if made["dirty"] else "")
-    return f"Measured on {made['device']}, {made['threads']} threads, torch {made['versions']['torch']}, commit {commit}."
+    manifest = output["manifest"]
+    machine = f"{manifest['device']}, {manifest['threads']} threads, torch {manifest['versions']['torch']}"
+    return f"Measured on {machine}, commit {commit_text(manifest, 'unknown')}."
 
 
 @dataclass(frozen=True)
@@ -81,12 +85,12 @@ TARGETS = (
 )
 
 
-def recorded(runs: Iterable[Run], exact: str, fast: str) -> Output:
+def psnr_lost(runs: Iterable[Run], exact: str, fast: str) -> Output:
     """What recorded runs add to the outputs: the PSNR that ``fast`` loses against ``exact``, first seeds; empty without both."""
-    found = first(runs, [exact, fast])
-    if len(found) < 2:
+    first = first_seeds(runs, [exact, fast])
+    if len(first) < 2:
         return {}
-    exact_psnr, fast_psnr = (found[preset].metrics["student"]["psnr"] for preset in (exact, fast))
+    exact_psnr, fast_psnr = (first[preset].metrics["student"]["psnr"] for preset in (exact, fast))
     return {"psnr_lost": exact_psnr - fast_psnr}
 
 
@@ -101,21 +105,21 @@ def growth(output: Output) -> Output:
 
 def targets_table(outputs: Mapping[str, Output], targets: Sequence[Target] = TARGETS) -> str:
     """Every target beside what was measured."""
-    return markdown(("quantity", "aim", "measured", ""), [target.row(outputs) for target in targets])
+    return table(("quantity", "aim", "measured", ""), [target.row(outputs) for target in targets])
 
 
 def ways_table(output: Output, runs: Iterable[Run], presets: Mapping[str, str]) -> str:
     """One row per way to differentiate: cosine, time and memory measured, PSNR of the recorded run ``presets`` names."""
-    groups = group(runs)
+    groups = by_preset(runs)
     trained = output.get("cosine_trained", {})
     head = ("way", "cosine at the start", "cosine after training", "time", "memory", "PSNR (dB)")
     rows = []
     for way, cosine in output["cosine_start"]["bf16"].items():
-        own = groups.get(presets.get(way, ""), [])
+        recorded = groups.get(presets.get(way, ""), [])
         later = f"{trained[way]:.4f}" if way in trained else ""
         measured = (f"{output['time'][way]:.2f}", f"{output['memory'][way]:.3f}")
-        rows.append((f"`{way}`", f"{cosine:.4f}", later, *measured, mean_sd(tested(own, "student", "psnr"))))
-    return markdown(head, rows)
+        rows.append((f"`{way}`", f"{cosine:.4f}", later, *measured, mean_sd(tested(recorded, "student", "psnr"))))
+    return table(head, rows)
 
 
 def seconds_table(output: Output, names: Mapping[str, str]) -> str:
@@ -124,7 +128,7 @@ def seconds_table(output: Output, names: Mapping[str, str]) -> str:
     for key, text in names.items():
         times = output["seconds"][key]
         rows.append((text, f"{statistics.median(times):.3f}", f"{min(times):.3f}", f"{max(times):.3f}", str(len(times))))
-    return markdown(("work", "median s", "least", "most", "repetitions"), rows)
+    return table(("work", "median s", "least", "most", "repetitions"), rows)
 
 
 def scaling_table(output: Output, names: Mapping[str, str]) -> str:
@@ -133,7 +137,7 @@ def scaling_table(output: Output, names: Mapping[str, str]) -> str:
     for key, text in names.items():
         sizes = ", ".join(str(point["size"]) for point in output["series"][key])
         rows.append((text, sizes, f"{output[f'time_{key}']:.2f}", f"{output[f'memory_{key}']:.2f}"))
-    return markdown(("what grows", "sizes", "exponent of time", "exponent of memory"), rows)
+    return table(("what grows", "sizes", "exponent of time", "exponent of memory"), rows)
 
 
 def reached_table(output: Output, names: Mapping[str, str]) -> str:
@@ -143,5 +147,5 @@ def reached_table(output: Output, names: Mapping[str, str]) -> str:
     rows = []
     for gain in gains:
         cells = [output["reached"][key][gain] or ("", "") for key in names]
-        rows.append((gain, *(setting(value) for cell in cells for value in cell)))
-    return markdown(head, rows)
+        rows.append((gain, *(setting_text(value) for cell in cells for value in cell)))
+    return table(head, rows)
