@@ -81,7 +81,7 @@ class ResultsPage:
         return "\n".join(lines)
 
     def best_in_words(self) -> str:
-        """The best trained variant, see :func:`~dipa.reports.best_in_words`."""
+        """The best trained variant, see :func:`~dipa.reports.runs.best_in_words`."""
         return best_in_words(self.runs, [*self.rows[UNTRAINED:], *self.trained], self.closed_form, self.baseline)
 
     def iterations(self) -> Figure | None:
