@@ -18,7 +18,7 @@ import torch
 from batteries import identity_denoiser, images, tiny_denoiser
 
 import dipa
-from dipa import analysis, data, endtoend, experiments, losses, metrics, networks, operators, preconditioners, solvers
+from dipa import analysis, data, endtoend, experiments, losses, metrics, networks, operators, preconditioners, reports, solvers
 from dipa.operators.measure import measure
 from dipa.training import Budget, Differentiation
 
@@ -342,6 +342,9 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
     "experiments.results_folder": (experiments.results_folder, {"topic": "mri"}),
     "experiments.find_runs": (experiments.find_runs, {"root": "nowhere"}),
     "experiments.describe": (experiments.describe, {"name": "idea"}),
+    "reports.presets_of": (reports.presets_of, {"source": "D2GP Table I", "task": "mri"}),
+    "reports.published": (reports.published, {"preset": "n-dipa", "quantity": "teacher", "source": "D2GP Table I"}),
+    "reports.ResultsPage": (reports.ResultsPage, {"task": "super_resolution", "trained": ["sr-n-dipa"], "drawn": ["sr-ridge"]}),
     "notebook.train": (
         lambda **given: experiments.notebook.train(**given, preset="nothing of this name", progress=False),
         {"profile": "smoke", "method": "ridge", "seed": 0, "settings": "", "out": "", "regulariser": False},

@@ -33,7 +33,7 @@ def paper_beside_ours(
     """Paper | ours | difference of the student's PSNR and of its gain over the baseline, and the runs behind ours.
 
     Cells that the papers do not print, or without a run here, are empty. The paper's gain is over the number that the
-    same source prints for the same task, images and prior without a preconditioner (:func:`~dipa.reports.paper_baseline`).
+    same source prints for the same task, images and prior without a preconditioner (:func:`~dipa.reports.paper.paper_baseline`).
 
     Args:
         runs: run folders; several of a preset are read as its seeds.

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from .. import plots
 from ..analysis import as_stepsize
-from ..checks import require, require_choice
+from ..checks import in_a_row, require, require_choice
 from ..experiments import describe, find_runs, names, resolve, results_folder
 from ..preconditioners import Hessian, Polynomial
 from .paper import presets_of
@@ -43,8 +43,10 @@ class ResultsPage:
 
     def __init__(self, task: str, trained: Sequence[str], drawn: Sequence[str] = ()):
         require_choice("task", task, PREFIXES)
-        for name in (*trained, *drawn):
-            resolve(name)
+        for key, presets in (("trained", trained), ("drawn", drawn)):
+            require(in_a_row(presets), key, presets, "a list of presets")
+            for name in presets:
+                resolve(name)
         self.baseline, self.hessian, self.closed_form = (PREFIXES[task] + name for name in ("baseline", "hessian", "ridge"))
         self.runs = find_runs(results_folder(task))
         self.rows, self.trained = presets_of(TABLE, task), [*trained]
@@ -79,7 +81,7 @@ class ResultsPage:
         return "\n".join(lines)
 
     def best_in_words(self) -> str:
-        """The best trained variant, see :func:`~dipa.reports.best_in_words`."""
+        """The best trained variant, see :func:`~dipa.reports.runs.best_in_words`."""
         return best_in_words(self.runs, [*self.rows[UNTRAINED:], *self.trained], self.closed_form, self.baseline)
 
     def iterations(self) -> Figure | None:
