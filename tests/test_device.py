@@ -12,6 +12,7 @@ from dipa.operators.measure import measure
 CPU = torch.device("cpu")
 elsewhere = pytest.mark.parametrize("elsewhere", PLACES.values(), ids=PLACES)
 METHODS = ("ridge", "hessian", "polynomial", "scalar", "convolutional", "pointwise", "full-linear", "l-dipa", "n-dipa")
+OTHER_TASKS = [(name, preset) for name in ("ridge", "l-dipa", "n-dipa") for preset in ("mri-baseline", "sr-baseline")]
 TINY = {
     "solver.precision": "float32",
     "data.train_count": 4,
@@ -111,8 +112,7 @@ def test_the_pretended_device_refuses_what_a_gpu_does(monkeypatch):
 
 
 @elsewhere
-@pytest.mark.parametrize("preset", ["baseline", "mri-baseline", "sr-baseline"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "preset"), [*((name, "baseline") for name in METHODS), *OTHER_TASKS])
 def test_a_run_leaves_nothing_on_the_processor(method, preset, elsewhere, monkeypatch, tmp_path):
     changes = TINY | {"method": method, "losses.imitation": 1.0, "losses.gradient": 1.0, "losses.convergence": 1e-3}
     config = experiments.resolve(preset, "smoke", overrides=changes | {"network.features": 4, "network.blocks": 1})
