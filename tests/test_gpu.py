@@ -14,7 +14,6 @@ import yaml
 from deepinv.models import DnCNN
 
 from dipa import experiments
-from dipa.experiments import methods
 from dipa.experiments.problem import Problem
 from dipa.training import differentiate
 
@@ -127,7 +126,7 @@ def test_network_passes_are_those_of_a_training(way, monkeypatch, tmp_path):
     monkeypatch.setattr(differentiate, "lean", lambda denoiser: denoiser)
     counting = torch.nn.modules.module.register_module_forward_hook(count)
     try:
-        methods.make(Problem.build(config), tmp_path / "checkpoint.pt", progress=False, report=None)
+        config.recipe.fit(Problem.build(config), tmp_path / "checkpoint.pt", progress=False)
     finally:
         counting.remove()
     counted = gpu.passes(config)
