@@ -23,6 +23,8 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # Threads: all cores for training and notebooks unless the caller says otherwise. The unit tests fix one thread, because
 # the last digits of a trained result depend on their number.
 TEST_THREADS ?= 1
+# Tests at a time, each with that many threads.
+TEST_WORKERS ?= 2
 # Of `make gpu`: where everything it makes lies, and how long one call works.
 GPU_OUT ?= _gpu
 GPU_SECONDS ?= 540
@@ -102,10 +104,10 @@ smoke: $(STAMP)
 		"$$root/$(BIN)/papermill" --no-progress-bar "$$root/book/train.ipynb" "$$folder/train.ipynb" -p method l-dipa -p profile smoke
 
 presets: $(STAMP) ## every preset once in profile smoke (minutes)
-	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "every preset, profile smoke" $(BIN)/python -m pytest tests/test_presets.py -m presets -q --durations=5
+	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "every preset, profile smoke" $(BIN)/python -m pytest tests/test_presets.py -m presets -q -n $(TEST_WORKERS) --durations=5
 
 unit: $(STAMP)
-	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "unit tests" $(BIN)/python -m pytest tests -q --durations=5
+	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "unit tests" $(BIN)/python -m pytest tests -q -n $(TEST_WORKERS) --durations=5
 
 faults: $(STAMP) ## kill runs at 30 random moments, start 20 at once, let the disk fail at every write, use two processes (minutes)
 	@DIPA_KILLS=30 DIPA_AT_ONCE=20 DIPA_DISK=1 OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "faults, long form" $(BIN)/python -m pytest tests/test_faults.py -q -s --durations=3

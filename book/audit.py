@@ -110,9 +110,11 @@ alpha = config.solver.stepsize
 
 # %% tags=["hide-input"]
 y = student.A(digits)
-meters = {name: dipa.analysis.LeakMeter(matrix, basis) for name, matrix in {"baseline": None, **P}.items()}
+meters = {name: dipa.analysis.LeakMeter(basis) for name in ("baseline", *P)}
 with torch.no_grad():
-    results = {name: solver(y, student, preconditioner=meter, stepsize=alpha).x for name, meter in meters.items()}
+    results = {
+        name: solver(y, student, preconditioner=P.get(name), stepsize=alpha, observe=meter).x for name, meter in meters.items()
+    }
 _stored = {"baseline": closed_form.examples["baseline"], "closed form": closed_form.examples["student"]}
 _stored["L-DIPA"] = trained[best].examples["student"]
 rows = []
@@ -139,7 +141,7 @@ plots.plt.show()
 #
 # The directions of the baseline never leave the range of $H^\top$; only the denoiser moves the null-space part. The direction
 # $d=P\nabla g$ may leave it: its energy outside, $\|(I-\Pi)d\|^2/\|d\|^2$, is where the learned guess comes in. It is no
-# fault by itself. `dipa.analysis.LeakMeter` stood between solver and $P$ above and noted it.
+# fault by itself. `dipa.analysis.LeakMeter` watched the runs above and noted it.
 
 # %% tags=["hide-input"]
 plots.compare({name: [np.nan, *meter.energies] for name, meter in meters.items()}, label="energy outside the range")

@@ -12,14 +12,7 @@ The whole of it in a sentence::
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 from .lazy import lazy
-
-if TYPE_CHECKING:
-    from .preconditioners import Preconditioner
-    from .training import Fit
 
 __version__ = "0.3.0"
 
@@ -46,6 +39,7 @@ MODULES = (
     "settings",
     "solvers",
     "storage",
+    "trained",
     "training",
 )
 HOMES = {
@@ -62,27 +56,14 @@ HOMES = {
         "Polynomial",
         "Preconditioner",
         "ScalarSteps",
-        "load",
     ),
     "priors": ("RED", "PnP"),
     "settings": ("Budget", "LossWeights"),
     "solvers": ("FISTA", "Result"),
+    "trained": ("load", "save"),
     "training": ("Fit", "distill", "train_network"),
 }
 __getattr__, __dir__ = lazy(__name__, MODULES, HOMES)
-
-
-def save(fit: Fit | Preconditioner, path: str | Path) -> Path:
-    """Write a fitted (or plain) preconditioner as safetensors, with the record of what made it; no pickle.
-
-    Read it back with :func:`dipa.load`, which returns the preconditioner and the record.
-    """
-    from .preconditioners import save as write
-    from .training import Fit
-
-    if isinstance(fit, Fit):
-        return write(fit.preconditioner, path, fit.record)
-    return write(fit, path)
 
 
 __all__ = [

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -252,21 +252,28 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or bool(told)
 
 
+# what code of the user's, or of deepinv's, raises on arguments that it cannot take
+FOREIGN = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+
+
+def refuse_foreign(error: Exception, name: str, got: str, allowed: str) -> NoReturn:
+    """Raise the :class:`InputError` that ``error``, one of FOREIGN, means for the argument ``name``.
+
+    Our own errors, and a lack of memory, pass as they are.
+    """
+    if isinstance(error, InputError) or is_out_of_memory(error):
+        raise error
+    reason = f"{type(error).__name__}: {shown(str(error), 300)}"
+    raise InputError(f"{name}: got {got}; allowed: {allowed} ({reason})") from error
+
+
 @contextmanager
 def foreign(name: str, got: str, allowed: str) -> Iterator[None]:
-    """A stretch in which code of the user's or of deepinv's meets our arguments: that it cannot take them is bad input.
-
-    A lack of memory is not: it passes as it is.
-    """
+    """A stretch in which code of the user's or of deepinv's meets our arguments: that it cannot take them is bad input."""
     try:
         yield
-    except InputError:
-        raise
-    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-        if is_out_of_memory(error):
-            raise
-        reason = f"{type(error).__name__}: {shown(str(error), 300)}"
-        raise InputError(f"{name}: got {got}; allowed: {allowed} ({reason})") from error
+    except FOREIGN as error:
+        refuse_foreign(error, name, got, allowed)
 
 
 def answer(name: str, function: Callable[..., Any], images: torch.Tensor, *more: object) -> torch.Tensor:

@@ -109,7 +109,8 @@ def precision(asked: str, device: torch.device) -> str:
     AVX512-BF16 or AMX that torch and oneDNN are allowed to use), ``fp16`` on older GPUs, which emulate bf16, else
     ``float32``. ``tf32`` is float32 whose products a GPU may round to 10 bits; on other devices it is float32.
     """
-    require_choice("precision", asked, PRECISIONS)
+    if not isinstance(asked, str) or asked not in PRECISIONS:
+        require_choice("precision", asked, PRECISIONS)
     if asked != "auto":
         return asked
     if device.type == "cuda":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 import torch
 from deepinv.optim import BaseOptim, OptimIterator
 from deepinv.optim.data_fidelity import L2
@@ -11,13 +9,11 @@ from deepinv.optim.prior import Prior
 from deepinv.physics import LinearPhysics
 from torch import nn
 
-from .checks import answer, require, require_flag
+from .checks import require, require_flag
 from .physics import image_size, require_applies, require_operator
-from .solvers import FISTA, MOMENTA, STARTS
-from .solvers.fista import Preconditioner
-from .solvers.momentum import restarted
-
-BOUND = 1e6
+from .solvers import FISTA, STARTS, ProximalGradient, State, Stop
+from .solvers.momentum import weights
+from .solvers.proximal import PreconditionerLike
 
 
 class StepPrior(Prior):
@@ -37,34 +33,39 @@ class StepPrior(Prior):
 class PreconditionedIteration(OptimIterator):
     r"""One iteration of :class:`dipa.FISTA` as deepinv runs it: :math:`x^k=\mathrm{prior}(z^k-\alpha P(\nabla f(z^k),z^k,k))`.
 
-    deepinv counts from 0 and gives no count at all on the first call; P receives k from 1. ``weights`` are the momentum
-    weights of the K iterations. As our solver does, an iterate that is not finite or leaves [-1e6, 1e6] ends the run: the
-    one before is kept from there on.
+    deepinv counts from 0 and gives no count at all on the first call; P receives k from 1. ``momentum`` are the weights of
+    the K iterations. A run ends where :class:`dipa.FISTA` ends it: an iterate that is not finite or leaves [-1e6, 1e6] is
+    dropped, and the one before kept from there on.
     """
 
-    def __init__(self, preconditioner: Preconditioner | None, weights: list[float]):
+    def __init__(self, preconditioner: PreconditionerLike | None, momentum: list[float], stop: Stop):
         super().__init__(has_cost=False)
-        self.preconditioner, self.weights = preconditioner, weights
+        self.preconditioner, self.momentum, self.stop = preconditioner, momentum, stop
 
     def forward(self, X, cur_data_fidelity, cur_prior, cur_params, y, physics, *args, **kwargs):  # noqa: N803
-        """``X["est"]`` holds (x, z), ``X["it"]`` the iterations done; both are returned renewed."""
-        done, x, z = X.get("it") or 0, X["est"][0], X["est"][-1]
+        """``X["est"]`` holds this iterate and the one before, ``X["it"]`` the iterations done; both are returned renewed."""
         if X.get("stopped"):
             return X
-        gradient = cur_data_fidelity.grad(z, y, physics)
-        direction = gradient
-        if self.preconditioner is not None:
-            direction = answer("preconditioner", self.preconditioner, gradient, z, done + 1)
-        x_next = cur_prior.step(z, direction, cur_params["stepsize"])
-        if not bool((x_next.detach().abs() <= BOUND).all()):
+        before = State(X.get("it") or 0, X["est"][0], X["est"][-1])
+        scheme = ProximalGradient(
+            start=before.x,
+            gradient=lambda z: cur_data_fidelity.grad(z, y, physics),
+            measure=physics.A,
+            prior_step=cur_prior.step,
+            preconditioner=self.preconditioner,
+            stepsize=cur_params["stepsize"],
+            momentum=self.momentum,
+        )
+        after = scheme.step(before)
+        ended = self.stop(after)
+        if ended and ended[0] == "diverged":
             return X | {"stopped": True}
-        z_next = x_next + self.weights[done] * (x_next - x)
-        return {"est": (x_next, z_next), "cost": None, "it": done + 1}
+        return {"est": (after.x, before.x), "cost": None, "it": after.k, "stopped": bool(ended)}
 
 
 def to_deepinv(
     solver: FISTA,
-    preconditioner: Preconditioner | None,
+    preconditioner: PreconditionerLike | None,
     physics: LinearPhysics,
     stepsize: float | str = "1/L",
     *,
@@ -96,8 +97,9 @@ def to_deepinv(
     if size:
         require_applies("physics", physics, size)
     unfold = require_flag("unfold", unfold)
-    weights = restarted(MOMENTA[solver.momentum], solver.restart)
-    iterator = PreconditionedIteration(preconditioner, list(islice(weights, solver.iterations)))
+    require(not callable(stepsize), "stepsize", stepsize, "a positive number or '1/L': deepinv's parameters are numbers")
+    momentum, stop = weights(solver.momentum, solver.iterations, solver.restart), Stop(solver.iterations, solver.tolerance)
+    iterator = PreconditionedIteration(preconditioner, momentum, stop)
     prior = StepPrior(solver.prior)
     model = BaseOptim(
         iterator,

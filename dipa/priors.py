@@ -9,7 +9,7 @@ import torch
 from deepinv.optim.prior import Prior
 
 from . import device
-from .checks import answer, plain_fields, require, require_choice, require_number
+from .checks import FOREIGN, plain_fields, refuse_foreign, require, require_choice, require_number, require_same_shape
 from .choices import PRECISIONS
 from .physics import require_like
 
@@ -45,8 +45,16 @@ class DenoiserPrior:
         return denoised.reshape(images.shape)
 
     def _denoised(self, planes: torch.Tensor) -> torch.Tensor:
-        with device.autocast(self.precision, planes.device):
-            return answer("denoiser", self.denoiser, planes, self.sigma).to(planes.dtype)
+        try:
+            with device.autocast(self.precision, planes.device):
+                denoised = self.denoiser(planes, self.sigma)
+        except FOREIGN as error:
+            refuse_foreign(
+                error, "denoiser", f"one that fails on {tuple(planes.shape)}, {planes.dtype}", "denoiser(images, sigma)"
+            )
+        if getattr(denoised, "shape", None) != planes.shape or denoised.device != planes.device:
+            require_same_shape("denoiser", denoised, planes)
+        return denoised.to(planes.dtype)
 
     def step(self, z: torch.Tensor, direction: torch.Tensor, stepsize: float) -> torch.Tensor:
         """The next iterate from the extrapolated point ``z`` and the preconditioned gradient ``direction``."""

@@ -1,4 +1,4 @@
-"""Named tensors in safetensors files: written atomically without pickle, refused where they are damaged; their hashes."""
+"""Tensors and modules in safetensors files: written atomically without pickle, refused where they are damaged; hashes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
+from torch import nn
 
 from . import files
 from .checks import InputError, require, require_file
 from .documents import parse_json
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 MOST_HEADER = 16 << 20  # bytes of a safetensors header: ours have kilobytes
 WEIGHTS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # dtypes of trained numbers
@@ -103,3 +107,45 @@ def sha256_tensors(tensors: dict[str, torch.Tensor]) -> str:
         plain = tensor.reshape(-1).clone(memory_format=torch.contiguous_format)
         digest.update(plain.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+# --- modules ----------------------------------------------------------------------------------------------------------
+
+KINDS: dict[str, type[Trained]] = {}  # every class a file can hold, by the name files know it by
+
+
+class Trained(nn.Module):
+    """A module that files can hold: ``header()`` and ``state_dict()`` are all it takes to rebuild one.
+
+    A class that names its ``kind`` can be saved and loaded (:mod:`dipa.trained`).
+    """
+
+    kind: str = ""
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        if cls.__dict__.get("kind"):
+            KINDS[cls.kind] = cls
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of trainable numbers."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def header(self) -> dict[str, Any]:
+        """Plain values which with ``state_dict()`` rebuild this module: by default the constructor's arguments."""
+        raise TypeError(f"{type(self).__name__} does not define header")
+
+    @classmethod
+    def rebuild(cls, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Self:
+        """The inverse of ``header()`` and ``state_dict()``, in the dtype of the tensors; strict about names and shapes.
+
+        The header's sizes are compared on the device ``meta`` first, where a module takes no memory: a header is a promise.
+        """
+        with torch.device("meta"):
+            promised = cls(**header).state_dict()
+        require_same_sizes(promised, tensors)
+        made = cls(**header)
+        dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), None)
+        made.to(dtype=dtype).load_state_dict(tensors)
+        return made

@@ -18,7 +18,7 @@ import torch
 from batteries import identity_denoiser, images, tiny_denoiser
 
 import dipa
-from dipa import analysis, data, endtoend, experiments, losses, metrics, networks, operators, preconditioners, reports, solvers
+from dipa import analysis, data, endtoend, experiments, losses, metrics, networks, operators, reports, solvers
 from dipa.operators.measure import measure
 from dipa.training import Budget, Differentiation
 
@@ -82,7 +82,7 @@ def applied(P: Any, **arguments: Any) -> Any:
 
 
 def saved(**arguments: Any) -> Any:
-    return preconditioners.save(dipa.ScalarSteps(2), **arguments)
+    return dipa.save(dipa.ScalarSteps(2), **arguments)
 
 
 # name: (function, valid arguments); a function of the arguments where an object of its own has to be made for each call
@@ -109,11 +109,22 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
         lambda **given: solver()(**given),
         lambda: {"y": camera().A(X), "physics": camera(), "preconditioner": None, "stepsize": "1/L", "backward": 1, "x_true": X},
     ),
+    "solvers.Stop": (solvers.Stop, {"iterations": 2, "tolerance": 0.1, "bound": 1e6}),
+    "solvers.Armijo": (solvers.Armijo, {"first": 1.0, "shrink": 0.5, "trials": 3}),
+    "solvers.Learned": (
+        lambda rule, **given: solver()(camera().A(X), camera(), stepsize=solvers.Learned(rule), **given),
+        {"rule": lambda gradient, z, k: 0.1 * k, "history": True},
+    ),
     "solvers.data_gradient": (solvers.data_gradient, lambda: {"physics": camera(), "y": camera().A(X), "z": X}),
     "solvers.lipschitz": (solvers.lipschitz, lambda: {"physics": camera(), "img_size": SIZE}),
     "solvers.run": (
         solvers.run,
-        lambda: {"step": lambda z, k: z / 2, "start": X, "momentum": solvers.MOMENTA["none"](), "iterations": 2, "bound": 1e6},
+        lambda: {
+            "scheme": solver().scheme(camera().A(X), camera(), X),
+            "stop": solvers.Stop(2),
+            "backward": 1,
+            "keep_iterates": True,
+        },
     ),
     "to_deepinv": (
         lambda **given: dipa.to_deepinv(**given)(camera().A(X), camera()),
@@ -217,8 +228,8 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
     ),
     "Polynomial.chebyshev": (dipa.Polynomial.chebyshev, lambda: {"physics": camera(), "degree": 2, "interval": (0.1, 1.0)}),
     "Polynomial.l2": (dipa.Polynomial.l2, lambda: {"physics": camera(), "degree": 2, "interval": (0.0, 1.0)}),
-    "preconditioners.save": (saved, lambda: {"path": Path("fuzzed") / "P", "record": {"a": 1}}),
-    "preconditioners.load": (preconditioners.load, {"path": "nowhere"}),
+    "save": (saved, lambda: {"path": Path("fuzzed") / "P", "record": {"a": 1}}),
+    "load": (dipa.load, {"path": "nowhere"}),
     "networks.build": (
         networks.build,
         {"name": "cnn", "img_size": SIZE, **SMALL, "code_dim": 4, "start": "identity", "seed": 0},
@@ -235,8 +246,7 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
     "endtoend.VarNet": (endtoend.VarNet, {"img_size": SIZE, "features": 2, "blocks": 1, "start": "zero", "seed": 1}),
     "endtoend.Restormer": (endtoend.Restormer, {"img_size": SIZE, "features": 2, "blocks": 1, "start": "zero", "seed": 1}),
     "endtoend.EndToEnd.__call__": (lambda y, physics: network()(y, physics), lambda: {"y": camera().A(X), "physics": camera()}),
-    "endtoend.save": (endtoend.save, lambda: {"network": network(), "path": Path("fuzzed") / "net", "record": {}}),
-    "endtoend.load": (endtoend.load, {"path": "nowhere"}),
+    "save, a network": (dipa.save, lambda: {"trained": network(), "path": Path("fuzzed") / "net", "record": {}}),
     "training.Budget": (Budget, {"steps": 3, "batch_size": 2, "optimizer": "adam", "learning_rate": 0.1, "clip": 1, "window": 2}),
     "training.Differentiation": (Differentiation, {"way": "truncated", "tail": 2}),
     "distill": (
@@ -303,8 +313,8 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
         },
     ),
     "analysis.LeakMeter": (
-        lambda preconditioner, basis, **given: analysis.LeakMeter(preconditioner, basis)(**given),
-        lambda: {"preconditioner": linear(), "basis": basis(), "gradient": X, "iterate": X, "k": 1},
+        lambda basis, state: analysis.LeakMeter(basis)(state),
+        lambda: {"basis": basis(), "state": solvers.State(1, X, Y, z=X, gradient=X, direction=Y, stepsize=0.4)},
     ),
     "analysis.verdict": (analysis.verdict, {"status": "completed", "curves": CURVES}),
     "analysis.conditions": (
@@ -357,6 +367,7 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
 RECORDS = {
     "Result", "Fit", "TeacherTargets", "Traits", "Convergence", "Spectra", "Condition", "Run", "Config", "ImageSet",
     "Preconditioner", "Basis", "EndToEnd", "Backbone", "SinglePixel", "MRI", "SuperResolution", "LearnedCode", "SinusoidalCode",
+    "State", "Move", "Scheme", "Search", "ProximalGradient",
     "InputError", "names", "profiles", "run_folders", "runs_directory", "downloads", "download", "run",
     "teacher_targets", "load_checkpoint", "save_checkpoint",
 }  # fmt: skip

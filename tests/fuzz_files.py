@@ -20,7 +20,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -32,7 +31,7 @@ from safetensors.torch import load, save
 from tried import check_message
 
 import dipa
-from dipa import denoisers, documents, encoded, endtoend, experiments, files, preconditioners, storage
+from dipa import denoisers, documents, encoded, endtoend, experiments, files, storage
 from dipa.data import mnist, slices
 
 SECONDS = 5.0
@@ -95,13 +94,8 @@ def saved(kind: str) -> tuple[bytes, str]:
     """A saved module: its bytes, and a hash of what loading them gives."""
     module, record = MODULES[kind](), {"config": {"seed": 3, "note": "é"}}
     with tempfile.TemporaryDirectory() as folder:
-        content = store(kind).save(module, Path(folder) / "saved", record).read_bytes()
+        content = dipa.save(module, Path(folder) / "saved", record).read_bytes()
     return content, module_hash((module, record))
-
-
-def store(kind: str) -> ModuleType:
-    """Where modules of a kind are saved and loaded."""
-    return endtoend if kind.endswith("-net") else preconditioners
 
 
 def module_hash(loaded: tuple[torch.nn.Module, dict]) -> str:
@@ -180,7 +174,7 @@ def saved_module(number: int, folder: Path) -> None:
         damaged, anew = header_damaged(rng, whole)
     path = folder / "damaged.safetensors"
     path.write_bytes(damaged)
-    loaded = outcome(lambda: store(kind).load(path), path)
+    loaded = outcome(lambda: dipa.load(path), path)
     COUNTS[f"safetensors {'refused' if loaded is None else 'read'}"] += 1
     if loaded is None:
         return

@@ -358,11 +358,10 @@ def test_backward_is_checked_and_zero_means_none():
 
 
 def test_momentum_restarts():
-    from dipa.solvers.momentum import nesterov, restarted
+    from dipa.solvers.momentum import nesterov, weights
 
     plain = [b for b, _ in zip(nesterov(), range(3), strict=False)]
-    found = [b for b, _ in zip(restarted(nesterov, 3), range(7), strict=False)]
-    assert found == [*plain[:2], 0.0, *plain[:2], 0.0, plain[0]]
-    assert [b for b, _ in zip(restarted(nesterov, 0), range(3), strict=False)] == plain
+    assert weights("nesterov", 7, restart=3) == [*plain[:2], 0.0, *plain[:2], 0.0, plain[0]]
+    assert weights("nesterov", 3) == plain
     refuses(lambda: dipa.FISTA(dipa.PnP(identity_denoiser), restart=-1), "restart", "-1")
     assert "restart" not in solver(3).describe() and solver(3, restart=2).describe()["restart"] == 2

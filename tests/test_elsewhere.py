@@ -176,7 +176,7 @@ def test_networks_end_to_end(name, monkeypatch, tmp_path):
         physics = OPERATORS["single pixel"]().to(place)
         x, net = smooth_images(3).to(place), endtoend.build(name, SHAPE, features=4, blocks=2).to(place)
         fit = dipa.train_network(net, physics, x, budget=dipa.Budget(steps=2, batch_size=2), progress=False)
-        back, _ = endtoend.load(endtoend.save(fit.network, tmp_path / f"{place.type}.safetensors"))
+        back, _ = dipa.load(dipa.save(fit.network, tmp_path / f"{place.type}.safetensors"))
         losses = [record["loss"] for record in fit.history]
         return fit.network(measure(physics, x), physics), list(back.to(place).parameters()), losses
 

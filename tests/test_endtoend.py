@@ -15,6 +15,7 @@ from batteries import (
     smooth_images,
 )
 
+import dipa
 from dipa import Budget, endtoend, linalg, storage
 from dipa.operators import mri, single_pixel, super_resolution
 from dipa.operators.measure import measure
@@ -283,26 +284,39 @@ def test_files_give_back_the_network(name, dtype, tmp_path):
     physics = single_pixel((1, 16, 16), ratio=0.3).to(dtype)
     y = physics.A(pictures(2, (1, 16, 16), dtype))
     net = network(name, (1, 16, 16), shaken=True, start="adjoint").to(dtype)
-    back, record = endtoend.load(endtoend.save(net, tmp_path / "net.safetensors", {"seed": 3}))
+    back, record = dipa.load(dipa.save(net, tmp_path / "net.safetensors", {"seed": 3}))
     assert type(back) is type(net) and back.header() == net.header() and record == {"seed": 3} and not back.training
     assert torch.equal(back(y, physics), net(y, physics))
 
 
+def test_files_of_earlier_versions_load(tmp_path):
+    """Until 0.3.0 every network was of one kind, its name and sizes one level down."""
+    net = network("u-net", (1, 16, 16), shaken=True)
+    header = {"kind": "end-to-end", "network": {"name": "u-net", **net.header()}, "made_by": {"seed": 3}}
+    path = storage.write_tensors(tmp_path / "net.safetensors", net.state_dict(), header)
+    back, record = dipa.load(path)
+    assert type(back) is type(net) and back.header() == net.header() and record == {"seed": 3}
+    storage.write_tensors(path, net.state_dict(), header | {"network": {"name": "v-net"}})
+    refuses(lambda: dipa.load(path), "net.safetensors", "'v-net'", "u-net")
+    storage.write_tensors(path, net.state_dict(), header | {"network": 3})
+    refuses(lambda: dipa.load(path), "net.safetensors", "'end-to-end'")
+
+
 def test_files_that_are_refused(tmp_path):
-    path = endtoend.save(network("u-net", (1, 16, 16)), tmp_path / "net.safetensors")
+    path = dipa.save(network("u-net", (1, 16, 16)), tmp_path / "net.safetensors")
     whole = path.read_bytes()
     path.write_bytes(whole[:-10])
-    refuses(lambda: endtoend.load(path), "net.safetensors", "damaged")
+    refuses(lambda: dipa.load(path), "net.safetensors", "damaged")
     path.write_bytes(whole.replace(b'\\"features\\": 4', b'\\"features\\": 5'))
-    refuses(lambda: endtoend.load(path), "net.safetensors", "damaged")
+    refuses(lambda: dipa.load(path), "net.safetensors", "damaged")
     path.write_bytes(whole)
     tensors, record = storage.read_tensors(path)
-    storage.write_tensors(path, tensors, record | {"network": record["network"] | {"features": 5}})
-    refuses(lambda: endtoend.load(path), "net.safetensors", "(4,)", "(5,)", "as the header says")
+    storage.write_tensors(path, tensors, record | {"features": 5})
+    refuses(lambda: dipa.load(path), "net.safetensors", "(4,)", "(5,)", "as the header says")
     storage.write_tensors(path, tensors, record | {"kind": "endlessly!"})
-    refuses(lambda: endtoend.load(path), "net.safetensors", "endlessly!", "end-to-end")
-    refuses(lambda: endtoend.load(tmp_path / "none.safetensors"), "none.safetensors")
-    refuses(lambda: endtoend.save(torch.nn.Linear(2, 2), path), "network", "Linear")
+    refuses(lambda: dipa.load(path), "net.safetensors", "endlessly!", "u-net")
+    refuses(lambda: dipa.load(tmp_path / "none.safetensors"), "none.safetensors")
+    refuses(lambda: dipa.save(torch.nn.Linear(2, 2), path), "trained", "Linear")
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -394,7 +408,11 @@ def test_history_and_record():
     assert seen == fit.history and [record["step"] for record in seen] == list(range(1, 8))
     assert set(seen[0]) == {"step", "loss", "supervised", "psnr", "learning_rate", "gradient_norm"}
     record = json.loads(json.dumps(fit.record))
-    assert record["network"] == fit.network.header() and record["images"] == 5 and record["budget"]["steps"] == 7
+    assert (
+        record["network"] == {"name": fit.network.kind, **fit.network.header()}
+        and record["images"] == 5
+        and record["budget"]["steps"] == 7
+    )
 
 
 def test_a_trained_network_is_ready_to_be_used():

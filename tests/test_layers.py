@@ -37,6 +37,7 @@ ORDER = [
     "solvers",
     "endtoend",
     "training",
+    "trained",
     "analysis",
     "interop",
     "plots",

@@ -364,7 +364,7 @@ def test_bf16_is_close_to_float32(name):
 def test_saved_and_loaded(name, code, tmp_path):
     P = neural(name, code=code, seed=5)
     assert json.loads(json.dumps(P.header())) == P.header()
-    loaded, record = dipa.load(dipa.preconditioners.save(P, tmp_path / "p.safetensors", {"steps": 3}))
+    loaded, record = dipa.load(dipa.save(P, tmp_path / "p.safetensors", {"steps": 3}))
     gradient = noise(2, *SHAPE)
     assert torch.equal(loaded(gradient, gradient, 4), P(gradient, gradient, 4))
     assert record == {"steps": 3} and loaded.header() == P.header() and loaded.traits == P.traits

@@ -65,8 +65,8 @@ def test_files_are_written_and_read_from_home(home):
     dipa.save(dipa.ScalarSteps(2), "~/of mine/P.safetensors")
     assert (home / "of mine" / "P.safetensors").is_file()
     assert dipa.load("~/of mine/P.safetensors")[0].iterations == 2
-    endtoend.save(endtoend.build("u-net", (1, 8, 8), features=2, blocks=2), Path("~/net"))
-    assert endtoend.load("~/net")[0].name == "u-net"
+    dipa.save(endtoend.build("u-net", (1, 8, 8), features=2, blocks=2), Path("~/net"))
+    assert dipa.load("~/net")[0].kind == "u-net"
 
 
 def test_training_keeps_its_files_at_home(home):

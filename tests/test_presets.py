@@ -22,8 +22,10 @@ SIZES = {"single_pixel": 16, "mri": 16, "super_resolution": 18}  # 18: no multip
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """One folder of runs and one cache for all presets: baselines and teachers are computed once."""
-    return tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("shared cache")
+    """One folder of runs and one cache for all presets and workers: baselines and teachers are computed once."""
+    beside = "PYTEST_XDIST_WORKER" in os.environ  # each worker has a folder of its own in the one of them all
+    base = tmp_path_factory.getbasetemp().parent if beside else tmp_path_factory.getbasetemp()
+    return base / "runs", base / "shared cache"
 
 
 @pytest.fixture

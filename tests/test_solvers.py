@@ -1,8 +1,11 @@
 import itertools
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import deepinv
 import pytest
+import scipy.optimize
 import torch
 from batteries import (
     OPERATORS,
@@ -25,7 +28,7 @@ from batteries import (
 import dipa
 from dipa import metrics
 from dipa.operators import single_pixel
-from dipa.solvers import MOMENTA, STARTS, data_gradient, lipschitz, loop
+from dipa.solvers import MOMENTA, STARTS, Armijo, Learned, State, Stop, data_gradient, lipschitz, loop
 from dipa.solvers.momentum import chambolle_dossal
 from dipa.solvers.momentum import deepinv as deepinv_momentum
 
@@ -298,15 +301,173 @@ def test_completed_says_so():
     assert "3 iterations" in result.message
 
 
+@dataclass(frozen=True)
+class FixedPoint:
+    """The iteration x^k = T(x^{k-1})."""
+
+    operator: Callable[[torch.Tensor], torch.Tensor]
+    start: torch.Tensor
+
+    def init(self):
+        return State(0, self.start, self.start)
+
+    def step(self, state):
+        return State(state.k + 1, self.operator(state.x), state.x)
+
+
 def test_the_loop_stands_alone():
-    """x^k = z^k / 2 + 1 converges to 2; the loop knows nothing of imaging."""
-    halve = loop.run(
-        lambda z, k: z / 2 + 1, torch.zeros(1), itertools.repeat(0.0), 30, observe=lambda k, x, _: {"k": k, "x": x.item()}
-    )
-    assert halve.x.item() == pytest.approx(2) and len(halve.history) == 31
-    assert halve.history[3] == {"k": 3, "x": 1.75}
-    stopped = loop.run(lambda z, k: z - 3, torch.zeros(1), itertools.repeat(0.0), 30, bound=10)
+    """x^k = x^{k-1} / 2 + 1 converges to 2; the loop knows nothing of imaging."""
+    halve = FixedPoint(lambda x: x / 2 + 1, torch.zeros(1, 1))
+    result = loop.run(halve, Stop(30), observe=[lambda state: {"k": state.k, "x": state.x.item()}])
+    assert result.x.item() == pytest.approx(2) and len(result.history) == 31
+    assert result.history[3] == {"k": 3, "x": 1.75} and (result.status, result.iterations) == ("completed", 30)
+    stopped = loop.run(FixedPoint(lambda x: x - 3, torch.zeros(1, 1)), Stop(30, bound=10))
     assert (stopped.status, stopped.iterations, stopped.x.item()) == ("diverged", 3, -9)
+    assert loop.run(halve, Stop(0)).x.item() == 0
+
+
+def test_a_tolerance_ends_a_run_when_every_image_has_settled():
+    """Of x -> x / 2 + 1 and x -> x / 10 + 9 (limits 2 and 10) the slower decides: it moves by 2^{1-k} to 2 - 2^{1-k}."""
+    rates, shifts = torch.tensor([[0.5], [0.1]]), torch.tensor([[1.0], [9.0]])
+    both = FixedPoint(lambda x: rates * x + shifts, torch.zeros(2, 1))
+    result = loop.run(both, Stop(30, tolerance=1e-3))
+    first = next(k for k in range(1, 31) if 2.0 ** (1 - k) <= 1e-3 * (2 - 2.0 ** (1 - k)))
+    assert (result.status, result.iterations) == ("converged", first) and "0.001" in result.message
+    assert loop.run(both, Stop(first - 1, tolerance=1e-3)).status == "completed"
+
+
+def test_a_solver_with_a_tolerance():
+    physics = student()
+    y = physics.A(images(2, *SHAPE))
+    whole = solver(200, momentum="none")(y, physics, stepsize=0.4, iterates=True)
+    short = dipa.FISTA(dipa.PnP(identity_denoiser), 200, momentum="none", start="zero", tolerance=1e-3)
+    result = short(y, physics, stepsize=0.4, iterates=True)
+    assert result.status == "converged" and 1 < result.iterations < 200
+    at = result.iterations
+    changes = [
+        (result.iterates[k] - result.iterates[k - 1]).flatten(1).norm(dim=1) / result.iterates[k].flatten(1).norm(dim=1)
+        for k in (at - 1, at)
+    ]
+    assert changes[1].max() <= 1e-3 < changes[0].max()
+    assert whole.status == "completed" and short.describe()["tolerance"] == 1e-3 and "tolerance" not in solver().describe()
+    refuses(lambda: short(y, physics, stepsize=0.4, backward=2), "tolerance", "0.001", "backward")
+
+
+@dataclass(frozen=True)
+class ScaledGradientProjection:
+    """min |Ax - b|^2 / 2 over x >= 0: a step along the scaled, projected gradient, shortened by Armijo's rule."""
+
+    matrix: torch.Tensor
+    data: torch.Tensor
+    scaling: torch.Tensor
+
+    def init(self):
+        start = torch.ones(1, self.matrix.shape[1], dtype=self.matrix.dtype)
+        return State(0, start, start)
+
+    def value(self, x):
+        return 0.5 * (x @ self.matrix.T - self.data).square().sum()
+
+    def step(self, state):
+        x = state.x
+        gradient = (x @ self.matrix.T - self.data) @ self.matrix
+        direction, step = (x - self.scaling * gradient).clamp_min(0) - x, 1.0
+        while self.value(x + step * direction) > self.value(x) + 1e-4 * step * (gradient * direction).sum():
+            step /= 2
+        return State(state.k + 1, x + step * direction, x, x, gradient, -direction, step)
+
+
+def test_scaled_gradient_projection_fits_the_loop():
+    """Non-negative least squares against scipy's active-set method."""
+    matrix = torch.randn(12, 6, generator=rng(1), dtype=torch.float64)
+    data = torch.randn(1, 12, generator=rng(2), dtype=torch.float64)
+    scheme = ScaledGradientProjection(matrix, data, 1 / matrix.square().sum(dim=0))
+    steps = []
+    result = loop.run(scheme, Stop(5000, tolerance=1e-12), observe=[lambda state: steps.append(state.stepsize)])
+    expected = torch.from_numpy(scipy.optimize.nnls(matrix.numpy(), data[0].numpy())[0])
+    assert result.status == "converged" and relative(result.x[0], expected) < 1e-8 and (expected == 0).any()
+    assert steps[0] is None and min(steps[1:]) < 1 and result.history == []
+
+
+# --- observers -------------------------------------------------------------------------------------------------------
+
+
+def test_an_observer_sees_every_state():
+    physics, P = student(), 0.1 * torch.ones(1, *SHAPE) + 1
+    y, states = physics.A(images(2, *SHAPE)), []
+
+    def observe(state):
+        states.append(state)
+        return {"mean": state.x.mean().item()}
+
+    result = solver(4, momentum="chambolle_dossal")(
+        y, physics, preconditioner=lambda g, _z, _k: P * g, stepsize=0.4, observe=observe, history=True, iterates=True
+    )
+    assert [state.k for state in states] == [0, 1, 2, 3, 4] and states[0].z is states[0].direction is None
+    betas_before = [0.0, *betas("chambolle_dossal", 3)]
+    for before, state, beta in zip(states, states[1:], betas_before, strict=False):
+        assert torch.equal(state.previous, before.x) and state.stepsize == 0.4
+        assert relative(state.z, before.x + beta * (before.x - before.previous)) < 1e-6
+        assert relative(state.gradient, data_gradient(physics, y, state.z)) < 1e-6
+        assert torch.equal(state.direction, P * state.gradient)
+    assert torch.equal(torch.stack([state.x for state in states]), result.iterates)
+    assert [record["mean"] for record in result.history] == [x.mean().item() for x in result.iterates]
+    assert all({"k", "residual"} <= record.keys() for record in result.history)
+    refuses(lambda: solver()(y, physics, observe=3), "observe", "3", "callable")
+
+
+# --- searches --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [100.0, 1.0])
+def test_armijo_finds_a_stepsize_at_which_the_data_fidelity_never_grows(first):
+    """Singular values 1 to 4: L = 16. Without prior the condition is a |H g|^2 <= |g|^2, which every a <= 1/16 meets."""
+    physics = matrix_physics(well_conditioned(), (1, 2, 2))
+    x_true = images(3, 1, 2, 2, dtype=torch.float64)
+    y = physics.A(x_true)
+    states, plain = [], dipa.FISTA(Bare(), 300, momentum="none", start="zero")
+    result = plain(y, physics, stepsize=Armijo(first), observe=states.append)
+    values = torch.stack([0.5 * (physics.A(state.x) - y).flatten(1).square().sum(dim=1) for state in states])
+    assert (values[1:] <= values[:-1] * (1 + 1e-9) + 1e-25).all() and relative(result.x, x_true) < 1e-6
+    steps = torch.stack([state.stepsize.flatten() for state in states[1:]])
+    assert (steps[1:] <= steps[:-1]).all() and (steps >= 1 / 32).all() and (steps[-1] <= 1).all()
+    for state, stepsize in zip(states[1:], steps, strict=True):
+        bent = physics.A(state.gradient).flatten(1).square().sum(dim=1) * stepsize
+        assert (bent <= state.gradient.flatten(1).square().sum(dim=1) * (1 + 1e-4)).all()
+
+
+def test_armijo_chooses_for_every_image_alone():
+    physics = matrix_physics(torch.diag(torch.tensor([4.0, 1.0, 1.0, 1.0])), (1, 2, 2))
+    x_true = torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 1.0, 0]]).reshape(2, 1, 2, 2)
+    states = []
+    dipa.FISTA(Bare(), 1, momentum="none", start="zero")(physics.A(x_true), physics, stepsize=Armijo(1.0), observe=states.append)
+    assert states[1].stepsize.flatten().tolist() == [1 / 16, 1.0]
+
+
+def test_armijo_gives_up_after_its_trials_and_refuses_nonsense():
+    physics = matrix_physics(well_conditioned(), (1, 2, 2))
+    y, states = physics.A(images(1, 1, 2, 2, dtype=torch.float64)), []
+    dipa.FISTA(Bare(), 1, start="zero")(y, physics, stepsize=Armijo(64.0, trials=2), observe=states.append)
+    assert states[1].stepsize.item() == 16.0
+    for wrong in ({"first": 0.0}, {"shrink": 1.0}, {"shrink": 0.0}, {"trials": 0}):
+        refuses(lambda wrong=wrong: Armijo(**wrong), next(iter(wrong)), str(next(iter(wrong.values()))))
+
+
+def test_a_learned_stepsize():
+    """One over k, as a number, as a number an image, and as a parameter that a gradient reaches."""
+    physics = student()
+    y = physics.A(images(2, *SHAPE))
+    slope = torch.nn.Parameter(torch.ones(()))
+    scaled = solver(4, momentum="none")(y, physics, preconditioner=lambda g, _z, k: g / k, stepsize=1.0).x
+    for rule in (lambda g, z, k: 1 / k, lambda g, z, k: torch.full((2,), 1 / k), lambda g, z, k: slope / k):
+        found = solver(4, momentum="none")(y, physics, stepsize=Learned(rule)).x
+        assert relative(found, scaled) < 1e-6
+    found.square().sum().backward()
+    assert slope.grad is not None and slope.grad.abs() > 0
+    refuses(lambda: solver()(y, physics, stepsize=Learned(lambda g, z, k: torch.ones(3))), "rule", "(3,)", "(2,)")
+    refuses(lambda: solver()(y, physics, stepsize=Learned(lambda g, z, k: "far")), "rule", "far")
+    refuses(lambda: Learned(0.4), "rule", "0.4", "callable")
+    refuses(lambda: dipa.to_deepinv(solver(), None, physics, Armijo()), "stepsize", "Armijo", "deepinv")
 
 
 # --- history ---------------------------------------------------------------------------------------------------------

@@ -29,6 +29,11 @@ NBVAL = [
     "-p",
     "no:cacheprovider",
     "-q",
+    # two notebooks at a time
+    "-n",
+    "2",
+    "--dist",
+    "loadfile",
 ]
 BUILD = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
 

@@ -3,15 +3,16 @@ r"""Long runs: quality, residual and fidelity of every iteration, and a verdict 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from deepinv.physics import LinearPhysics
 
 from ..checks import in_a_row, plain_value, require, require_choice, require_int, require_kind
-from ..solvers import FISTA, STARTS
-from ..solvers.fista import Preconditioner
+from ..solvers import FISTA, State
+from ..solvers.loop import Observer
+from ..solvers.proximal import PreconditionerLike
 
 SETTLED = 1e-4
 GROWTH = 1.5
@@ -41,23 +42,6 @@ class Convergence:
         return self.verdict in ("settled", "moving")
 
 
-@dataclass(frozen=True)
-class _Watched:
-    """A prior that shows every iterate it makes."""
-
-    prior: object
-    see: Callable[[torch.Tensor], None]
-
-    def check(self, images: torch.Tensor) -> None:
-        if callable(getattr(self.prior, "check", None)):
-            self.prior.check(images)
-
-    def step(self, z, direction, stepsize):
-        x = self.prior.step(z, direction, stepsize)
-        self.see(x)
-        return x
-
-
 @torch.no_grad()
 def convergence(
     solver: FISTA,
@@ -65,29 +49,29 @@ def convergence(
     y: torch.Tensor,
     x_true: torch.Tensor | None = None,
     *,
-    preconditioner: Preconditioner | None = None,
+    preconditioner: PreconditionerLike | None = None,
     stepsize: float | str = "1/L",
     iterations: int = 1000,
+    observe: Observer | None = None,
 ) -> Convergence:
     """Run ``solver`` for ``iterations`` (>= 1) instead of its own number, and record every one of them.
 
-    Memory does not grow with the number of iterations. Other arguments and errors are those of the solver.
+    Memory does not grow with the number of iterations. Other arguments, ``observe`` among them, and errors are those of the
+    solver.
     """
     require_kind("solver", solver, FISTA)
     iterations = require_int("iterations", iterations, 1)
-    fidelity, norm = [], []
 
-    def see(x: torch.Tensor) -> None:
-        fidelity.append(0.5 * (physics.A(x) - y).flatten(1).square().sum(dim=1).mean().item())
-        norm.append(x.flatten(1).norm(dim=1).mean().item())
+    def measure(state: State) -> dict[str, float]:
+        if observe is not None:
+            observe(state)
+        fidelity = 0.5 * (physics.A(state.x) - y).flatten(1).square().sum(dim=1).mean().item()
+        return {"fidelity": fidelity, "norm": state.x.flatten(1).norm(dim=1).mean().item()}
 
-    longer = dataclasses.replace(solver, prior=_Watched(solver.prior, see), iterations=iterations)
-    result = longer(y, physics, preconditioner=preconditioner, stepsize=stepsize, x_true=x_true, history=True)
-    made, fidelity, norm = result.iterations, fidelity[: result.iterations], norm[: result.iterations]
-    see(STARTS[solver.start](y, physics))
-    names = [name for name in ("residual", "change", "psnr") if name in result.history[0]]
+    longer, options = dataclasses.replace(solver, iterations=iterations), {"preconditioner": preconditioner, "stepsize": stepsize}
+    result = longer(y, physics, x_true=x_true, history=True, observe=measure, **options)
+    names = [name for name in ("residual", "change", "psnr", "fidelity", "norm") if name in result.history[0]]
     curves = {name: [record[name] for record in result.history] for name in names}
-    curves |= {name: [values[made], *values[:made]] for name, values in (("fidelity", fidelity), ("norm", norm))}
     return Convergence(result.x, curves, verdict(result.status, curves))
 
 
@@ -101,7 +85,7 @@ def verdict(status: str, curves: dict[str, list[float]]) -> str:
     - ``settled``: the last relative change is below SETTLED = 1e-4.
     - ``moving``: none of these.
     """
-    require_choice("status", status, ("completed", "diverged"))
+    require_choice("status", status, ("completed", "converged", "diverged"))
     whole = isinstance(curves, Mapping) and all(_curve(curves.get(name)) for name in ("residual", "norm", "change"))
     require(whole, "curves", curves, "lists of numbers, as long as one another, of residual, norm and change")
     require(len({len(curves[name]) for name in ("residual", "norm", "change")}) == 1, "curves", curves, "of one length")

@@ -21,20 +21,20 @@ from ..checks import (
     require_tensor,
 )
 from ..physics import require_beside
-from ..solvers.fista import Preconditioner
+from ..solvers.proximal import PreconditionerLike
 
 Apply = Callable[[torch.Tensor], torch.Tensor]
 MOST_AT_ONCE = 2**31 - 1
 
 
-def is_linear(preconditioner: Preconditioner) -> bool:
+def is_linear(preconditioner: PreconditionerLike) -> bool:
     """Whether P declares itself linear in the gradient; a function that declares nothing counts as not."""
     return getattr(getattr(preconditioner, "traits", None), "linear", False)
 
 
 @torch.no_grad()
 def directional(
-    preconditioner: Preconditioner,
+    preconditioner: PreconditionerLike,
     gradient: torch.Tensor,
     directions: torch.Tensor,
     iterate: torch.Tensor | None = None,
@@ -76,7 +76,7 @@ def directional(
 
 
 def jacobian(
-    preconditioner: Preconditioner,
+    preconditioner: PreconditionerLike,
     gradient: torch.Tensor,
     iterate: torch.Tensor | None = None,
     k: int = 1,
@@ -109,7 +109,7 @@ def jacobian(
 
 @torch.no_grad()
 def finite_differences(
-    preconditioner: Preconditioner,
+    preconditioner: PreconditionerLike,
     gradient: torch.Tensor,
     iterate: torch.Tensor | None = None,
     k: int = 1,
@@ -135,7 +135,7 @@ def finite_differences(
 
 
 def difference_errors(
-    preconditioner: Preconditioner,
+    preconditioner: PreconditionerLike,
     gradient: torch.Tensor,
     steps: Sequence[float],
     iterate: torch.Tensor | None = None,
@@ -161,7 +161,7 @@ def difference_errors(
 
 @torch.no_grad()
 def linearity_index(
-    preconditioner: Preconditioner, a: torch.Tensor, b: torch.Tensor, iterate: torch.Tensor | None = None, k: int = 1
+    preconditioner: PreconditionerLike, a: torch.Tensor, b: torch.Tensor, iterate: torch.Tensor | None = None, k: int = 1
 ) -> torch.Tensor:
     r"""How far P is from additive on two gradients: :math:`\|P(a+b)-P(a)-P(b)\|/(\|P(a)\|+\|P(b)\|)`, one number an image.
 
@@ -197,7 +197,7 @@ def _require_numbers(name: str, tensor: torch.Tensor) -> None:
 
 
 def _check_point(
-    preconditioner: Preconditioner, gradient: torch.Tensor, iterate: torch.Tensor | None, k: int, chunk: int
+    preconditioner: PreconditionerLike, gradient: torch.Tensor, iterate: torch.Tensor | None, k: int, chunk: int
 ) -> tuple[int, int]:
     """Refuse a point that is not one image, with an iterate and P beside it; returns k and chunk as Python's own integers."""
     require_images("gradient", gradient)
@@ -210,7 +210,7 @@ def _check_point(
     return require_int("k", k, 1), require_int("chunk", chunk, 1, MOST_AT_ONCE)
 
 
-def _applied(preconditioner: Preconditioner, iterate: torch.Tensor, k: int) -> Apply:
+def _applied(preconditioner: PreconditionerLike, iterate: torch.Tensor, k: int) -> Apply:
     """P at one iterate and iteration, as a function of a batch of gradients."""
     return lambda gradients: answer("preconditioner", preconditioner, gradients, iterate.expand(len(gradients), -1, -1, -1), k)
 

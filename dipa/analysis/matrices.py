@@ -9,13 +9,13 @@ from ..checks import answer, foreign, require, require_images, require_img_size,
 from ..operators import Basis
 from ..operators.bases import TransformBasis
 from ..physics import numbers_like, require_beside
-from ..solvers.fista import Preconditioner
+from ..solvers.proximal import PreconditionerLike
 from .jacobian import directional, is_linear
 
 
 @torch.no_grad()
 def as_stepsize(
-    preconditioner: Preconditioner, gradient: torch.Tensor, iterate: torch.Tensor | None = None, k: int = 1
+    preconditioner: PreconditionerLike, gradient: torch.Tensor, iterate: torch.Tensor | None = None, k: int = 1
 ) -> tuple[float, float]:
     r"""The one number that comes closest to P on a batch of gradients, and what it leaves of P.
 
@@ -48,7 +48,7 @@ def as_stepsize(
 
 
 @torch.no_grad()
-def coordinate_blocks(preconditioner: Preconditioner, basis: Basis) -> tuple[torch.Tensor, torch.Tensor]:
+def coordinate_blocks(preconditioner: PreconditionerLike, basis: Basis) -> tuple[torch.Tensor, torch.Tensor]:
     r"""A linear P between the functions of an orthonormal transform, as two blocks.
 
     With the n functions as rows of W, and V those r of them that span :math:`\mathrm{range}(H^\top)`, the entries of

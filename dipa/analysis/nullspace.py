@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from deepinv.physics import LinearPhysics
 
-from ..checks import answer, require, require_alike, require_kind, require_same_images, require_tensor
+from ..checks import require, require_alike, require_kind, require_same_images, require_tensor
 from ..operators import Basis
 from ..physics import require_beside, require_takes
-from ..solvers import FISTA
-from ..solvers.fista import Preconditioner
+from ..solvers import FISTA, State
+from ..solvers.proximal import PreconditionerLike
 from .convergence import Convergence, convergence
 
 RESIDUAL_LIMIT = 0.05
@@ -54,39 +54,34 @@ def audit(x: torch.Tensor, x_true: torch.Tensor, y: torch.Tensor, physics: Linea
 
 
 class LeakMeter:
-    r"""A preconditioner that passes through another and notes how much of each direction leaves the range of H^T.
+    r"""An observer of a run that notes how much of each direction leaves the range of H^T: ``solver(..., observe=meter)``.
 
-    ``energies[k - 1]`` is the mean over the batch of :math:`\|(I-\Pi)d\|^2/\|d\|^2`, d = P(gradient) at iteration k. A
-    direction shorter than RESTING = 1e-6 of its iterate is rounding (the first one of a noiseless run from the adjoint
-    of a projector is) and counts as 0.
+    ``energies[k - 1]`` is the mean over the batch of :math:`\|(I-\Pi)d\|^2/\|d\|^2`, d the direction of iteration k. A
+    direction shorter than RESTING = 1e-6 of its point z is rounding (the first one of a noiseless run from the adjoint of a
+    projector is) and counts as 0.
     """
 
-    def __init__(self, preconditioner: Preconditioner | None, basis: Basis):
+    def __init__(self, basis: Basis):
         require_kind("basis", basis, Basis)
-        self.preconditioner, self.basis, self.energies = preconditioner, basis, []
+        self.basis, self.energies = basis, []
 
-    def check(self, images: torch.Tensor) -> None:
-        """Refuse images on another device than the basis, or that the inner preconditioner cannot work on."""
-        require_beside("basis", self.basis, "the images", images)
-        if callable(getattr(self.preconditioner, "check", None)):
-            self.preconditioner.check(images)
-
-    def __call__(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
-        """The direction of the inner preconditioner; the gradient itself without one."""
-        require_same_images(gradient=gradient, iterate=iterate)
-        P = self.preconditioner
-        direction = gradient if P is None else answer("preconditioner", P, gradient, iterate, k)
-        outside = relative_norm(direction - self.basis.project(direction), direction).square()
-        moving = relative_norm(direction, iterate) > RESTING
+    @torch.no_grad()
+    def __call__(self, state: State) -> None:
+        """Note the direction that led to this state; the start has none."""
+        require_kind("state", state, State)
+        if state.direction is None:
+            require_beside("basis", self.basis, "the images", state.x)
+            return
+        outside = relative_norm(state.direction - self.basis.project(state.direction), state.direction).square()
+        moving = relative_norm(state.direction, state.z) > RESTING
         self.energies.append(torch.where(moving, outside, torch.zeros_like(outside)).mean().item())
-        return direction
 
 
 @torch.no_grad()
 def falsification(
     solver: FISTA,
     physics: LinearPhysics,
-    preconditioner: Preconditioner,
+    preconditioner: PreconditionerLike,
     y: torch.Tensor,
     x_true: torch.Tensor,
     stepsize: float | str,
@@ -124,9 +119,9 @@ def falsification(
     Source: the review of D2GP at Pith, "what would settle it" and the second major comment.
     """
     require_kind("solver", solver, FISTA)
-    meter, count = LeakMeter(preconditioner, basis), solver.iterations if iterations is None else iterations
+    meter, count = LeakMeter(basis), solver.iterations if iterations is None else iterations
     options = {"stepsize": stepsize, "iterations": count}
-    run = convergence(solver, physics, y, x_true, preconditioner=meter, **options)
+    run = convergence(solver, physics, y, x_true, preconditioner=preconditioner, observe=meter, **options)
     plain = convergence(solver, physics, y, x_true, **options)
     found, baseline = (audit(end.x, x_true, y, physics, basis) for end in (run, plain))
     truth = relative_norm(physics.A(x_true) - y, y).mean().item()

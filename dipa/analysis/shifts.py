@@ -16,7 +16,7 @@ from ..operators.measure import gaussian_noise, measure
 from ..physics import require_operator, require_takes
 from ..priors import DenoiserPrior
 from ..solvers import FISTA
-from ..solvers.fista import Preconditioner
+from ..solvers.proximal import PreconditionerLike
 from .nullspace import relative_norm
 
 
@@ -84,7 +84,7 @@ def with_noise(physics: LinearPhysics, sigma: float) -> LinearPhysics:
 
 @torch.no_grad()
 def shifts(
-    preconditioner: Preconditioner,
+    preconditioner: PreconditionerLike,
     x_true: torch.Tensor,
     rows: Iterable[Condition],
     *,
@@ -116,7 +116,7 @@ def shifts(
     return [_row(row, preconditioner, x_true, seed, batch_size) for row in rows]
 
 
-def _row(row: Condition, preconditioner: Preconditioner, x_true: torch.Tensor, seed: int, batch_size: int) -> dict:
+def _row(row: Condition, preconditioner: PreconditionerLike, x_true: torch.Tensor, seed: int, batch_size: int) -> dict:
     totals, status = {"psnr_baseline": 0.0, "psnr_student": 0.0, "residual": 0.0}, "completed"
     for first in range(0, len(x_true), batch_size):
         batch = x_true[first : first + batch_size]

@@ -21,7 +21,7 @@ from .. import device
 from ..checks import foreign, require, require_images, require_kind, require_number
 from ..operators import Basis, range_basis
 from ..physics import image_size, numbers_like, require_beside, require_operator, require_takes
-from ..solvers.fista import Preconditioner
+from ..solvers.proximal import PreconditionerLike
 from .jacobian import directional, is_linear
 
 TOLERANCE = 1e-6
@@ -81,7 +81,7 @@ class Spectra:
 
 @torch.no_grad()
 def spectra(
-    preconditioner: Preconditioner,
+    preconditioner: PreconditionerLike,
     physics: LinearPhysics,
     gradient: torch.Tensor | None = None,
     iterate: torch.Tensor | None = None,

@@ -14,11 +14,12 @@ from .. import seeding
 from ..checks import foreign, require, require_choice, require_img_size, require_int, require_real, require_tensor
 from ..physics import require_beside, require_like, require_operator
 from ..solvers import STARTS
+from ..storage import Trained
 
 MAX_SIZE = {"features": 512, "blocks": 64}
 
 
-class EndToEnd(nn.Module):
+class EndToEnd(Trained):
     r"""``network(y, physics) -> x``: a reconstruction :math:`f_\theta(y,H)`, (B, C, H, W), from measurements as H makes them.
 
     The operator is an argument, so a network trained with one operator runs with any other on images of its channels.
@@ -35,8 +36,6 @@ class EndToEnd(nn.Module):
             cannot use or images with other channels.
     """
 
-    name: str = ""
-
     def __init__(self, img_size: tuple[int, int, int], start: str, **size: int):
         super().__init__()
         self.img_size = require_img_size(img_size)
@@ -51,14 +50,9 @@ class EndToEnd(nn.Module):
         """The reconstruction from the starting image ``x``."""
         raise TypeError(f"{type(self).__name__} does not define reconstruct")
 
-    @property
-    def parameter_count(self) -> int:
-        """Number of trainable numbers."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad)
-
     def header(self) -> dict[str, Any]:
-        """Plain values which with ``state_dict()`` rebuild the network."""
-        return {"name": self.name, "img_size": list(self.img_size), "start": self.start, **self.size}
+        """The constructor's arguments, as plain values."""
+        return {"img_size": list(self.img_size), "start": self.start, **self.size}
 
     def _begin(self, y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
         require_operator("physics", physics)

@@ -27,7 +27,7 @@ class Restormer(EndToEnd):
     Source: Zamir, Arora, Khan et al., "Restormer", CVPR 2022, through deepinv's class, without its trained weights.
     """
 
-    name = "restormer"
+    kind = "restormer"
 
     def __init__(
         self, img_size: tuple[int, int, int], *, features: int = 48, blocks: int = 4, start: str = "interpolated", seed: int = 0
@@ -38,7 +38,7 @@ class Restormer(EndToEnd):
         channels, levels = self.img_size[0], tuple(-(-blocks * ratio // 4) for ratio in (4, 6, 6, 8))
         heads = tuple(_heads(features * 2**level, 2**level) for level in range(4))
         sizes = {"dim": features, "num_blocks": levels, "num_refinement_blocks": blocks, "heads": heads}
-        with seeded(seed, self.name):
+        with seeded(seed, self.kind):
             self.network = deepinv.models.Restormer(channels, channels, **sizes, pretrained=None)
         zero(self.network.output)
 
@@ -65,7 +65,7 @@ class UNet(EndToEnd):
     Trans. Image Processing 26(9), 2017, through deepinv's class; without batch normalisation.
     """
 
-    name = "u-net"
+    kind = "u-net"
 
     def __init__(
         self, img_size: tuple[int, int, int], *, features: int = 64, blocks: int = 4, start: str = "interpolated", seed: int = 0
@@ -76,7 +76,7 @@ class UNet(EndToEnd):
         widest = features * 2 ** (blocks - 1)
         require(widest <= MAX_WIDTH, "features and blocks", f"a scale {widest:,} wide", f"at most {MAX_WIDTH:,}")
         channels, widths = self.img_size[0], [features * 2**scale for scale in range(blocks)]
-        with seeded(seed, self.name):
+        with seeded(seed, self.kind):
             device = torch.empty(0).device  # torch's default, as every other network: deepinv's own default is the processor
             self.network = deepinv.models.UNet(channels, channels, channels_per_scale=widths, batch_norm=False, device=device)
         zero(self.network.Conv_1x1)

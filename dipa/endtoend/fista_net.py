@@ -39,7 +39,7 @@ class FISTANet(EndToEnd):
     public code, whose inverse Hessian has a Laplacian in the place of I.
     """
 
-    name = "fista-net"
+    kind = "fista-net"
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class FISTANet(EndToEnd):
         super().__init__(img_size, start, features=features, blocks=blocks)
         features, blocks = self.size["features"], self.size["blocks"]
         self.regularization = float(require_number("regularization", regularization, 0, open_low=True))
-        with seeded(seed, self.name):
+        with seeded(seed, self.kind):
             self.block = _Block(self.img_size[0], features)
         self.stepsize = nn.Parameter(torch.tensor([-0.2, 0.1]))  # slope and value at k = 0
         self.threshold = nn.Parameter(torch.tensor([-0.5, -2.0]))

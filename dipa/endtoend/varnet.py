@@ -37,7 +37,7 @@ class VarNet(EndToEnd):
     MICCAI 2020, Eq. (9); deepinv's class of that name shares one network between all cascades.
     """
 
-    name = "e2e-varnet"
+    kind = "e2e-varnet"
 
     def __init__(
         self, img_size: tuple[int, int, int], *, features: int = 18, blocks: int = 8, start: str = "adjoint", seed: int = 0
@@ -45,7 +45,7 @@ class VarNet(EndToEnd):
         super().__init__(img_size, start, features=features, blocks=blocks)
         features, blocks = self.size["features"], self.size["blocks"]
         channels, *sides = self.img_size
-        with seeded(seed, self.name):
+        with seeded(seed, self.kind):
             self.networks = nn.ModuleList(NormalizedUNet(channels, features, _pools(min(sides))) for _ in range(blocks))
         self.steps = nn.Parameter(torch.ones(blocks))
 

@@ -21,7 +21,7 @@ from ..identity import sketch
 from ..operators.measure import measure
 from .manifest import LARGEST
 from .problem import TEST_PRECISION, Problem, make_solver, mask_hash, operators
-from .results import Run
+from .results import PRECONDITIONER, Run
 
 STREAM = "test noise"  # of the measurements that a run is tested on
 NEAR = 2e-3  # between pixels: answers are kept as half-precision numbers
@@ -107,7 +107,7 @@ def _preconditioner(run: Run, problem: Problem) -> Any:
     """P of a run: none, made from the operator, read, or (left out for its size) its recorded answers."""
     if "directions" in run.replay:
         return Asked(answers=run.replay["directions"])
-    if not run.config.trained and "preconditioner.safetensors" not in run.manifest.get("files", {}):
+    if not run.config.trained and PRECONDITIONER not in run.manifest.get("files", {}):
         return run.config.recipe.make(problem)
     return run.preconditioner()
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..preconditioners import Preconditioner
 
 PACKAGE = Path(__file__).resolve().parents[1]
+PRECONDITIONER, NETWORK = TRAINED = ("preconditioner.safetensors", "network.safetensors")
 REQUIRED = ("config.yaml", "manifest.json", "metrics.json", "history.jsonl")
 # what the readers of YAML, JSON and arrays raise on content that is damaged, and the system on what is no readable file
 UNREADABLE = (
@@ -118,17 +119,17 @@ class Run:
 
     def preconditioner(self) -> Preconditioner:
         """The trained preconditioner. Large ones are not committed; the manifest keeps their SHA-256."""
-        from .. import preconditioners
-
-        with self._verified("preconditioner.safetensors") as path:
-            return preconditioners.load(path)[0]
+        return self._trained(PRECONDITIONER)
 
     def network(self) -> nn.Module:
         """The trained end-to-end network."""
-        from .. import endtoend
+        return self._trained(NETWORK)
 
-        with self._verified("network.safetensors") as path:
-            return endtoend.load(path)[0]
+    def _trained(self, name: str) -> Any:
+        from ..trained import load
+
+        with self._verified(name) as path:
+            return load(path)[0]
 
     def verify(self, *, sealed: bool = False) -> None:
         """Look at every file; the first that is damaged or missing is refused. ``sealed`` asks for a list, and for no other file.

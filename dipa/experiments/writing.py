@@ -17,10 +17,11 @@ import numpy as np
 import yaml
 from torch import nn
 
-from .. import endtoend, files, preconditioners
+from .. import files, trained
 from ..checks import require
 from ..training import Fit
 from . import manifest as manifests
+from . import results
 from .config import Config, build
 from .results import Run
 
@@ -106,22 +107,19 @@ def seal(folder: Path, by: Mapping[str, Any], *, again: bool = False) -> bool:
 
 def _check_trained(run: Run) -> None:
     """Refuse a trained file that was made by another configuration."""
-    for name, load in (("preconditioner.safetensors", preconditioners.load), ("network.safetensors", endtoend.load)):
+    for name in results.TRAINED:
         if (run.path / name).exists():
-            made_by = load(run.path / name)[1]
+            made_by = trained.load(run.path / name)[1]
             same = build(Config, made_by.get("config")) == run.config
             require(same, str(run.path / name), "what another configuration trained", "what the one of its folder did")
 
 
-def _save_trained(folder: Path, config: Config, trained: nn.Module) -> dict[str, Any]:
+def _save_trained(folder: Path, config: Config, module: nn.Module) -> dict[str, Any]:
     """Write what was trained, where it can be saved; its file, SHA-256 and bytes (fixed preconditioners have none)."""
-    record = {"config": asdict(config)}
-    if config.recipe.network:
-        path = endtoend.save(trained, folder / "network.safetensors", record)
-    elif trained.kind:
-        path = preconditioners.save(trained, folder / "preconditioner.safetensors", record)
-    else:
+    if not module.kind:
         return {}
+    name = results.NETWORK if config.recipe.network else results.PRECONDITIONER
+    path = trained.save(module, folder / name, {"config": asdict(config)})
     return {"file": path.name, "sha256": files.sha256_file(path), "bytes": path.stat().st_size}
 
 

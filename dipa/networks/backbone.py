@@ -59,7 +59,11 @@ class Backbone(nn.Module):
         got = (0,) if code is None else tuple(code.shape)
         require(got == (self.code_dim,), "code.shape", got, f"({self.code_dim},), and None for 0")
         with foreign("x", f"{tuple(x.shape)}, {x.dtype} on {x.device}", f"planes that this {type(self).__name__} takes"):
-            return x + self.residual(x, code).to(x.dtype)
+            return self.unchecked(x, code)
+
+    def unchecked(self, x: torch.Tensor, code: torch.Tensor | None) -> torch.Tensor:
+        """The same, for images and a code that are known to fit."""
+        return x + self.residual(x, code).to(x.dtype)
 
     def residual(self, x: torch.Tensor, code: torch.Tensor | None) -> torch.Tensor:
         """What the network adds to its input."""

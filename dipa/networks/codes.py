@@ -24,7 +24,10 @@ def sinusoidal(k: int, dim: int) -> torch.Tensor:
     Source: D2GP Sec. III.B (d = 256), after the public InDI implementation it names; Vaswani et al. 2017 interleave
     the two halves.
     """
-    k, dim = require_int("k", k, 1), require_even(dim)
+    return _sinusoidal(require_int("k", k, 1), require_even(dim))
+
+
+def _sinusoidal(k: int, dim: int) -> torch.Tensor:
     angles = k * 10000.0 ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
     return torch.cat([angles.sin(), angles.cos()])
 
@@ -36,19 +39,31 @@ def require_even(dim: int) -> int:
     return whole
 
 
-class SinusoidalCode(nn.Module):
+class Code(nn.Module):
+    """What the codes share: ``code(k)`` -> (dim,) for k = 1, 2, ...; another k is refused."""
+
+    def forward(self, k: int) -> torch.Tensor:
+        """The code of iteration k."""
+        return self.unchecked(require_int("k", k, 1))
+
+    def unchecked(self, k: int) -> torch.Tensor:
+        """The same, for a k that is known to be one."""
+        raise TypeError(f"{type(self).__name__} does not define unchecked")
+
+
+class SinusoidalCode(Code):
     """The fixed code (:func:`sinusoidal`) as a module: ``code(k)`` -> (dim,), no parameters."""
 
     def __init__(self, dim: int):
         super().__init__()
         self.dim = require_even(dim)
 
-    def forward(self, k: int) -> torch.Tensor:
+    def unchecked(self, k: int) -> torch.Tensor:
         """The code of iteration k in float64; the caller casts."""
-        return sinusoidal(k, self.dim)
+        return _sinusoidal(k, self.dim)
 
 
-class LearnedCode(nn.Module):
+class LearnedCode(Code):
     r"""The trainable code :math:`\phi(k)=\mathbf{w}k`, :math:`\mathbf{w}\in\mathbb{R}^d`: ``code(k)`` -> (dim,).
 
     w starts uniform in [-0.1, 0.1], so that k up to 20 stays where SiLU bends.
@@ -61,12 +76,12 @@ class LearnedCode(nn.Module):
         dim, seed = require_int("code_dim", dim, 1, MAX_DIM), require_int("seed", seed, 0)
         self.weight = nn.Parameter(0.1 * (2 * torch.rand(dim, generator=seeding.generator(seed, "learned code")) - 1))
 
-    def forward(self, k: int) -> torch.Tensor:
+    def unchecked(self, k: int) -> torch.Tensor:
         """w k."""
-        return self.weight * require_int("k", k, 1)
+        return self.weight * k
 
 
-def build_code(name: str, dim: int, seed: int = 0) -> nn.Module | None:
+def build_code(name: str, dim: int, seed: int = 0) -> Code | None:
     """The module of a code by name (``sinusoidal``, ``learned``), None for ``none``; ``seed`` draws what is trainable."""
     require_choice("code", name, CODES)
     if name == "none":

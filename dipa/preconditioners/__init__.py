@@ -5,7 +5,6 @@ from .fixed import Hessian, Polynomial
 from .linear import LinearPreconditioner
 from .neural import NeuralPreconditioner
 from .per_iteration import ConvolutionalSteps, LinearSteps, PointwiseSteps, ScalarSteps
-from .store import load, save
 
 __all__ = [
     "ConvolutionalSteps",
@@ -19,6 +18,4 @@ __all__ = [
     "Preconditioner",
     "ScalarSteps",
     "Traits",
-    "load",
-    "save",
 ]

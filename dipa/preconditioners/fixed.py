@@ -14,7 +14,7 @@ import torch
 from deepinv.optim.linear import conjugate_gradient
 from deepinv.physics import LinearPhysics
 
-from ..checks import foreign, in_a_row, require, require_int, require_number
+from ..checks import in_a_row, require, require_int, require_number
 from ..physics import declared_size, image_size, lipschitz, require_operator, require_takes
 from .base import Preconditioner, Traits
 
@@ -62,17 +62,17 @@ class Hessian(Preconditioner):
 
     def forward(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
         """The inverse applied to the gradient; the iterate and k are not used."""
-        size = tuple(gradient.shape[1:])
-        require(size == self.img_size, "gradient.shape", tuple(gradient.shape), f"images of this operator, {self.img_size}")
-        iterated = getattr(type(self.physics), "prox_l2", LinearPhysics.prox_l2) is LinearPhysics.prox_l2
-        with foreign("physics", f"{type(self.physics).__name__} on {tuple(gradient.shape)}", "an operator on such images"):
-            if iterated:
-                return self._iterated(gradient)
-            nothing = torch.zeros_like(self.physics.A(gradient))
-            return self.physics.prox_l2(gradient / self.regularization, nothing, 1 / self.regularization)
+        if getattr(type(self.physics), "prox_l2", LinearPhysics.prox_l2) is LinearPhysics.prox_l2:
+            return self._iterated(gradient)
+        nothing = torch.zeros_like(self.physics.A(gradient))
+        return self.physics.prox_l2(gradient / self.regularization, nothing, 1 / self.regularization)
 
     def check(self, images: torch.Tensor) -> None:  # noqa: D102
+        self.require_fits(images)
         require_takes("preconditioner", self.physics, images)
+
+    def require_fits(self, images: torch.Tensor) -> None:  # noqa: D102
+        require_size(images, self.img_size)
 
     def _iterated(self, gradient: torch.Tensor) -> torch.Tensor:
         # deepinv's conjugate gradients add 1e-8 to squared norms: each image is solved at a norm where that is nothing
@@ -115,17 +115,17 @@ class Polynomial(Preconditioner):
 
     def forward(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
         """p(H^T H) applied to the gradient; the iterate and k are not used."""
-        size = declared_size(self.physics) or tuple(gradient.shape[1:])
-        fits = tuple(gradient.shape[1:]) == size
-        require(fits, "gradient.shape", tuple(gradient.shape), f"images of this operator, {size}")
         direction = self.coefficients[-1] * gradient
-        with foreign("physics", f"{type(self.physics).__name__} on {tuple(gradient.shape)}", "an operator on such images"):
-            for coefficient in reversed(self.coefficients[:-1]):
-                direction = self.physics.A_adjoint_A(direction) + coefficient * gradient
+        for coefficient in reversed(self.coefficients[:-1]):
+            direction = self.physics.A_adjoint_A(direction) + coefficient * gradient
         return direction
 
     def check(self, images: torch.Tensor) -> None:  # noqa: D102
+        self.require_fits(images)
         require_takes("preconditioner", self.physics, images)
+
+    def require_fits(self, images: torch.Tensor) -> None:  # noqa: D102
+        require_size(images, declared_size(self.physics) or tuple(images.shape[1:]))
 
     @classmethod
     def chebyshev(
@@ -186,6 +186,11 @@ def _interval(
     high = require_number("interval L", interval[1], low, open_low=True)
     require_number("interval L", high, *SCALES)
     return float(low), float(high)
+
+
+def require_size(images: torch.Tensor, img_size: tuple[int, ...]) -> None:
+    """Refuse images (B, C, H, W) of another size than the operator's."""
+    require(tuple(images.shape[1:]) == img_size, "gradient.shape", tuple(images.shape), f"images of this operator, {img_size}")
 
 
 def _check_degree(degree: int) -> None:

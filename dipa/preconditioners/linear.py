@@ -14,7 +14,7 @@ from ..checks import require, require_choice, require_flag, require_images, requ
 from ..choices import FORMS
 from ..operators import Basis, PixelBasis, plane_basis, range_basis, rebuild_basis
 from ..physics import image_size, numbers_like, require_operator, require_takes
-from .base import MAX_NUMBERS, Preconditioner, Traits, as_planes
+from .base import MAX_NUMBERS, Preconditioner, Traits, require_planes
 
 MAX_SIDE = 4096  # of the images of a matrix read from a file
 
@@ -55,6 +55,9 @@ class LinearPreconditioner(Preconditioner):
     def forward(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
         """P applied to the gradient; the iterate and k are not used."""
         return matrix_product(self.matrix, self.basis, self.complement, gradient)
+
+    def require_fits(self, images: torch.Tensor) -> None:  # noqa: D102
+        require_planes(images, self.basis.img_size)
 
     @classmethod
     def identity(
@@ -144,7 +147,7 @@ def subspace(
 
 def matrix_product(matrix: torch.Tensor, basis: Basis, complement: float, gradient: torch.Tensor) -> torch.Tensor:
     """(B V + c (I - V^T V)) g for gradients (B, C, H, W); for a basis of one channel, of every channel alone."""
-    images = as_planes(gradient, basis.img_size)
+    images = gradient.reshape(-1, *basis.img_size)
     coordinates = basis.coordinates(images)
     direction = (coordinates @ matrix.T).reshape_as(images)
     if complement:
@@ -185,9 +188,9 @@ def _predictor(physics: LinearPhysics, images: torch.Tensor, basis: Basis, regul
     exact = device.able(images[:0]).double()
     covariance, cross, samples = exact.new_zeros(basis.dim, basis.dim), exact.new_zeros(n, basis.dim), 0
     for batch in images.split(max(1, min(4096, 2**22 // n))):
-        seen = device.able(basis.coordinates(as_planes(physics.A_adjoint_A(batch), basis.img_size))).double()
+        seen = device.able(basis.coordinates(physics.A_adjoint_A(batch).reshape(-1, *basis.img_size))).double()
         covariance += seen.T @ seen
-        cross += device.able(as_planes(batch, basis.img_size).flatten(1)).double().T @ seen
+        cross += device.able(batch.reshape(len(seen), -1)).double().T @ seen
         samples += len(seen)
     covariance.diagonal().add_(regularization * samples)
     return torch.linalg.solve(covariance, cross.T).T

@@ -10,7 +10,7 @@ from torch import nn
 from .. import device, networks, seeding
 from ..checks import plain_value, require, require_choice, require_img_size, require_int
 from ..physics import require_like
-from .base import Preconditioner, Traits, as_planes
+from .base import Preconditioner, Traits, require_planes
 
 PRECISIONS = ("float32", "bf16")
 MAX_CHANNELS = 64
@@ -80,15 +80,19 @@ class NeuralPreconditioner(Preconditioner):
         )
 
     def check(self, images: torch.Tensor) -> None:  # noqa: D102
+        self.require_fits(images)
         require_like("preconditioner", self, images, autocast=self.precision == "bf16")
 
     def forward(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
         """The network's direction for each channel of the gradient, told k; the iterate is not used."""
-        images = as_planes(gradient, self.img_size)
-        code = None if self.code is None else self.code(k).to(images)
+        images = gradient.reshape(-1, *self.img_size)
+        code = None if self.code is None else self.code.unchecked(k).to(images)
         with device.autocast(self.precision, images.device):
-            channels = [net(images[:, c : c + 1], code) for c, net in enumerate(self.networks)]
+            channels = [net.unchecked(images[:, c : c + 1], code) for c, net in enumerate(self.networks)]
         return torch.cat(channels, dim=1).reshape(gradient.shape)
+
+    def require_fits(self, images: torch.Tensor) -> None:  # noqa: D102
+        require_planes(images, self.img_size)
 
     def header(self) -> dict[str, Any]:
         """The constructor's arguments, as plain values."""

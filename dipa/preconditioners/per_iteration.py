@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from ..checks import require, require_img_size, require_int
-from .base import MAX_NUMBERS, Preconditioner, Traits, as_planes
+from .base import MAX_NUMBERS, Preconditioner, Traits, require_planes
 from .linear import LinearPreconditioner, basis_from, basis_header, dense_matrix, matrix_product
 
 MAX_ITERATIONS = 100_000
@@ -45,7 +45,10 @@ class PerIteration(Preconditioner):
 
     def step(self, k: int) -> torch.Tensor:
         """The parameters of iteration k = 1, 2, ...; those of K for any later one."""
-        return self.steps[min(require_int("k", k, 1), self.iterations) - 1]
+        return self._step(require_int("k", k, 1))
+
+    def _step(self, k: int) -> torch.Tensor:
+        return self.steps[min(k, self.iterations) - 1]
 
     def header(self) -> dict[str, Any]:  # noqa: D102
         return {"iterations": self.iterations}
@@ -65,7 +68,7 @@ class ScalarSteps(PerIteration):
 
     def forward(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
         """The gradient times p_k."""
-        return self.step(k) * gradient
+        return self._step(k) * gradient
 
 
 class ConvolutionalSteps(PerIteration):
@@ -89,11 +92,14 @@ class ConvolutionalSteps(PerIteration):
 
     def forward(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
         """The gradient filtered by kernel k."""
-        reach, sides = self.size // 2, gradient.shape[2:]
-        require(min(sides) >= reach, "gradient.shape", tuple(gradient.shape), f"images of at least {reach} x {reach} pixels")
         channels = gradient.reshape(-1, 1, *gradient.shape[2:])
-        padded = functional.pad(channels, [reach] * 4, mode="circular")
-        return functional.conv2d(padded, self.step(k)[None, None]).reshape_as(gradient)
+        padded = functional.pad(channels, [self.size // 2] * 4, mode="circular")
+        return functional.conv2d(padded, self._step(k)[None, None]).reshape_as(gradient)
+
+    def require_fits(self, images: torch.Tensor) -> None:  # noqa: D102
+        reach = self.size // 2
+        fits = images.ndim == 4 and min(images.shape[2:]) >= reach
+        require(fits, "gradient.shape", tuple(images.shape), f"images of at least {reach} x {reach} pixels")
 
     def header(self) -> dict[str, Any]:  # noqa: D102
         return {"iterations": self.iterations, "size": self.size}
@@ -117,7 +123,10 @@ class PointwiseSteps(PerIteration):
 
     def forward(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
         """The gradient times the weights of iteration k, pixel by pixel."""
-        return (as_planes(gradient, self.img_size) * self.step(k)).reshape_as(gradient)
+        return (gradient.reshape(-1, *self.img_size) * self._step(k)).reshape_as(gradient)
+
+    def require_fits(self, images: torch.Tensor) -> None:  # noqa: D102
+        require_planes(images, self.img_size)
 
     def header(self) -> dict[str, Any]:  # noqa: D102
         return {"iterations": self.iterations, "img_size": list(self.img_size)}
@@ -149,7 +158,10 @@ class LinearSteps(PerIteration):
 
     def forward(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
         """P_k applied to the gradient."""
-        return matrix_product(self.step(k), self.basis, self.complement, gradient)
+        return matrix_product(self._step(k), self.basis, self.complement, gradient)
+
+    def require_fits(self, images: torch.Tensor) -> None:  # noqa: D102
+        require_planes(images, self.basis.img_size)
 
     def dense(self, k: int) -> torch.Tensor:
         """P_k as an (n, n) matrix acting on flattened images."""

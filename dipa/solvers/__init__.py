@@ -1,9 +1,27 @@
-"""Solvers: one loop, momentum rules, starting points, and preconditioned plug-and-play FISTA made of them."""
+"""Solvers: one loop, the proximal gradient scheme, momentum rules, stepsize searches, starting points; FISTA is made of them."""
 
 from ..physics import data_gradient, lipschitz
 from .fista import FISTA
-from .loop import Result, run
+from .loop import Result, Scheme, State, Stop, run
 from .momentum import MOMENTA
+from .proximal import ProximalGradient
+from .searches import Armijo, Learned, Move, Search
 from .starts import STARTS
 
-__all__ = ["FISTA", "MOMENTA", "STARTS", "Result", "data_gradient", "lipschitz", "run"]
+__all__ = [
+    "FISTA",
+    "MOMENTA",
+    "STARTS",
+    "Armijo",
+    "Learned",
+    "Move",
+    "ProximalGradient",
+    "Result",
+    "Scheme",
+    "Search",
+    "State",
+    "Stop",
+    "data_gradient",
+    "lipschitz",
+    "run",
+]

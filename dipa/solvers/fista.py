@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from deepinv.physics import LinearPhysics
 
 from .. import metrics
 from ..checks import (
-    answer,
     foreign,
     plain_fields,
     require,
@@ -23,13 +22,13 @@ from ..checks import (
     require_number,
     require_tensor,
 )
-from ..physics import data_gradient, declared_size, lipschitz, require_beside, require_operator, warn_measurements, warn_range
+from ..physics import declared_size, lipschitz, require_beside, require_operator, warn_measurements, warn_range
 from ..priors import PnP
 from . import loop
-from .momentum import MOMENTA, restarted
+from .momentum import MOMENTA, weights
+from .proximal import PreconditionerLike, ProximalGradient, least_squares
+from .searches import Search, Stepsize
 from .starts import STARTS
-
-Preconditioner = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,7 @@ class FISTA:
             code ran); see :mod:`dipa.solvers.momentum`.
         start: ``zero``, ``adjoint``, ``pseudo_inverse`` or ``interpolated``; see :mod:`dipa.solvers.starts`.
         restart: iterations after which momentum starts again, 0 for never.
+        tolerance: end as ``converged`` before K, once no image changes by more than this share of its norm; 0 for never.
 
     Source: D2GP Algorithm 1; DIPA Eq. (4).
     """
@@ -59,6 +59,7 @@ class FISTA:
     momentum: str = "nesterov"
     start: str = "adjoint"
     restart: int = 0
+    tolerance: float = 0.0
 
     def __post_init__(self):
         plain_fields(self)
@@ -68,18 +69,20 @@ class FISTA:
         require_choice("momentum", self.momentum, MOMENTA)
         require_choice("start", self.start, STARTS)
         require_int("restart", self.restart, 0)
+        require_number("tolerance", self.tolerance, 0)
 
     def __call__(
         self,
         y: torch.Tensor,
         physics: LinearPhysics,
         *,
-        preconditioner: Preconditioner | None = None,
-        stepsize: float | str = "1/L",
+        preconditioner: PreconditionerLike | None = None,
+        stepsize: float | str | Search = "1/L",
         backward: int | None = None,
         x_true: torch.Tensor | None = None,
         history: bool = False,
         iterates: bool = False,
+        observe: loop.Observer | None = None,
     ) -> loop.Result:
         r"""Reconstruct images from measurements ``y``.
 
@@ -87,54 +90,77 @@ class FISTA:
             y: measurements as ``physics`` makes them.
             physics: a deepinv linear operator H.
             preconditioner: ``P(gradient, iterate, k) -> direction`` with k from 1 to K; None is the identity.
-            stepsize: :math:`\alpha>0`, or ``"1/L"`` for :math:`1/\|H\|^2`.
+            stepsize: :math:`\alpha>0`, ``"1/L"`` for :math:`1/\|H\|^2`, or a search such as :class:`~dipa.solvers.Armijo`.
             backward: how many of the last iterations can be differentiated; None for all.
             x_true: ground truth (B, C, H, W) in [0, 1], adds ``psnr`` to the history. A range that is another by more than
                 5 percent, or measurements larger than ``physics`` makes of such images, is one warning.
             history: record residual, gradient norm, change and seconds of every iteration.
             iterates: keep every iterate.
+            observe: is called with the :class:`~dipa.solvers.State` at the start and after every iteration: iterate, gradient,
+                direction. A dictionary that it returns goes into the history.
 
         Returns:
-            :class:`~dipa.solvers.loop.Result`; a divergence is its ``status``.
+            :class:`~dipa.solvers.Result`; a divergence is its ``status``.
 
         Raises:
-            InputError: a stepsize that is neither positive nor ``"1/L"``, or measurements ``physics`` cannot use.
+            InputError: a stepsize that is neither positive nor ``"1/L"`` nor a search, or measurements ``physics`` cannot use.
         """
         start = self._start(y, physics)
         self.check(start, preconditioner)
-        alpha = self.stepsize(stepsize, physics, tuple(start.shape[1:]), start)
+        scheme = self.scheme(y, physics, start, preconditioner, stepsize)
         if backward is not None:
             backward = require_int("backward", backward, 0)
+            whole = self.tolerance == 0
+            require(whole, "tolerance", self.tolerance, "0 with backward: the last iterations must be known beforehand")
         history, iterates = require_flag("history", history), require_flag("iterates", iterates)
+        require(observe is None or callable(observe), "observe", observe, "None, or a callable observe(state)")
         if x_true is not None:
             require_images("x_true", x_true, tuple(start.shape[1:]))
             require(len(x_true) == len(start), "x_true.shape", tuple(x_true.shape), f"{len(start)} images, as y")
             require_beside("x_true", x_true, "y", y)
             warn_range("x_true", x_true, physics)
         warn_measurements(y, physics, tuple(start.shape[1:]))
+        observers = [observer for observer in (_observer(y, physics, x_true) if history else None, observe) if observer]
+        stop = loop.Stop(self.iterations, self.tolerance)
+        return loop.run(scheme, stop, backward=backward, observe=observers, keep_iterates=iterates)
 
-        def step(z: torch.Tensor, k: int) -> torch.Tensor:
-            gradient = data_gradient(physics, y, z)
-            direction = gradient if preconditioner is None else answer("preconditioner", preconditioner, gradient, z, k)
-            _check_direction(direction, z)
-            return self.prior.step(z, direction, alpha)
-
-        momentum = restarted(MOMENTA[self.momentum], self.restart)
-        options = {"observe": _observer(y, physics, x_true) if history else None, "keep_iterates": iterates}
-        return loop.run(step, start, momentum, self.iterations, backward=backward, **options)
+    def scheme(
+        self,
+        y: torch.Tensor,
+        physics: LinearPhysics,
+        start: torch.Tensor,
+        preconditioner: PreconditionerLike | None = None,
+        stepsize: float | str | Search = "1/L",
+    ) -> ProximalGradient:
+        """The scheme this solver runs on one problem, from ``start``; arguments as in a call."""
+        return ProximalGradient(
+            start,
+            gradient=least_squares(physics, y),
+            measure=physics.A,
+            prior_step=self.prior.step,
+            preconditioner=preconditioner,
+            stepsize=self.stepsize(stepsize, physics, tuple(start.shape[1:]), start),
+            momentum=weights(self.momentum, self.iterations, self.restart),
+        )
 
     def stepsize(
-        self, stepsize: float | str, physics: LinearPhysics, img_size: tuple[int, ...], like: torch.Tensor | None = None
-    ) -> float:
-        """The number behind a stepsize rule: a positive float is itself, ``"1/L"`` is one over :func:`lipschitz`."""
+        self,
+        stepsize: float | str | Search,
+        physics: LinearPhysics,
+        img_size: tuple[int, ...],
+        like: torch.Tensor | None = None,
+    ) -> Stepsize | Search:
+        """What a scheme steps by: a positive float is itself, ``"1/L"`` is one over :func:`lipschitz`, a search is itself."""
+        if callable(stepsize):
+            return stepsize
         if isinstance(stepsize, str) and stepsize == "1/L":
             norm = lipschitz(physics, img_size, like)
             require(0 < norm < math.inf, "stepsize", "1/L", f"a positive number: this operator has L = {norm:g}")
             return 1.0 / norm
-        require(not isinstance(stepsize, str), "stepsize", stepsize, "a positive number or '1/L'")
+        require(not isinstance(stepsize, str), "stepsize", stepsize, "a positive number, '1/L' or a search")
         return float(require_number("stepsize", stepsize, 0, open_low=True))
 
-    def check(self, images: torch.Tensor, preconditioner: Preconditioner | None = None) -> None:
+    def check(self, images: torch.Tensor, preconditioner: PreconditionerLike | None = None) -> None:
         """Ask prior and preconditioner, where they have a ``check``, whether they can work on iterates such as ``images``."""
         allowed = "None, or a callable P(gradient, iterate, k)"
         require(preconditioner is None or callable(preconditioner), "preconditioner", preconditioner, allowed)
@@ -147,7 +173,7 @@ class FISTA:
         own = getattr(self.prior, "describe", None)
         prior = own() if callable(own) else {"kind": type(self.prior).__name__}
         made = {"prior": prior, "iterations": self.iterations, "momentum": self.momentum, "start": self.start}
-        return made | ({"restart": self.restart} if self.restart else {})
+        return made | {name: value for name in ("restart", "tolerance") if (value := getattr(self, name))}
 
     def _start(self, y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
         require_operator("physics", physics)
@@ -170,12 +196,6 @@ class FISTA:
         return start
 
 
-def _check_direction(direction: torch.Tensor, z: torch.Tensor) -> None:
-    """What a preconditioner returned: of a dtype that leaves the next iterate its own."""
-    kept = torch.promote_types(direction.dtype, z.dtype) == z.dtype
-    require(kept, "preconditioner", f"one that returns {direction.dtype}", f"{z.dtype}, as the iterate")
-
-
 def _check_shapes(got: tuple[int, ...], made: tuple[int, ...], image: tuple[int, ...], physics: LinearPhysics) -> None:
     """``image`` is the size the adjoint gives, ``made`` what the operator makes of such images."""
     kind, size = type(physics).__name__, declared_size(physics)
@@ -188,13 +208,13 @@ def _observer(y: torch.Tensor, physics: LinearPhysics, x_true: torch.Tensor | No
     began, scale = time.perf_counter(), y.flatten(1).norm(dim=1).clamp_min(1e-12)
 
     @torch.no_grad()
-    def observe(k: int, x: torch.Tensor, previous: torch.Tensor) -> dict:
-        residual = physics.A(x) - y
+    def observe(state: loop.State) -> dict[str, Any]:
+        x, residual = state.x, physics.A(state.x) - y
         record = {
-            "k": k,
+            "k": state.k,
             "residual": (residual.flatten(1).norm(dim=1) / scale).mean().item(),
             "gradient_norm": physics.A_adjoint(residual).flatten(1).norm(dim=1).mean().item(),
-            "change": ((x - previous).norm() / x.norm().clamp_min(1e-12)).item(),
+            "change": ((x - state.previous).norm() / x.norm().clamp_min(1e-12)).item(),
             "seconds": time.perf_counter() - began,
         }
         return record if x_true is None else record | {"psnr": metrics.psnr(x, x_true).mean().item()}

@@ -1,16 +1,82 @@
-"""The one loop of every solver. It receives functions and knows no operator, prior, preconditioner or training."""
+"""The one loop of every solver: ``init``, ``step``, ``stop``. It knows no operator, prior, preconditioner or training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 
-from ..checks import answer, require, require_int, require_number, require_tensor
+from ..checks import in_a_row, require, require_int, require_kind, require_number, require_tensor
 
-Step = Callable[[torch.Tensor, int], torch.Tensor]
-Observer = Callable[[int, torch.Tensor, torch.Tensor], dict]
+
+@dataclass(frozen=True)
+class State:
+    r"""A run after k iterations: what the next one needs, and what the last one did on its way.
+
+    Attributes:
+        k: iterations done.
+        x: the iterate :math:`x^k`, (B, ...).
+        previous: :math:`x^{k-1}`; the start itself at k = 0.
+        z: the point :math:`z^k` at which iteration k took its gradient. This and what follows is None at the start, and for
+            a scheme that has no such thing.
+        gradient: :math:`\nabla g(z^k)`.
+        direction: :math:`d^k=P(\nabla g(z^k),z^k,k)`.
+        stepsize: :math:`\alpha_k`, one number, or one for each image (B, 1, 1, 1).
+    """
+
+    k: int
+    x: torch.Tensor
+    previous: torch.Tensor
+    z: torch.Tensor | None = None
+    gradient: torch.Tensor | None = None
+    direction: torch.Tensor | None = None
+    stepsize: float | torch.Tensor | None = None
+
+
+class Scheme(Protocol):
+    """An algorithm with its problem: where it begins, and how one iterate follows another."""
+
+    def init(self) -> State:
+        """The state at k = 0."""
+
+    def step(self, state: State) -> State:
+        """The state after one more iteration."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    r"""When a run ends.
+
+    Args:
+        iterations: K >= 0, the most there are.
+        tolerance: the run has ``converged`` at :math:`\|x^k-x^{k-1}\|\le\mathrm{tolerance}\,\|x^k\|`, in every image of the
+            batch; 0 is never.
+        bound: the run has ``diverged`` at an iterate that is not finite or leaves [-bound, bound].
+    """
+
+    iterations: int
+    tolerance: float = 0.0
+    bound: float = 1e6
+
+    def __post_init__(self):
+        object.__setattr__(self, "iterations", require_int("iterations", self.iterations, 0))
+        require_number("tolerance", self.tolerance, 0)
+        require_number("bound", self.bound, 0)
+
+    def __call__(self, state: State) -> tuple[str, str] | None:
+        """Status and message where the run ends with this state, else None."""
+        if not bool((state.x.detach().abs() <= self.bound).all()):  # NaN compares false
+            what = f"an iterate is not finite or exceeds {self.bound:g}; use a smaller stepsize"
+            return "diverged", f"diverged at iteration {state.k}: {what}"
+        if self.tolerance and state.k and self._settled(state):
+            return "converged", f"converged at iteration {state.k}: no image changed by more than {self.tolerance:g}"
+        return ("completed", f"completed {state.k} iterations") if state.k >= self.iterations else None
+
+    def _settled(self, state: State) -> bool:
+        change, whole = (tensor.detach().flatten(1).norm(dim=1) for tensor in (state.x - state.previous, state.x))
+        return bool((change <= self.tolerance * whole).all())
 
 
 @dataclass(frozen=True)
@@ -19,7 +85,7 @@ class Result:
 
     Attributes:
         x: reconstruction (B, C, H, W): the last iterate, or the last finite one after a divergence.
-        status: ``completed`` or ``diverged``.
+        status: ``completed``, ``converged`` (before the last iteration, see :class:`Stop`) or ``diverged``.
         message: the status in words.
         iterations: how many iterations ``x`` has been through.
         history: one record per iteration (the start is record 0), empty unless asked for.
@@ -30,48 +96,61 @@ class Result:
     status: str
     message: str
     iterations: int
-    history: list[dict] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
     iterates: torch.Tensor | None = None
 
 
+Observer = Callable[[State], "dict[str, Any] | None"]
+
+
 def run(
-    step: Step,
-    start: torch.Tensor,
-    momentum: Iterator[float],
-    iterations: int,
+    scheme: Scheme,
+    stop: Stop,
     *,
     backward: int | None = None,
-    observe: Observer | None = None,
+    observe: Sequence[Observer] = (),
     keep_iterates: bool = False,
-    bound: float = 1e6,
 ) -> Result:
-    r"""Iterate :math:`x^k=\mathrm{step}(z^k,k)`, :math:`z^{k+1}=x^k+\beta_k(x^k-x^{k-1})` from :math:`x^0=z^1=` ``start``.
+    """Take the steps of ``scheme`` until ``stop`` says that it is enough.
 
-    ``observe(k, x, previous)`` returns the history record of iteration k. The loop stops as ``diverged`` at the first
-    iterate that is not finite or leaves [-bound, bound], and returns the iterate before it. The last ``backward``
-    iterations can be differentiated (None: all, 0: none); those before are constants.
+    Each observer sees the start and the state after every iteration but a diverged one; what they return is one record of the
+    history.
+    The last ``backward`` iterations can be differentiated (None: all, 0: none); those before are constants.
     """
-    require_tensor("start", start)
-    require(start.is_floating_point(), "start.dtype", start.dtype, "a real floating-point type")
-    require(isinstance(momentum, Iterator), "momentum", momentum, "an iterator of weights, such as MOMENTA['nesterov']()")
-    iterations, bound = require_int("iterations", iterations, 0), require_number("bound", bound, 0)
+    able = all(callable(getattr(scheme, name, None)) for name in ("init", "step"))
+    require(able, "scheme", type(scheme).__name__, "an object with init() and step(state)")
+    require_kind("stop", stop, Stop)
     backward = None if backward is None else require_int("backward", backward, 0)
-    graded, untracked = torch.is_grad_enabled(), 0 if backward is None else iterations - backward
-    x = z = start
-    history = [observe(0, x, x)] if observe else []
-    iterates = [x] if keep_iterates else []
-    status, message, done = "completed", f"completed {iterations} iterations", iterations
-    for k in range(1, iterations + 1):
-        with torch.set_grad_enabled(graded and k > untracked):
-            x_next = answer("step", step, z, k)
-            if not bool((x_next.detach().abs() <= bound).all()):  # NaN compares false
-                status, done = "diverged", k - 1
-                message = f"diverged at iteration {k}: an iterate is not finite or exceeds {bound:g}; use a smaller stepsize"
-                break
-            z = x_next + next(momentum) * (x_next - x)
-        x, previous = x_next, x
-        if observe:
-            history.append(observe(k, x, previous))
+    graded, tracked_after = torch.is_grad_enabled(), 0 if backward is None else stop.iterations - backward
+    state = scheme.init()
+    require_tensor("start", state.x)
+    require(state.x.is_floating_point(), "start.dtype", state.x.dtype, "a real floating-point type")
+    require(in_a_row(observe) and all(map(callable, observe)), "observe", observe, "callables observe(state) in a row")
+    seen, iterates = _History(observe), [state.x] if keep_iterates else []
+    seen(state)
+    ended = ("completed", "completed 0 iterations") if stop.iterations == 0 else None
+    while ended is None:
+        with torch.set_grad_enabled(graded and state.k >= tracked_after):
+            following = scheme.step(state)
+        ended = stop(following)
+        if ended and ended[0] == "diverged":
+            break
+        state = following
+        seen(state)
         if keep_iterates:
-            iterates.append(x)
-    return Result(x, status, message, done, history, torch.stack(iterates) if keep_iterates else None)
+            iterates.append(state.x)
+    status, message = ended
+    return Result(state.x, status, message, state.k, seen.records, torch.stack(iterates) if keep_iterates else None)
+
+
+class _History:
+    """The records of the observers: one for each state of which any of them returns something."""
+
+    def __init__(self, observers: Sequence[Observer]):
+        self.observers = observers
+        self.records: list[dict[str, Any]] = []
+
+    def __call__(self, state: State) -> None:
+        found = [observer(state) for observer in self.observers]
+        if any(record is not None for record in found):
+            self.records.append({name: value for record in found if record for name, value in record.items()})

@@ -3,7 +3,8 @@ r"""Momentum rules: the weight :math:`\beta_k` in :math:`z^{k+1}=x^k+\beta_k(x^k
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from itertools import islice
 
 
 def none() -> Iterator[float]:
@@ -40,14 +41,14 @@ def deepinv(a: float = 3.0) -> Iterator[float]:
 MOMENTA = {"none": none, "nesterov": nesterov, "chambolle_dossal": chambolle_dossal, "deepinv": deepinv}
 
 
-def restarted(rule: Callable[[], Iterator[float]], every: int) -> Iterator[float]:
-    r"""``rule`` begun again after every ``every`` iterations, none passing from one stretch to the next; 0 is ``rule`` itself.
+def weights(rule: str, count: int, restart: int = 0) -> list[float]:
+    r"""The first ``count`` weights of the rule of this name, begun again after every ``restart`` iterations; 0 is never.
 
-    So :math:`\beta_k=0` at k = every, 2 every, ...: ``every`` iterations are an operator of x alone.
+    Nothing passes from one stretch to the next: :math:`\beta_k=0` at k = restart, 2 restart, ..., so that ``restart``
+    iterations are an operator of x alone.
     """
-    if not every:
-        yield from rule()
-    while True:
-        weights = rule()
-        yield from (next(weights) for _ in range(every - 1))
-        yield 0.0
+    whole = MOMENTA[rule]()
+    if not restart:
+        return list(islice(whole, count))
+    stretch = [*islice(whole, restart - 1), 0.0]
+    return [stretch[k % restart] for k in range(count)]

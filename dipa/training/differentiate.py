@@ -51,7 +51,7 @@ def called(plan: Differentiation, preconditioner: Preconditioner) -> Callable[..
     """P as it is called; one that is linear in the gradient keeps little anyway."""
     traits = getattr(preconditioner, "traits", None)
     kept = plan.way == "unrolled" or (traits is not None and traits.linear)
-    return preconditioner if kept else recomputed(preconditioner)
+    return preconditioner if kept else recomputed(getattr(preconditioner, "unchecked", preconditioner))
 
 
 class _Recomputed:

@@ -18,6 +18,7 @@ from ..identity import describe, describe_code, describe_physics
 from ..operators.measure import measure
 from ..physics import declared_size, require_like, require_takes, warn_range
 from ..settings import Budget
+from ..storage import Trained
 from .loop import Fit, Record, Training
 
 
@@ -79,8 +80,7 @@ def train_network(
 
 
 def _describe(network: nn.Module) -> dict[str, Any]:
-    own = getattr(network, "header", None)
-    return own() if callable(own) else {"kind": type(network).__name__}
+    return {"name": network.kind, **network.header()} if isinstance(network, Trained) else {"kind": type(network).__name__}
 
 
 def _identity(network: nn.Module, physics: LinearPhysics, images: torch.Tensor, budget: Budget, seed: int) -> Identity:
