@@ -1,4 +1,6 @@
-"""What pyproject.toml cannot say: a wheel carries a slim copy of the recorded runs, made while it is built (tools/slim.py)."""
+"""What pyproject.toml cannot say: a wheel carries a slim copy of the recorded runs, made while
+it is built (tools/slim.py).
+"""
 
 import sys
 from pathlib import Path

@@ -1,9 +1,12 @@
-"""What the default precision costs on a processor that does not multiply bf16: each preset in profile smoke, auto over float32.
+"""What the default precision costs on a processor that does not multiply bf16: each preset in
+profile smoke, auto over float32.
 
-    python benchmarks/capped.py [--json FILE] [--repeats 2] [PRESET ...]           # default: every preset
+    python benchmarks/capped.py [--json FILE] [--repeats 2] [PRESET ...]           # default: every
+    preset
 
-The instructions of torch and oneDNN are capped at AVX2. Processor seconds of whole runs, each preset's two one after the
-other after one of each that is not counted; of the repetitions the shorter one. Baselines and teachers come from a cache.
+The instructions of torch and oneDNN are capped at AVX2. Processor seconds of whole runs, each
+preset's two one after the other after one of each that is not counted; of the repetitions the
+shorter one. Baselines and teachers come from a cache.
 """
 
 from __future__ import annotations
@@ -53,13 +56,24 @@ def main() -> None:
         result = {}
         for name in options.presets or experiments.names():
             result[name] = compare(name, options.repeats)
-            print(f"{name}: {result[name]['auto']:.2f} s, {result[name]['ratio']:.3f}", file=sys.stderr, flush=True)
-    total = {precision: sum(row[precision] for row in result.values()) for precision in ("auto", "float32")}
-    headline = {"largest ratio": max(row["ratio"] for row in result.values()), "total ratio": total["auto"] / total["float32"]}
+            print(
+                f"{name}: {result[name]['auto']:.2f} s, {result[name]['ratio']:.3f}",
+                file=sys.stderr,
+                flush=True,
+            )
+    total = {
+        precision: sum(row[precision] for row in result.values())
+        for precision in ("auto", "float32")
+    }
+    headline = {
+        "largest ratio": max(row["ratio"] for row in result.values()),
+        "total ratio": total["auto"] / total["float32"],
+    }
     finish({"presets": result}, headline, options)
 
 
 if __name__ == "__main__":
-    if any(os.environ.get(name) != value for name, value in CAPS.items()):  # torch reads them when it is imported
+    # torch reads them when it is imported
+    if any(os.environ.get(name) != value for name, value in CAPS.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | CAPS)
     main()

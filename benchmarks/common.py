@@ -1,4 +1,6 @@
-"""What every benchmark shares: its options, interleaved timings, peak memory, the problem it is measured on, its output."""
+"""What every benchmark shares: its options, interleaved timings, peak memory, the problem it is
+measured on, its output.
+"""
 
 from __future__ import annotations
 
@@ -26,19 +28,38 @@ Work = Callable[[], object]
 
 
 def parser(doc: str, **defaults: Any) -> argparse.ArgumentParser:
-    """A command line with --json, --device, --data, --denoiser, --repeats; ``defaults`` replace theirs."""
+    """A command line with --json, --device, --data, --denoiser, --repeats; ``defaults`` replace
+    theirs.
+    """
     made = argparse.ArgumentParser(description=doc.splitlines()[0])
     made.add_argument("--json", help="the file to write ratios, raw numbers and provenance to")
-    made.add_argument("--device", type=_timed, default="auto", help="cpu, cuda or cuda:N (default: a GPU where there is one)")
-    made.add_argument("--data", default="embedded", choices=("embedded", "mnist"), help="images (default embedded)")
-    made.add_argument("--denoiser", default="dncnn-bsds500", choices=dipa.denoisers.NAMES, help="default: the packaged one")
+    made.add_argument(
+        "--device",
+        type=_timed,
+        default="auto",
+        help="cpu, cuda or cuda:N (default: a GPU where there is one)",
+    )
+    made.add_argument(
+        "--data",
+        default="embedded",
+        choices=("embedded", "mnist"),
+        help="images (default embedded)",
+    )
+    made.add_argument(
+        "--denoiser",
+        default="dncnn-bsds500",
+        choices=dipa.denoisers.NAMES,
+        help="default: the packaged one",
+    )
     made.add_argument("--repeats", type=int, default=5, help="interleaved repetitions (default 5)")
     made.set_defaults(**defaults)
     return made
 
 
 def _timed(asked: str) -> str:
-    """The name of the device that ``asked`` means, one whose time and memory can be measured here."""
+    """The name of the device that ``asked`` means, one whose time and memory can be measured
+    here.
+    """
     try:
         chosen = devices.choose(asked)
     except InputError as error:
@@ -62,24 +83,44 @@ class Setting:
     denoiser: Any
 
     @classmethod
-    def make(cls, options: argparse.Namespace, size: int = 32, count: int = 64, test: int = 64) -> Setting:
+    def make(
+        cls, options: argparse.Namespace, size: int = 32, count: int = 64, test: int = 64
+    ) -> Setting:
         """Ratio 0.2 and 0.7, as everywhere."""
-        student, teacher = (dipa.operators.single_pixel((1, size, size), ratio=r).to(options.device) for r in (0.2, 0.7))
-        train, tested = (_images(options.data, split, size, n) for split, n in (("train", count), ("test", test)))
+        student, teacher = (
+            dipa.operators.single_pixel((1, size, size), ratio=r).to(options.device)
+            for r in (0.2, 0.7)
+        )
+        train, tested = (
+            _images(options.data, split, size, n) for split, n in (("train", count), ("test", test))
+        )
         denoiser = dipa.denoisers.load(options.denoiser).to(options.device)
-        return cls(options.device, student, teacher, train.to(options.device), tested.to(options.device), denoiser)
+        return cls(
+            options.device,
+            student,
+            teacher,
+            train.to(options.device),
+            tested.to(options.device),
+            denoiser,
+        )
 
     def solver(self, iterations: int, precision: str, **options: Any) -> dipa.FISTA:
         """PnP-FISTA from zero with the setting's denoiser."""
-        return dipa.FISTA(dipa.PnP(self.denoiser, precision=precision), iterations, start="zero", **options)
+        return dipa.FISTA(
+            dipa.PnP(self.denoiser, precision=precision), iterations, start="zero", **options
+        )
 
 
 def _images(name: str, split: str, size: int, count: int) -> torch.Tensor:
-    """``count`` images of a data set, repeated where it has fewer; beyond the largest size it has, its largest ones tiled."""
+    """``count`` images of a data set, repeated where it has fewer; beyond the largest size it
+    has, its largest ones tiled.
+    """
     largest, known = (128, None) if name == "embedded" else (1024, count)
     found = dipa.data.load(name, split, size=min(size, largest), count=known).images[:count]
     times = -(-size // found.shape[-1])
-    return found.repeat(-(-count // len(found)), 1, times, times)[:count, :, :size, :size].contiguous()
+    return found.repeat(-(-count // len(found)), 1, times, times)[
+        :count, :, :size, :size
+    ].contiguous()
 
 
 def synchronise(device: str) -> None:
@@ -97,8 +138,12 @@ def seconds(work: Work, device: str = "cpu") -> float:
     return time.perf_counter() - began
 
 
-def interleaved(works: Mapping[str, Work], repeats: int, device: str = "cpu") -> dict[str, list[float]]:
-    """Seconds of each piece of work, one after the other, again and again, after one call of each that is not counted."""
+def interleaved(
+    works: Mapping[str, Work], repeats: int, device: str = "cpu"
+) -> dict[str, list[float]]:
+    """Seconds of each piece of work, one after the other, again and again, after one call of
+    each that is not counted.
+    """
     for work in works.values():
         work()
     found: dict[str, list[float]] = {name: [] for name in works}
@@ -146,9 +191,18 @@ def exponent(sizes: list[float], values: list[float]) -> float:
     return (((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()).item()
 
 
-def finish(result: dict[str, Any], headline: Mapping[str, Any], options: argparse.Namespace) -> None:
+def finish(
+    result: dict[str, Any], headline: Mapping[str, Any], options: argparse.Namespace
+) -> None:
     """Print the headline as one JSON line; write everything, with provenance, where asked."""
-    print(json.dumps({name: round(value, 3) if isinstance(value, float) else value for name, value in headline.items()}))
+    print(
+        json.dumps(
+            {
+                name: round(value, 3) if isinstance(value, float) else value
+                for name, value in headline.items()
+            }
+        )
+    )
     if options.json:
         settings = {name: value for name, value in vars(options).items() if name != "json"}
         made = {"settings": settings, "manifest": provenance(torch.device(options.device))}

@@ -1,9 +1,11 @@
-"""What a training's bits depend on: the same run again, with another number of threads, with another precision.
+"""What a training's bits depend on: the same run again, with another number of threads, with
+another precision.
 
     python benchmarks/determinism.py [--json FILE]
 
 again             whether a second run with the same number of threads gives the same bits.
-threads_*         relative distance of the trained P of a run with so many threads to that of one thread, and of its
+threads_*         relative distance of the trained P of a run with so many threads to that of one
+thread, and of its
                   test images.
 """
 
@@ -24,10 +26,19 @@ def run(setting: Setting, threads: int, precision: str) -> tuple[torch.Tensor, t
     solver = setting.solver(K, precision)
     P = dipa.LinearPreconditioner.ridge(setting.student, setting.images, stepsize=STUDENT_STEP)
     budget = dipa.Budget(steps=6, batch_size=8, learning_rate=1e-4, schedule="constant")
-    arguments = {"losses": dipa.LossWeights(supervised=1.0, imitation=1.0), "budget": budget, "progress": False}
+    arguments = {
+        "losses": dipa.LossWeights(supervised=1.0, imitation=1.0),
+        "budget": budget,
+        "progress": False,
+    }
     dipa.distill(solver, P, setting.student, setting.teacher, setting.images, **arguments)
     with torch.no_grad():
-        x = solver(setting.student.A(setting.test), setting.student, preconditioner=P, stepsize=STUDENT_STEP).x
+        x = solver(
+            setting.student.A(setting.test),
+            setting.student,
+            preconditioner=P,
+            stepsize=STUDENT_STEP,
+        ).x
     return P.matrix.detach().clone(), x
 
 
@@ -47,11 +58,18 @@ def main() -> None:
         again = {count: run(setting, count, precision) for count in counts}
         same = {count: all(map(torch.equal, found[count], again[count])) for count in counts}
         result[precision] = {
-            count: {"again": same[count], "P": distance(P, found[1][0]), "images": distance(x, found[1][1])}
+            count: {
+                "again": same[count],
+                "P": distance(P, found[1][0]),
+                "images": distance(x, found[1][1]),
+            }
             for count, (P, x) in found.items()
         }
         headline[f"again_{precision}"] = all(same.values())
-        headline |= {f"threads_{count}_{precision}": result[precision][count]["images"] for count in counts[1:]}
+        headline |= {
+            f"threads_{count}_{precision}": result[precision][count]["images"]
+            for count in counts[1:]
+        }
     finish({"runs": result}, headline, options)
 
 

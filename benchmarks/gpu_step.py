@@ -1,19 +1,22 @@
-"""One step of L-DIPA's training at the papers' setting, in every precision and layout and every way to launch it.
+"""One step of L-DIPA's training at the papers' setting, in every precision and layout and every way
+to launch it.
 
-    python benchmarks/gpu_step.py [--precision bf16 ...] [--network lean ...] [--launch eager ...] [--json FILE]
+    python benchmarks/gpu_step.py [--precision bf16 ...] [--network lean ...] [--launch eager ...]
+    [--json FILE]
 
-A variant is PRECISION NETWORK LAUNCH.
-NETWORK   lean: the package's backward pass, channels_last; channels_last, contiguous: plain automatic differentiation.
-LAUNCH    package: dipa.distill; eager: the same operations without the checks that wait for the device; graph: all of the
-          eager step in one CUDA graph; compiled: the denoiser by torch.compile (lean: what packs its signs);
+A variant is PRECISION NETWORK LAUNCH. NETWORK   lean: the package's backward pass, channels_last;
+channels_last, contiguous: plain automatic differentiation. LAUNCH    package: dipa.distill; eager:
+the same operations without the checks that wait for the device; graph: all of the
+          eager step in one CUDA graph; compiled: the denoiser by torch.compile (lean: what packs
+          its signs);
           compiled_graph: both.
 speedup   of the step over that of "float32 lean eager", median of pairs timed one after the other.
-budget_seconds      50 epochs of 50,000 images at this rate.
-share_of_peak       counted operations (torch.utils.flop_counter) over those a large matrix product does in the same numbers
-                    and the same time; that product is measured here. A convolution that multiplies less than is counted
-                    (Winograd's) may exceed 1.
-psnr_difference     test PSNR in float32 after --train-steps from the closed form, minus that of "float32 lean eager".
-What cannot run here is listed as absent, with the reason.
+budget_seconds      50 epochs of 50,000 images at this rate. share_of_peak       counted operations
+(torch.utils.flop_counter) over those a large matrix product does in the same numbers
+                    and the same time; that product is measured here. A convolution that multiplies
+                    less than is counted (Winograd's) may exceed 1.
+psnr_difference     test PSNR in float32 after --train-steps from the closed form, minus that of
+"float32 lean eager". What cannot run here is listed as absent, with the reason.
 """
 
 from __future__ import annotations
@@ -48,35 +51,47 @@ Variant = tuple[str, str, str]
 
 
 class Problem:
-    """The setting, with the preconditioner that every training starts from and the batches it draws."""
+    """The setting, with the preconditioner that every training starts from and the batches it
+    draws.
+    """
 
     def __init__(self, options: argparse.Namespace):
         self.options, self.iterations, self.batch = options, options.iterations, options.batch
-        self.setting = Setting.make(options, size=options.size, count=max(512, options.batch), test=options.test)
+        self.setting = Setting.make(
+            options, size=options.size, count=max(512, options.batch), test=options.test
+        )
         found = dipa.data.load(options.data, "train", size=options.size).images.to(options.device)
         ridge = dipa.LinearPreconditioner.ridge
         self.start = ridge(self.setting.student, found, stepsize=STUDENT_STEP, form="dense")
 
     def images(self, step: int) -> torch.Tensor:
         """The batch of a step, as ``dipa.distill`` draws it."""
-        return self.setting.images[seeding.batch_indices(len(self.setting.images), self.batch, step, 0)]
+        return self.setting.images[
+            seeding.batch_indices(len(self.setting.images), self.batch, step, 0)
+        ]
 
     @torch.no_grad()
     def psnr(self, P: torch.nn.Module) -> float:
         """Of the test images, in float32."""
         physics, solver = self.setting.student, self.setting.solver(self.iterations, "float32")
         with devices.rounding(False):
-            x = solver(physics.A(self.setting.test), physics, preconditioner=P, stepsize=STUDENT_STEP).x
+            x = solver(
+                physics.A(self.setting.test), physics, preconditioner=P, stepsize=STUDENT_STEP
+            ).x
         return dipa.metrics.psnr(x, self.setting.test).mean().item()
 
 
 class Step:
-    """A training step that never waits for the device: K iterations, supervised loss, clipping, Adam."""
+    """A training step that never waits for the device: K iterations, supervised loss, clipping,
+    Adam.
+    """
 
     def __init__(self, problem: Problem, variant: Variant):
         self.problem, (self.precision, network, launch) = problem, variant
         self.P, self.physics = copy.deepcopy(problem.start), problem.setting.student
-        denoiser, self.around = _network(problem.setting.denoiser, network, launch.startswith("compiled"))
+        denoiser, self.around = _network(
+            problem.setting.denoiser, network, launch.startswith("compiled")
+        )
         self.prior = dipa.PnP(denoiser, precision=self.precision)
         on_gpu = problem.options.device != "cpu"
         self.optimizer = torch.optim.Adam(self.P.parameters(), lr=RATE, capturable=on_gpu)
@@ -89,7 +104,9 @@ class Step:
         x = z = torch.zeros_like(self.x)
         weights = MOMENTA["nesterov"]()
         for k in range(1, self.problem.iterations + 1):
-            following = self.prior.step(z, self.P(data_gradient(self.physics, self.y, z), z, k), STUDENT_STEP)
+            following = self.prior.step(
+                z, self.P(data_gradient(self.physics, self.y, z), z, k), STUDENT_STEP
+            )
             x, z = following, following + next(weights) * (following - x)
         return x
 
@@ -134,7 +151,9 @@ class Step:
 
 
 class Package:
-    """``dipa.distill`` on the same batches; a call is two steps, of which ``times`` keeps the second one's seconds."""
+    """``dipa.distill`` on the same batches; a call is two steps, of which ``times`` keeps the
+    second one's seconds.
+    """
 
     def __init__(self, problem: Problem, variant: Variant):
         self.problem, self.precision = problem, variant[0]
@@ -149,7 +168,12 @@ class Package:
         """P after so many steps from its start."""
         setting, P = self.problem.setting, copy.deepcopy(self.problem.start)
         budget = dipa.Budget(steps, self.problem.batch, learning_rate=RATE, schedule="constant")
-        options = {"losses": dipa.LossWeights(supervised=1.0), "budget": budget, "progress": False, **report}
+        options = {
+            "losses": dipa.LossWeights(supervised=1.0),
+            "budget": budget,
+            "progress": False,
+            **report,
+        }
         with devices.rounding(self.precision == "tf32"):
             solver = setting.solver(self.problem.iterations, self.precision)
             dipa.distill(solver, P, setting.student, None, setting.images, **options)
@@ -159,10 +183,20 @@ class Package:
 def _network(denoiser: torch.nn.Module, name: str, compiled: bool) -> tuple[Callable, Callable]:
     """The denoiser as a variant calls it, and the context it is called in."""
     if name == "lean":
-        packing = {part: torch.compile(getattr(backward, part)) for part in ("pack", "unpack")} if compiled else {}
-        around = (lambda: mock.patch.multiple(backward, **packing)) if compiled else contextlib.nullcontext
+        packing = (
+            {part: torch.compile(getattr(backward, part)) for part in ("pack", "unpack")}
+            if compiled
+            else {}
+        )
+        around = (
+            (lambda: mock.patch.multiple(backward, **packing))
+            if compiled
+            else contextlib.nullcontext
+        )
         return backward.lean(denoiser), around
-    net = copy.deepcopy(denoiser).to(memory_format=getattr(torch, f"{name}_format" if name == "contiguous" else name))
+    net = copy.deepcopy(denoiser).to(
+        memory_format=getattr(torch, f"{name}_format" if name == "contiguous" else name)
+    )
     return torch.compile(net) if compiled else net, contextlib.nullcontext
 
 
@@ -173,7 +207,11 @@ def absent(variant: Variant, device: str) -> str:
     if launch == "package" and network != "lean":
         return "the package has its own backward pass"
     if place.type == "cpu":
-        return "tf32 is float32 on a processor" if precision == "tf32" else "it needs CUDA" * launch.endswith("graph")
+        return (
+            "tf32 is float32 on a processor"
+            if precision == "tf32"
+            else "it needs CUDA" * launch.endswith("graph")
+        )
     new = torch.cuda.get_device_capability(place) >= (8, 0)
     return "" if new or precision in ("float32", "fp16") else "it needs compute capability 8.0"
 
@@ -204,25 +242,47 @@ def measure(problem: Problem, variant: Variant, base: Step, counted: int, rate: 
     if isinstance(step, Package):
         times["own"] = step.times[-options.repeats :]
     took = statistics.median(times["own"])
-    found = {"seconds": times, "speedup": ratio(times, "base", "own"), "images_per_second": problem.batch / took}
-    found |= {"budget_seconds": EPOCHS * IMAGES * took / problem.batch, "share_of_peak": counted / took / rate}
+    found = {
+        "seconds": times,
+        "speedup": ratio(times, "base", "own"),
+        "images_per_second": problem.batch / took,
+    }
+    found |= {
+        "budget_seconds": EPOCHS * IMAGES * took / problem.batch,
+        "share_of_peak": counted / took / rate,
+    }
     return found | {"psnr": problem.psnr(step.trained(options.train_steps))}
 
 
 def measured(problem: Problem, variants: list[Variant]) -> dict:
-    """Every variant by name: what it measured, or why it is absent; with the counted operations and the rates of products."""
+    """Every variant by name: what it measured, or why it is absent; with the counted operations
+    and the rates of products.
+    """
     device, base, counted = problem.options.device, Step(problem, BASE), operations(problem)
     level, found = problem.psnr(base.trained(problem.options.train_steps)), {}
-    rates = {kind: peak(kind, device, 3) for kind in sorted({v[0] for v in variants if not absent(v, device)})}
+    rates = {
+        kind: peak(kind, device, 3)
+        for kind in sorted({v[0] for v in variants if not absent(v, device)})
+    }
     for variant in variants:
         name, reason = " ".join(variant), absent(variant, device)
         try:
-            found[name] = {"absent": reason} if reason else measure(problem, variant, base, counted, rates[variant[0]])
-        except (RuntimeError, ImportError, OSError) as error:  # no compiler, a capture that is refused, too little memory
+            found[name] = (
+                {"absent": reason}
+                if reason
+                else measure(problem, variant, base, counted, rates[variant[0]])
+            )
+        except (RuntimeError, ImportError, OSError) as error:
+            # no compiler, a capture that is refused, too little memory
             found[name] = {"absent": shorter(str(error))}
         if "psnr" in found[name]:
             found[name]["psnr_difference"] = found[name]["psnr"] - level
-        print(name, {key: value for key, value in found[name].items() if key != "seconds"}, file=sys.stderr, flush=True)
+        print(
+            name,
+            {key: value for key, value in found[name].items() if key != "seconds"},
+            file=sys.stderr,
+            flush=True,
+        )
         torch.compiler.reset()
         devices.release(torch.device(device))
     made = {"variants": found, "operations_per_step": counted, "peak_operations_per_second": rates}
@@ -233,7 +293,9 @@ def arguments() -> argparse.ArgumentParser:
     """The command line."""
     made = parser(__doc__)
     for name, names in (("precision", PRECISIONS), ("network", NETWORKS), ("launch", LAUNCHES)):
-        made.add_argument(f"--{name}", nargs="+", default=names, choices=names, help="only these (default all)")
+        made.add_argument(
+            f"--{name}", nargs="+", default=names, choices=names, help="only these (default all)"
+        )
     for name, number, text in (
         ("batch", 225, "images a step (default 225, 11,111 steps for the whole budget)"),
         ("train-steps", 50, "steps of the trainings whose PSNR is compared (default 50)"),
@@ -248,7 +310,9 @@ def arguments() -> argparse.ArgumentParser:
 def main() -> None:
     """Measure and print."""
     options = arguments().parse_args()
-    found = measured(Problem(options), list(product(options.precision, options.network, options.launch)))
+    found = measured(
+        Problem(options), list(product(options.precision, options.network, options.launch))
+    )
     ran = {name: entry for name, entry in found["variants"].items() if "absent" not in entry}
     fastest = max(ran, key=lambda name: ran[name]["images_per_second"])
     keys = ("images_per_second", "budget_seconds", "share_of_peak", "speedup", "psnr_difference")

@@ -1,10 +1,12 @@
-"""Time to quality: image-steps and seconds until L-DIPA has gained so many decibels over the baseline, two ways side by side.
+"""Time to quality: image-steps and seconds until L-DIPA has gained so many decibels over the
+baseline, two ways side by side.
 
     python benchmarks/quality.py [--steps 300] [--reference-steps 60] [--json FILE]
 
-The straightforward way (benchmarks/reference.py: identity, learning rate 1e-5, every loss with weight 1) and this
-package's (closed-form start, straight-through gradients, bf16, cosine schedule). Seconds count training and what must be computed
-before it (the closed form), not the tests in between; test PSNR in float32 on the same images.
+The straightforward way (benchmarks/reference.py: identity, learning rate 1e-5, every loss with
+weight 1) and this package's (closed-form start, straight-through gradients, bf16, cosine schedule).
+Seconds count training and what must be computed before it (the closed form), not the tests in
+between; test PSNR in float32 on the same images.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ GAINS = (2.0, 4.0, 5.0, 5.5, 6.0, 6.5, 7.0, 8.0, PAPER)
 
 
 class Course:
-    """Points (image-steps, seconds, test PSNR) of a training; the clock stands still during the tests."""
+    """Points (image-steps, seconds, test PSNR) of a training; the clock stands still during the
+    tests.
+    """
 
     def __init__(self, setting: Setting, every: int):
         self.setting, self.every, self.points = setting, every, []
@@ -82,27 +86,41 @@ def ours(setting: Setting, closed_form: torch.Tensor, steps: int, every: int) ->
 
 def first(points: list[tuple], baseline: float, gain: float) -> tuple[int, float] | None:
     """Image-steps and seconds of the first point that gains so much."""
-    return next(((steps, seconds) for steps, seconds, value in points if value - baseline >= gain), None)
+    return next(
+        ((steps, seconds) for steps, seconds, value in points if value - baseline >= gain), None
+    )
 
 
 def main() -> None:
     """Measure and print."""
     made = parser(__doc__)
-    made.add_argument("--steps", type=int, default=300, help="steps of this package's training (default 300)")
-    made.add_argument("--reference-steps", type=int, default=60, help="steps of the straightforward one (default 60)")
+    made.add_argument(
+        "--steps", type=int, default=300, help="steps of this package's training (default 300)"
+    )
+    made.add_argument(
+        "--reference-steps",
+        type=int,
+        default=60,
+        help="steps of the straightforward one (default 60)",
+    )
     made.add_argument("--every", type=int, default=20, help="steps between two tests (default 20)")
     options = made.parse_args()
     setting = Setting.make(options, count=2400)
-    closed_form = dipa.data.load(options.data, "train", size=32, count=50_000 if options.data == "mnist" else None).images.to(
-        options.device
-    )
+    closed_form = dipa.data.load(
+        options.data, "train", size=32, count=50_000 if options.data == "mnist" else None
+    ).images.to(options.device)
     baseline = psnr(setting, setting.student.A(setting.test), None)
     courses = {
         "straightforward": straightforward(setting, options.reference_steps, options.every),
         "ours": ours(setting, closed_form, options.steps, options.every),
     }
-    reached = {name: {str(gain): first(points, baseline, gain) for gain in GAINS} for name, points in courses.items()}
-    headline = {"baseline": baseline} | {f"gain_{name}": points[-1][2] - baseline for name, points in courses.items()}
+    reached = {
+        name: {str(gain): first(points, baseline, gain) for gain in GAINS}
+        for name, points in courses.items()
+    }
+    headline = {"baseline": baseline} | {
+        f"gain_{name}": points[-1][2] - baseline for name, points in courses.items()
+    }
     finish({"courses": courses, "reached": reached}, headline, options)
 
 

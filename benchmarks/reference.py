@@ -1,4 +1,6 @@
-"""The straightforward way to train, with deepinv alone: what the ratios of the benchmarks are ratios to."""
+"""The straightforward way to train, with deepinv alone: what the ratios of the benchmarks are
+ratios to.
+"""
 
 from __future__ import annotations
 
@@ -33,9 +35,17 @@ class Preconditioned(deepinv.optim.L2):
 
 
 class Reference:
-    """deepinv's FISTA unrolled under automatic differentiation, float32, the teacher run again for every batch, Adam."""
+    """deepinv's FISTA unrolled under automatic differentiation, float32, the teacher run again
+    for every batch, Adam.
+    """
 
-    def __init__(self, setting: Setting, preconditioner: nn.Module, iterations: int = K, learning_rate: float = 1e-5):
+    def __init__(
+        self,
+        setting: Setting,
+        preconditioner: nn.Module,
+        iterations: int = K,
+        learning_rate: float = 1e-5,
+    ):
         prior, common = (
             deepinv.optim.PnP(setting.denoiser),
             {"sigma_denoiser": SIGMA, "max_iter": iterations, "early_stop": False},
@@ -43,13 +53,22 @@ class Reference:
         fidelities = [Preconditioned(preconditioner, k) for k in range(1, iterations + 1)]
         self.setting, self.preconditioner, self.iterations = setting, preconditioner, iterations
         self.student = deepinv.optim.FISTA(
-            data_fidelity=fidelities, prior=prior, stepsize=STUDENT_STEP, unfold=True, trainable_params=[], **common
+            data_fidelity=fidelities,
+            prior=prior,
+            stepsize=STUDENT_STEP,
+            unfold=True,
+            trainable_params=[],
+            **common,
         ).to(setting.device)
-        self.teacher = deepinv.optim.FISTA(data_fidelity=deepinv.optim.L2(), prior=prior, stepsize=TEACHER_STEP, **common)
+        self.teacher = deepinv.optim.FISTA(
+            data_fidelity=deepinv.optim.L2(), prior=prior, stepsize=TEACHER_STEP, **common
+        )
         self.optimizer = torch.optim.Adam(preconditioner.parameters(), lr=learning_rate)
 
     def step(self, x: torch.Tensor) -> float:
-        """One training step on the images x: the three losses of D2GP Eq. (3) with weight 1; returns the loss."""
+        """One training step on the images x: the three losses of D2GP Eq. (3) with weight 1;
+        returns the loss.
+        """
         physics, teacher = self.setting.student, self.setting.teacher
         y, y_t = physics.A(x), teacher.A(x)
         with torch.no_grad():

@@ -1,10 +1,12 @@
-"""How time and memory of one training step grow with image side, iterations and batch, and the fitted exponents.
+"""How time and memory of one training step grow with image side, iterations and batch, and the
+fitted exponents.
 
     python benchmarks/scaling.py [--json FILE]
 
-N-DIPA (64 features, 3 blocks; 2 iterations where the side varies) for sides 32 to 512, K 5 to 80, batches 1 to 64; L-DIPA
-(low rank) for sides 32 to 128. time_* and memory_* are the slopes of log-log fits; time over the number of pixels, so 1 is
-linear. Sides are powers of two: the single-pixel camera needs them.
+N-DIPA (64 features, 3 blocks; 2 iterations where the side varies) for sides 32 to 512, K 5 to 80,
+batches 1 to 64; L-DIPA (low rank) for sides 32 to 128. time_* and memory_* are the slopes of
+log-log fits; time over the number of pixels, so 1 is linear. Sides are powers of two: the
+single-pixel camera needs them.
 """
 
 from __future__ import annotations
@@ -28,22 +30,37 @@ def preconditioner(setting: Setting, method: str, side: int) -> torch.nn.Module:
     if method == "l-dipa":
         return dipa.LinearPreconditioner.identity(setting.student, (1, side, side))
     options = {"features": 64, "blocks": 3, "start": "random", "precision": "bf16"}
-    return dipa.NeuralPreconditioner("convnext", img_size=(1, side, side), **options).to(setting.device)
+    return dipa.NeuralPreconditioner("convnext", img_size=(1, side, side), **options).to(
+        setting.device
+    )
 
 
-def cost(options: argparse.Namespace, method: str, side: int, iterations: int, batch: int) -> dict[str, float]:
+def cost(
+    options: argparse.Namespace, method: str, side: int, iterations: int, batch: int
+) -> dict[str, float]:
     """Seconds (the better of two, after a first) and peak MiB of one forward and backward pass."""
     setting = Setting.make(options, size=side, count=batch, test=1)
     P = preconditioner(setting, method, side)
-    solver, physics, x = differentiated(PLAN, setting.solver(iterations, "bf16")), setting.student, setting.images
+    solver, physics, x = (
+        differentiated(PLAN, setting.solver(iterations, "bf16")),
+        setting.student,
+        setting.images,
+    )
     parameters = list(P.parameters())
 
     def step() -> None:
-        x_hat = solver(physics.A(x), physics, preconditioner=called(PLAN, P), stepsize=STUDENT_STEP).x
-        torch.autograd.grad(dipa.losses.supervised(x_hat, x).mean(), [p for p in parameters if p.requires_grad])
+        x_hat = solver(
+            physics.A(x), physics, preconditioner=called(PLAN, P), stepsize=STUDENT_STEP
+        ).x
+        torch.autograd.grad(
+            dipa.losses.supervised(x_hat, x).mean(), [p for p in parameters if p.requires_grad]
+        )
 
     peak = peak_mib(step, options.device)
-    return {"seconds": min(seconds(step, options.device) for _ in range(options.repeats)), "peak_mib": peak}
+    return {
+        "seconds": min(seconds(step, options.device) for _ in range(options.repeats)),
+        "peak_mib": peak,
+    }
 
 
 def main() -> None:
@@ -65,7 +82,12 @@ def main() -> None:
             for what, key in (("time", "seconds"), ("memory", "peak_mib"))
         }
     finish(
-        {"series": {name: [{"size": size, **found} for size, found in points] for name, points in series.items()}},
+        {
+            "series": {
+                name: [{"size": size, **found} for size, found in points]
+                for name, points in series.items()
+            }
+        },
         headline,
         options,
     )

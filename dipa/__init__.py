@@ -1,4 +1,5 @@
-"""Distilled Preconditioned Algorithms: learned preconditioners for plug-and-play reconstruction, over deepinv.
+"""Distilled Preconditioned Algorithms: learned preconditioners for plug-and-play reconstruction,
+over deepinv.
 
 The whole of it in a sentence::
 
@@ -16,7 +17,8 @@ from .lazy import lazy
 
 __version__ = "0.3.0"
 
-# Torch takes seconds to import, in which the command line must already answer Ctrl-C: a name is imported when first used.
+# Torch takes seconds to import, in which the command line must already answer Ctrl-C: a name is
+# imported when first used.
 MODULES = (
     "analysis",
     "checks",

@@ -1,4 +1,6 @@
-"""The command ``dipa``, also as ``python -m dipa``: one line for a Ctrl-C from the first moment on, while torch is imported."""
+"""The command ``dipa``, also as ``python -m dipa``: one line for a Ctrl-C from the first moment
+on, while torch is imported.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,12 @@ from types import FrameType
 
 def main() -> int:
     """Import the command line and run it; returns the exit status."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the shell ignores it for a job of its own
+    # not where the shell ignores it for a job of its own
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _stop)
     if sys.stdout is not None:
-        sys.stdout.reconfigure(errors="backslashreplace")  # a path that the terminal's encoding does not know
+        # a path that the terminal's encoding does not know
+        sys.stdout.reconfigure(errors="backslashreplace")
     from . import cli
 
     status = cli.main()
@@ -23,7 +27,9 @@ def main() -> int:
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
-    """End at once: nothing has begun, and an exception here may be swallowed by whatever is being imported."""
+    """End at once: nothing has begun, and an exception here may be swallowed by whatever is
+    being imported.
+    """
     with contextlib.suppress(OSError):
         os.write(2, b"stopped (SIGINT) before anything began\n")
     os._exit(128 + signum)

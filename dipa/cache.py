@@ -1,4 +1,6 @@
-"""Results of batches, kept in a folder under all that shaped them; what is damaged or of something else is computed again."""
+"""Results of batches, kept in a folder under all that shaped them; what is damaged or of
+something else is computed again.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ Entry = tuple[dict[str, torch.Tensor], dict[str, Any]]  # tensors, and a record 
 
 
 def directory() -> Path | None:
-    """Where results are kept: :func:`dipa.paths.cache_directory`; None, with one warning, where there is no such place."""
+    """Where results are kept: :func:`dipa.paths.cache_directory`; None, with one warning, where
+    there is no such place.
+    """
     try:
         return paths.cache_directory()
     except InputError as error:
@@ -37,7 +41,11 @@ def warn_once(text: str) -> None:
 def differences(wanted: Identity, found: Identity) -> list[str]:
     """The parts in which two identities differ, by name."""
     names = [*wanted, *(name for name in found if name not in wanted)]
-    return [name for name in names if not (name in wanted and name in found and wanted[name].same(found[name]))]
+    return [
+        name
+        for name in names
+        if not (name in wanted and name in found and wanted[name].same(found[name]))
+    ]
 
 
 def unknown(identity: Identity) -> list[str]:
@@ -51,15 +59,18 @@ def to_record(identity: Identity) -> dict[str, Any]:
 
 
 def from_record(record: dict[str, Any]) -> Identity:
-    """The inverse of :func:`to_record`; raises TypeError, ValueError or AttributeError for anything else."""
+    """The inverse of :func:`to_record`; raises TypeError, ValueError or AttributeError for
+    anything else.
+    """
     return {name: Description.read(part) for name, part in record.items()}
 
 
 class Cache:
     """A folder of entries, each the result of one batch.
 
-    An entry is found by what shaped it and carries that with it: a file that is damaged, or was put in the place of
-    another, is computed again. Where nothing can be written the work goes on without.
+    An entry is found by what shaped it and carries that with it: a file that is damaged, or was put
+    in the place of another, is computed again. Where nothing can be written the work goes on
+    without.
 
     Args:
         folder: where entries lie; None keeps nothing.
@@ -73,7 +84,9 @@ class Cache:
         self.found = self.computed = 0
 
     def __call__(self, own: Identity, compute: Callable[[], Entry]) -> Entry:
-        """The entry of the batch that ``own`` describes, read where it is kept, else computed and kept."""
+        """The entry of the batch that ``own`` describes, read where it is kept, else computed
+        and kept.
+        """
         wanted = self.identity | own
         entry = self._read(wanted) if self.folder else None
         if entry is not None:
@@ -91,7 +104,9 @@ class Cache:
         return self.folder / f"{self.kind}-{exact[:32]}-{numbers[:8]}.safetensors"
 
     def _read(self, wanted: Identity) -> Entry | None:
-        """The first entry that was made by what is wanted; those of operators that differ in their numbers stay."""
+        """The first entry that was made by what is wanted; those of operators that differ in
+        their numbers stay.
+        """
         path = self._path(wanted)
         others = sorted(self.folder.glob(f"{path.name.rpartition('-')[0]}-*.safetensors"))
         for candidate in sorted(others, key=lambda other: other != path):
@@ -115,8 +130,13 @@ class Cache:
     def _write(self, identity: Identity, entry: Entry) -> None:
         tensors, record = entry
         try:
-            storage.write_tensors(self._path(identity), tensors, {"identity": to_record(identity), "record": record})
+            storage.write_tensors(
+                self._path(identity), tensors, {"identity": to_record(identity), "record": record}
+            )
         except OSError as error:
             reason = one_line(error.__cause__.strerror if error.__cause__ else str(error))
-            warn_once(f"cache: {self.folder} cannot be written ({reason}); set DIPA_CACHE to a folder that can; going on without")
+            warn_once(
+                f"cache: {self.folder} cannot be written ({reason}); set DIPA_CACHE to a "
+                f"folder that can; going on without"
+            )
             self.folder = None

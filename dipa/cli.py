@@ -1,11 +1,14 @@
-"""The command line: ``dipa list | show | run | data | verify``. Bad input is one line on stderr and exit status 2."""
+"""The command line: ``dipa list | show | run | data | verify``. Bad input is one line on stderr
+and exit status 2.
+"""
 
 from __future__ import annotations
 
 import sys
 import warnings
 
-if __name__ == "__main__":  # run as a module: begin where ``dipa`` does, before anything slow is imported
+# run as a module: begin where ``dipa`` does, before anything slow is imported
+if __name__ == "__main__":
     from dipa.__main__ import main
 
     sys.exit(main())
@@ -27,8 +30,9 @@ from .interrupt import Guard
 if TYPE_CHECKING:
     from .experiments import Run
 
-# What a command does once its arguments are checked and what it needs is imported: torch takes seconds, and a stop in the
-# middle of an import is no exception that can be relied on, so Guard comes after.
+# What a command does once its arguments are checked and what it needs is imported: torch takes
+# seconds, and a stop in the middle of an import is no exception that can be relied on, so Guard
+# comes after.
 Work = Callable[[], None]
 
 
@@ -42,12 +46,18 @@ def _list(options: argparse.Namespace) -> Work:
         return lambda: _list_runs(options.runs, options.json)
     rows = [experiments.describe(name) for name in experiments.names()]
     width = max(len(row["name"]) for row in rows)
-    lines = [json.dumps(rows, indent=2)] if options.json else [f"{row['name']:<{width}}  {row['about']}" for row in rows]
+    lines = (
+        [json.dumps(rows, indent=2)]
+        if options.json
+        else [f"{row['name']:<{width}}  {row['about']}" for row in rows]
+    )
     return lambda: print("\n".join(lines))
 
 
 def _list_runs(folder: str, as_json: bool) -> None:
-    """Print the finished runs under ``folder`` (empty: where runs go), and on what each was computed."""
+    """Print the finished runs under ``folder`` (empty: where runs go), and on what each was
+    computed.
+    """
     root = require_path("--runs", folder) if folder else experiments.runs_directory()
     require(root.is_dir(), "--runs", str(root), "a folder that holds run folders")
     rows = [_run_row(run) for run in experiments.find_runs(root)]
@@ -63,17 +73,27 @@ def _list_runs(folder: str, as_json: bool) -> None:
 def _run_row(run: Run) -> dict[str, object]:
     """PSNR of the student, its gain over the baseline, and with what they were computed."""
     baseline, student = (run.metrics[role]["psnr"] for role in ("baseline", "student"))
-    made = {"device": run.manifest["device"], "precision": run.precision, "seconds": run.manifest["seconds"]}
+    made = {
+        "device": run.manifest["device"],
+        "precision": run.precision,
+        "seconds": run.manifest["seconds"],
+    }
     return {"run": run.path.name, "psnr": student, "gain": student - baseline} | made
 
 
 def _show(options: argparse.Namespace) -> Work:
-    config = experiments.resolve(options.preset, options.profile, seed=options.seed, overrides=options.set)
-    return lambda: print(f"# {config.run_name}", yaml.safe_dump(asdict(config), sort_keys=False), sep="\n", end="")
+    config = experiments.resolve(
+        options.preset, options.profile, seed=options.seed, overrides=options.set
+    )
+    return lambda: print(
+        f"# {config.run_name}", yaml.safe_dump(asdict(config), sort_keys=False), sep="\n", end=""
+    )
 
 
 def _run(options: argparse.Namespace) -> Work:
-    config = experiments.resolve(options.preset, options.profile, seed=options.seed, overrides=options.set)
+    config = experiments.resolve(
+        options.preset, options.profile, seed=options.seed, overrides=options.set
+    )
     out = None if options.out is None else require_path("--out", options.out)
     from .training import parallel
 
@@ -89,20 +109,36 @@ def _run(options: argparse.Namespace) -> Work:
 
 
 def summary(run: Run) -> str:
-    """A finished run in a few lines: PSNR of baseline, student and teacher, the audit, the folder."""
-    lines = [f"{run.config.preset} ({run.config.profile}, seed {run.config.seed}): {run.manifest['counts']['test']} test images"]
+    """A finished run in a few lines: PSNR of baseline, student and teacher, the audit, the
+    folder.
+    """
+    lines = [
+        f"{run.config.preset} ({run.config.profile}, seed {run.config.seed}): "
+        f"{run.manifest['counts']['test']} test images"
+    ]
     for role in ("baseline", "student", "teacher"):
         numbers = run.metrics[role]
         residual = numbers["audit"]["residual"]
-        lines.append(f"  {role:<9} {numbers['psnr']:6.2f} dB   residual |Hx-y|/|y| {residual:.4f}   {numbers['status']}")
+        lines.append(
+            f"  {role:<9} {numbers['psnr']:6.2f} dB   residual |Hx-y|/|y| {residual:.4f}   "
+            f"{numbers['status']}"
+        )
     lines += _shift_lines(run) + _falsification_lines(run)
-    return "\n".join([*lines, f"  {run.manifest['seconds']:.0f} s on {run.place}; folder: {run.path}"])
+    return "\n".join(
+        [*lines, f"  {run.manifest['seconds']:.0f} s on {run.place}; folder: {run.path}"]
+    )
 
 
 def _shift_lines(run: Run) -> list[str]:
     """One line per further test: PSNR of baseline and student under the shift."""
-    found = {name: (part["baseline"]["psnr"], part["student"]["psnr"]) for name, part in run.metrics.get("shifts", {}).items()}
-    return [f"  {name}: baseline {plain:.2f} dB, student {student:.2f} dB" for name, (plain, student) in found.items()]
+    found = {
+        name: (part["baseline"]["psnr"], part["student"]["psnr"])
+        for name, part in run.metrics.get("shifts", {}).items()
+    }
+    return [
+        f"  {name}: baseline {plain:.2f} dB, student {student:.2f} dB"
+        for name, (plain, student) in found.items()
+    ]
 
 
 def _falsification_lines(run: Run) -> list[str]:
@@ -110,9 +146,14 @@ def _falsification_lines(run: Run) -> list[str]:
     found = run.metrics["student"].get("falsification")
     if not found:
         return []
-    checks = ", ".join(f"{name} {'yes' if held else 'NO'}" for name, held in found["checks"].items())
+    checks = ", ".join(
+        f"{name} {'yes' if held else 'NO'}" for name, held in found["checks"].items()
+    )
     leak = max(found["energy_outside"])
-    return [f"  falsification test, {found['iterations']} iterations: {checks}; largest energy outside range(H^T) {leak:.3f}"]
+    return [
+        f"  falsification test, {found['iterations']} iterations: {checks}; largest energy "
+        f"outside range(H^T) {leak:.3f}"
+    ]
 
 
 def _data(options: argparse.Namespace) -> Work:
@@ -155,7 +196,9 @@ def _verify(options: argparse.Namespace) -> Work:
 
 
 def _verified(folders: list[str], check: Callable[[Run], object] | None = None) -> None:
-    """Print a line for each run folder that is damaged or cannot be verified; fail where there is one, or no run at all."""
+    """Print a line for each run folder that is damaged or cannot be verified; fail where there
+    is one, or no run at all.
+    """
     roots = [require_path("folder", folder) for folder in folders]
     found = [path for root in roots for path in experiments.run_folders(root, deep=True)]
     require(len(found) > 0, "folder", ", ".join(map(str, folders)), "one with run folders in it")
@@ -168,22 +211,33 @@ def _verified(folders: list[str], check: Callable[[Run], object] | None = None) 
         except InputError as error:
             damaged += 1
             print(error)
-    require(damaged == 0, "runs", f"{damaged} of {len(found)} damaged or without hashes", "whole ones that can be verified")
+    require(
+        damaged == 0,
+        "runs",
+        f"{damaged} of {len(found)} damaged or without hashes",
+        "whole ones that can be verified",
+    )
     solved = "" if check is None else "; solved again, each agrees"
     print(f"{len(found)} runs verified: every file is as it was written{solved}")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="dipa", description="Distilled Preconditioned Algorithms: presets, runs and data.")
+    parser = _Parser(
+        prog="dipa", description="Distilled Preconditioned Algorithms: presets, runs and data."
+    )
     parser.add_argument("--version", action="version", version=f"dipa {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
 
-    def add(name: str, prepare: Callable[[argparse.Namespace], Work], text: str) -> argparse.ArgumentParser:
+    def add(
+        name: str, prepare: Callable[[argparse.Namespace], Work], text: str
+    ) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(prepare=prepare)
         return command
 
-    command = add("list", _list, "list the presets, or finished runs and on what they were computed")
+    command = add(
+        "list", _list, "list the presets, or finished runs and on what they were computed"
+    )
     command.add_argument("--json", action="store_true", help="one JSON object per line of the list")
     where = "list the finished runs of FOLDER (default: $DIPA_RUNS, else ./runs) instead"
     command.add_argument("--runs", nargs="?", const="", metavar="FOLDER", help=where)
@@ -194,22 +248,36 @@ def _parser() -> argparse.ArgumentParser:
         command = add(name, prepare, text)
         command.add_argument("preset", help="a name from 'dipa list'")
         command.add_argument("--profile", default="small", help="smoke, small (default) or paper")
-        command.add_argument("--seed", type=int, default=0, help="seed of image order and noise (default 0)")
         command.add_argument(
-            "--set", action="append", default=[], metavar="KEY=VALUE", help="override, such as training.steps=10"
+            "--seed", type=int, default=0, help="seed of image order and noise (default 0)"
+        )
+        command.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="override, such as training.steps=10",
         )
         if name == "run":
-            command.add_argument("--out", help="folder that holds run folders (default: $DIPA_RUNS, else ./runs)")
+            command.add_argument(
+                "--out", help="folder that holds run folders (default: $DIPA_RUNS, else ./runs)"
+            )
             where = "auto (a GPU where there is one), cpu, cuda, cuda:N or mps (default auto)"
             command.add_argument("--device", default="auto", help=where)
             command.add_argument("--quiet", action="store_true", help="no progress bars")
     command = add("data", _data, "list the data sets: which are here, how to get the others")
     command.add_argument("name", nargs="?", help="one data set")
     command.add_argument(
-        "--download", action="store_true", help="fetch it from its public source into the cache (mnist, bsds500)"
+        "--download",
+        action="store_true",
+        help="fetch it from its public source into the cache (mnist, bsds500)",
     )
-    command = add("verify", _verify, "compare every file of run folders with the hashes in their manifests")
-    command.add_argument("folder", nargs="+", help="a run folder, or one with run folders anywhere below it")
+    command = add(
+        "verify", _verify, "compare every file of run folders with the hashes in their manifests"
+    )
+    command.add_argument(
+        "folder", nargs="+", help="a run folder, or one with run folders anywhere below it"
+    )
     again = "also solve each run again on its stored image, which needs neither data nor denoiser"
     command.add_argument("--solve", action="store_true", help=again)
     return parser
@@ -220,7 +288,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         status = _command(argv)
         if sys.stdout is not None:
-            sys.stdout.flush()  # a pipe that is closed, a disk that is full: here it can still be told
+            # a pipe that is closed, a disk that is full: here it can still be told
+            sys.stdout.flush()
         return status
     except InputError as error:
         return _end(2, f"error: {error}")
@@ -257,14 +326,17 @@ def _warnings_in_one_line() -> Iterator[None]:
 
 
 def _end(status: int, text: str = "") -> int:
-    """Say ``text`` on standard error; what standard output still holds and cannot write goes nowhere."""
+    """Say ``text`` on standard error; what standard output still holds and cannot write goes
+    nowhere.
+    """
     with contextlib.suppress(OSError):
         if text:
             print(text, file=sys.stderr, flush=True)
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
-    except OSError:  # Python would try again at its end and complain; its documentation advises this
+    except OSError:
+        # Python would try again at its end and complain; its documentation advises this
         with contextlib.suppress(OSError):  # of a stream that is no file
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return status

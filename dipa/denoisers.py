@@ -1,16 +1,18 @@
 """Denoisers by name: the packaged one (works offline) and deepinv's own weights.
 
 ``dncnn-bsds500``
-    DnCNN of deepinv's architecture (20 layers, 64 features, grey, sigma = 2/255) trained by this project on the
-    BSDS500 train photographs (:mod:`dipa.training.denoiser`); its training record is in the file's header, and with it
-    the terms of those photographs: non-commercial research and education.
+    DnCNN of deepinv's architecture (20 layers, 64 features, grey, sigma = 2/255) trained by this
+    project on the BSDS500 train photographs (:mod:`dipa.training.denoiser`); its training record is
+    in the file's header, and with it the terms of those photographs: non-commercial research and
+    education.
 ``dncnn-deepinv``
-    deepinv's weights for the same network, the papers' denoiser: from the file named by the environment variable
-    ``DIPA_DNCNN``, else from ``weights/dncnn_sigma2_gray.pth`` under ``DIPA_DATA``, else downloaded into ``DIPA_CACHE``.
-    deepinv's own download and torch's cache are not used: deepinv unpickles whatever lies there, unchecked. Whatever the
-    file's origin, its whole SHA-256 is compared before it is opened, and it is then read without running code. The address
-    names the revision of Hugging Face's ``deepinv/dncnn`` that other projects on deepinv pin too; should it ever serve
-    something else, the SHA-256 refuses it.
+    deepinv's weights for the same network, the papers' denoiser: from the file named by the
+    environment variable ``DIPA_DNCNN``, else from ``weights/dncnn_sigma2_gray.pth`` under
+    ``DIPA_DATA``, else downloaded into ``DIPA_CACHE``. deepinv's own download and torch's cache are
+    not used: deepinv unpickles whatever lies there, unchecked. Whatever the file's origin, its
+    whole SHA-256 is compared before it is opened, and it is then read without running code. The
+    address names the revision of Hugging Face's ``deepinv/dncnn`` that other projects on deepinv
+    pin too; should it ever serve something else, the SHA-256 refuses it.
 """
 
 from __future__ import annotations
@@ -40,10 +42,11 @@ SECONDS = 60  # without an answer, after which a download is given up
 
 
 def load(name: str = "dncnn-bsds500") -> nn.Module:
-    """A frozen grey denoiser in evaluation mode: ``denoiser(images, sigma)`` on (B, 1, H, W) in [0, 1].
+    """A frozen grey denoiser in evaluation mode: ``denoiser(images, sigma)`` on (B, 1, H, W) in [0,
+    1].
 
-    Both networks ignore ``sigma``: they are trained for 2/255. Raises :class:`InputError` for an unknown name, a
-    missing or damaged weight file, or a failed download.
+    Both networks ignore ``sigma``: they are trained for 2/255. Raises :class:`InputError` for an
+    unknown name, a missing or damaged weight file, or a failed download.
     """
     require_choice("denoiser", name, NAMES)
     net = _packaged() if name == "dncnn-bsds500" else _deepinv()
@@ -51,7 +54,9 @@ def load(name: str = "dncnn-bsds500") -> nn.Module:
 
 
 def training_record() -> dict:
-    """How the packaged weights were made, and the terms they are under: data, recipe, versions, seconds, training PSNR."""
+    """How the packaged weights were made, and the terms they are under: data, recipe, versions,
+    seconds, training PSNR.
+    """
     return storage.read_tensors(PACKAGED)[1]
 
 
@@ -80,7 +85,9 @@ def _deepinv() -> DnCNN:
     path = local_deepinv_weights()
     content = _downloaded() if path is None else _verified(str(path), _read(path))
     net = DnCNN(1, 1, pretrained=None)
-    net.load_state_dict(torch.load(io.BytesIO(content), weights_only=True, map_location="cpu"), strict=True)
+    net.load_state_dict(
+        torch.load(io.BytesIO(content), weights_only=True, map_location="cpu"), strict=True
+    )
     return net
 
 
@@ -95,7 +102,10 @@ def _read(path: Path) -> bytes:
 def _verified(name: str, content: bytes) -> bytes:
     """The bytes of deepinv's file; anything else is refused by name, saying what it is."""
     if hashlib.sha256(content).hexdigest() != DEEPINV_SHA256:
-        raise InputError(f"{name}: {_what(content)}, not deepinv's {DEEPINV_FILE} (SHA-256 {DEEPINV_SHA256}); fetch it again")
+        raise InputError(
+            f"{name}: {_what(content)}, not deepinv's {DEEPINV_FILE} (SHA-256 "
+            f"{DEEPINV_SHA256}); fetch it again"
+        )
     return content
 
 
@@ -109,7 +119,9 @@ def _what(content: bytes) -> str:
 
 
 def _downloaded() -> bytes:
-    """The bytes of deepinv's file, from our cache where they are there and right, else fetched and kept there."""
+    """The bytes of deepinv's file, from our cache where they are there and right, else fetched
+    and kept there.
+    """
     path = paths.cache_directory() / "weights" / DEEPINV_FILE
     with contextlib.suppress(InputError):  # absent or damaged: fetched again
         return _verified(str(path), _read(path))
@@ -125,6 +137,12 @@ def _fetched() -> bytes:
     try:
         with urllib.request.urlopen(DEEPINV_URL, timeout=SECONDS) as answer:
             return answer.read(DEEPINV_BYTES + 1)
-    except (OSError, http.client.HTTPException) as error:  # no network, or an answer that breaks off
-        advice = f"set DIPA_DNCNN to a local {DEEPINV_FILE}, or use denoiser 'dncnn-bsds500', which works offline"
-        raise InputError(f"denoiser: 'dncnn-deepinv' could not be downloaded ({type(error).__name__}); {advice}") from error
+    except (OSError, http.client.HTTPException) as error:
+        # no network, or an answer that breaks off
+        advice = (
+            f"set DIPA_DNCNN to a local {DEEPINV_FILE}, or use denoiser 'dncnn-bsds500', which "
+            f"works offline"
+        )
+        raise InputError(
+            f"denoiser: 'dncnn-deepinv' could not be downloaded ({type(error).__name__}); {advice}"
+        ) from error

@@ -1,4 +1,6 @@
-"""Where a run computes and in what numbers. Everything else works on the device of the tensors it is given."""
+"""Where a run computes and in what numbers. Everything else works on the device of the tensors
+it is given.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,18 @@ from .choices import PRECISIONS
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 MULTIPLIES_BF16 = {"avx512_bf16", "amx_bf16"}  # flags of a processor
-LIMITED = {"mps"}  # kinds of devices without float64, eigenvalues and, in older versions of torch, frexp
-WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}  # caps of oneDNN's instructions
+# kinds of devices without float64, eigenvalues and, in older versions of torch, frexp
+LIMITED = {"mps"}
+# caps of oneDNN's instructions
+WITHOUT_BF16 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"}
 
 
 def choose(device: str = "auto") -> torch.device:
     """The device that ``device`` asks for: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
-    ``auto`` is a GPU where there is one, else the processor. Of several processes that torchrun started on one machine each
-    takes the GPU of its own number, where there is one for each; then none can be named.
+    ``auto`` is a GPU where there is one, else the processor. Of several processes that torchrun
+    started on one machine each takes the GPU of its own number, where there is one for each; then
+    none can be named.
 
     Raises:
         InputError: another text, or a device that is not there.
@@ -37,35 +42,60 @@ def choose(device: str = "auto") -> torch.device:
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if name == "mps":
-        require(torch.backends.mps.is_available(), "device", device, "cpu: this machine, or this torch, has no mps")
+        require(
+            torch.backends.mps.is_available(),
+            "device",
+            device,
+            "cpu: this machine, or this torch, has no mps",
+        )
         return torch.device("mps")
     return torch.device("cuda", _gpu(device, number))
 
 
 def _gpu(device: str, number: str) -> int:
-    """The number of the GPU that is asked for by number, or that is this process's own; refused where it is not there."""
+    """The number of the GPU that is asked for by number, or that is this process's own; refused
+    where it is not there.
+    """
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    have = f"cpu, or one of {there} GPUs, cuda:0 to cuda:{there - 1}" if there else "cpu: this machine, or this torch, has no GPU"
+    have = (
+        f"cpu, or one of {there} GPUs, cuda:0 to cuda:{there - 1}"
+        if there
+        else "cpu: this machine, or this torch, has no GPU"
+    )
     own = own_gpu()
     alone = own is None or os.environ["LOCAL_WORLD_SIZE"] == "1"
-    require(alone or not number, "device", device, "cuda or auto: each of these processes takes a GPU of its own")
+    require(
+        alone or not number,
+        "device",
+        device,
+        "cuda or auto: each of these processes takes a GPU of its own",
+    )
     chosen = int(number) if number else own or 0
     require(chosen < there, "device", device, have)
     return chosen
 
 
 def own_gpu() -> int | None:
-    """The number of the GPU that belongs to this process of several on one machine; None where there is not one for each."""
+    """The number of the GPU that belongs to this process of several on one machine; None where
+    there is not one for each.
+    """
     local, beside = (os.environ.get(name, "") for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
     enough = local.isdigit() and beside.isdigit() and torch.cuda.device_count() >= int(beside)
     return int(local) if enough else None
 
 
 def describe(device: torch.device) -> dict[str, str | None]:
-    """The device in words for a manifest: its name, and for a GPU also the versions of driver and CUDA (None: not known)."""
+    """The device in words for a manifest: its name, and for a GPU also the versions of driver
+    and CUDA (None: not known).
+    """
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-        return {"device": name, "processor": processor(), "driver": _driver(), "cuda": torch.version.cuda}
+        return {
+            "device": name,
+            "processor": processor(),
+            "driver": _driver(),
+            "cuda": torch.version.cuda,
+        }
     if device.type == "mps":
         return {"device": f"{processor()} (mps)", "processor": processor()}
     return {"device": processor()}
@@ -75,7 +105,9 @@ def processor() -> str:
     """The processor's name as the system gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        return next(
+            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
+        )
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 
@@ -83,31 +115,38 @@ def processor() -> str:
 def _driver() -> str | None:
     """The version of NVIDIA's kernel driver; None where the system does not say."""
     try:
-        found = re.search(r"Module\s+([\d.]+)", Path("/proc/driver/nvidia/version").read_text(encoding="utf-8"))
+        found = re.search(
+            r"Module\s+([\d.]+)", Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
+        )
     except OSError:
         return None
     return found and found.group(1)
 
 
 def peak_memory_mib(device: torch.device) -> int | None:
-    """The most memory that tensors of this process have held on a GPU so far, in MiB; None for other devices."""
+    """The most memory that tensors of this process have held on a GPU so far, in MiB; None for
+    other devices.
+    """
     return torch.cuda.max_memory_allocated(device) >> 20 if device.type == "cuda" else None
 
 
 def able(tensor: torch.Tensor) -> torch.Tensor:
-    """``tensor`` where float64, ``frexp`` and eigenvalues are: as it is, or on the processor if its device is ``LIMITED``."""
+    """``tensor`` where float64, ``frexp`` and eigenvalues are: as it is, or on the processor if
+    its device is ``LIMITED``.
+    """
     return tensor.cpu() if tensor.device.type in LIMITED else tensor
 
 
-# --- numbers ----------------------------------------------------------------------------------------------------------
+# --- numbers --------------------------------------------------------------------------------------
 
 
 def precision(asked: str, device: torch.device) -> str:
     """The numbers that ``asked`` means on ``device``: itself, or what ``auto`` chooses there.
 
-    ``auto`` is ``bf16`` where the hardware multiplies it (GPUs of compute capability 8.0 and up; processors with
-    AVX512-BF16 or AMX that torch and oneDNN are allowed to use), ``fp16`` on older GPUs, which emulate bf16, else
-    ``float32``. ``tf32`` is float32 whose products a GPU may round to 10 bits; on other devices it is float32.
+    ``auto`` is ``bf16`` where the hardware multiplies it (GPUs of compute capability 8.0 and up;
+    processors with AVX512-BF16 or AMX that torch and oneDNN are allowed to use), ``fp16`` on older
+    GPUs, which emulate bf16, else ``float32``. ``tf32`` is float32 whose products a GPU may round
+    to 10 bits; on other devices it is float32.
     """
     if not isinstance(asked, str) or asked not in PRECISIONS:
         require_choice("precision", asked, PRECISIONS)
@@ -120,7 +159,9 @@ def precision(asked: str, device: torch.device) -> str:
 
 def _processor_multiplies_bf16() -> bool:
     cap = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
-    allowed = cap not in WITHOUT_BF16 and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    allowed = cap not in WITHOUT_BF16 and torch.backends.cpu.get_cpu_capability().startswith(
+        "AVX512"
+    )
     return allowed and bool(MULTIPLIES_BF16 & _flags())
 
 
@@ -131,34 +172,44 @@ def _flags() -> frozenset[str]:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return frozenset()
-    return frozenset(next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), ()))
+    return frozenset(
+        next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), ())
+    )
 
 
 def autocast(asked: str, device: torch.device) -> torch.autocast:
-    """A context in which a network computes in the numbers that ``asked`` means on ``device``; tensors stay as they are."""
+    """A context in which a network computes in the numbers that ``asked`` means on ``device``;
+    tensors stay as they are.
+    """
     dtype = AUTOCAST.get(precision(asked, device))
     return torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
 
 def power_of_two(numbers: torch.Tensor) -> torch.Tensor:
-    """What brings each of ``numbers`` >= 0 into [1/2, 1) when it is divided by it, exactly; 1 for 0."""
+    """What brings each of ``numbers`` >= 0 into [1/2, 1) when it is divided by it, exactly; 1
+    for 0.
+    """
     found = able(numbers)
     mantissa, _ = torch.frexp(found)
     return torch.where(mantissa > 0, found / mantissa, torch.ones_like(found)).to(numbers.device)
 
 
 def scaled(function: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> torch.Tensor:
-    """``function(images)`` whose gradient passes through it in units of its own size, so that half precision holds it.
+    """``function(images)`` whose gradient passes through it in units of its own size, so that half
+    precision holds it.
 
-    fp16 has no numbers below 6e-8: a gradient is multiplied by a power of two on its way in and divided by it on its way
-    out, which changes nothing else. ``function`` must be differentiable in ``images`` alone.
+    fp16 has no numbers below 6e-8: a gradient is multiplied by a power of two on its way in and
+    divided by it on its way out, which changes nothing else. ``function`` must be differentiable in
+    ``images`` alone.
     """
     unit: list[torch.Tensor] = []
     return _ScaleIn.apply(function(_ScaleOut.apply(images, unit)), unit)
 
 
 class _ScaleIn(torch.autograd.Function):
-    """The identity; its gradient leaves with a largest entry in [1/2, 1), and ``unit`` holds by what it was divided."""
+    """The identity; its gradient leaves with a largest entry in [1/2, 1), and ``unit`` holds by
+    what it was divided.
+    """
 
     @staticmethod
     def forward(ctx, images, unit):
@@ -186,9 +237,11 @@ class _ScaleOut(torch.autograd.Function):
 
 @contextlib.contextmanager
 def rounding(allowed: bool) -> Iterator[None]:
-    """A stretch in which a GPU may, or may not, round the factors of float32 products to 10 bits (TF32).
+    """A stretch in which a GPU may, or may not, round the factors of float32 products to 10 bits
+    (TF32).
 
-    torch rounds those of convolutions unless told not to. The setting is the process's, forward and backward.
+    torch rounds those of convolutions unless told not to. The setting is the process's, forward and
+    backward.
     """
     kept = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
@@ -198,12 +251,14 @@ def rounding(allowed: bool) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = kept
 
 
-# --- memory -----------------------------------------------------------------------------------------------------------
+# --- memory ---------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def named_shortage(place: torch.device, what: str, advice: str) -> Iterator[None]:
-    """A stretch in which too little memory is an :class:`InputError` that says where and for ``what``, with the ``advice``."""
+    """A stretch in which too little memory is an :class:`InputError` that says where and for
+    ``what``, with the ``advice``.
+    """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -212,13 +267,20 @@ def named_shortage(place: torch.device, what: str, advice: str) -> Iterator[None
         raise InputError(f"device: {place} has too little memory for {what}; {advice}") from error
 
 
-def in_parts(compute: Callable[[torch.Tensor], Any], index: torch.Tensor, place: torch.device, what: str) -> list[Any]:
-    """``[compute(index)]``; where memory is too little for so many images the same of its halves, and so on.
+def in_parts(
+    compute: Callable[[torch.Tensor], Any], index: torch.Tensor, place: torch.device, what: str
+) -> list[Any]:
+    """``[compute(index)]``; where memory is too little for so many images the same of its halves,
+    and so on.
 
     Raises :class:`InputError` where it is too little for one image.
     """
     alone = len(index) == 1
-    with named_shortage(place, f"one image when {what}", "a smaller size fits") if alone else contextlib.nullcontext():
+    with (
+        named_shortage(place, f"one image when {what}", "a smaller size fits")
+        if alone
+        else contextlib.nullcontext()
+    ):
         try:
             return [compute(index)]
         except (RuntimeError, MemoryError) as error:

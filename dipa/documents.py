@@ -1,4 +1,6 @@
-"""YAML and JSON from outside: of bounded length and depth, every key once, refused in one line by name."""
+"""YAML and JSON from outside: of bounded length and depth, every key once, refused in one line
+by name.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from .checks import InputError, require, require_file, shorter, shown
 MOST_YAML = 100_000  # characters of a YAML document: PyYAML reads about that many in a second
 MOST_JSON = 64 << 20  # bytes of a JSON file
 DEEPEST = 32  # mappings and lists inside each other
-# what PyYAML raises on text: on 2026-13-45 a ValueError, on !!int x a ValueError, on !!timestamp x an AttributeError
+# what PyYAML raises on text: on 2026-13-45 a ValueError, on !!int x a ValueError, on !!timestamp x
+# an AttributeError
 UNREADABLE = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError)
 
 
@@ -27,9 +30,13 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> yaml.Node:
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent) or event.anchor:
-            raise yaml.MarkedYAMLError(problem="anchors and aliases (& and *) are not read", problem_mark=event.start_mark)
+            raise yaml.MarkedYAMLError(
+                problem="anchors and aliases (& and *) are not read", problem_mark=event.start_mark
+            )
         if self.depth > DEEPEST:
-            raise yaml.MarkedYAMLError(problem=f"more than {DEEPEST} levels", problem_mark=event.start_mark)
+            raise yaml.MarkedYAMLError(
+                problem=f"more than {DEEPEST} levels", problem_mark=event.start_mark
+            )
         self.depth += 1
         node = super().compose_node(parent, index)
         self.depth -= 1
@@ -45,8 +52,8 @@ class _Loader(yaml.SafeLoader):
 def parse_yaml(text: str, name: str, most: int = MOST_YAML) -> Any:
     """The plain values that YAML 1.1 ``text`` of at most ``most`` characters stands for.
 
-    Raises :class:`InputError`, in one line that begins with ``name``, for text that is longer or no YAML, anchors and
-    aliases, a key given twice, and more than 32 levels.
+    Raises :class:`InputError`, in one line that begins with ``name``, for text that is longer or no
+    YAML, anchors and aliases, a key given twice, and more than 32 levels.
     """
     require(len(text) <= most, name, f"{len(text):,} characters", f"at most {most:,}")
     try:
@@ -55,24 +62,35 @@ def parse_yaml(text: str, name: str, most: int = MOST_YAML) -> Any:
         reason = getattr(error, "problem", None) or str(error) or type(error).__name__
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark and mark.line else ""
-        raise InputError(f"{name}: got {shown(text, 60)}; allowed: a value YAML can read ({_reason(reason)}{where})") from error
+        raise InputError(
+            f"{name}: got {shown(text, 60)}; allowed: a value YAML can read "
+            f"({_reason(reason)}{where})"
+        ) from error
 
 
 def parse_json(text: str, name: str) -> Any:
-    """The plain values of JSON ``text``, the standard's alone: a key given twice, NaN and infinities are refused by ``name``."""
+    """The plain values of JSON ``text``, the standard's alone: a key given twice, NaN and
+    infinities are refused by ``name``.
+    """
     try:
-        return json.loads(text, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite)
+        return json.loads(
+            text, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite
+        )
     except (ValueError, RecursionError) as error:
         raise InputError(f"{name}: damaged or not JSON ({_reason(error)})") from error
 
 
 def read_yaml(path: str | Path) -> Any:
-    """The plain values in a YAML file (:func:`parse_yaml`); a missing or damaged one is refused by its name."""
+    """The plain values in a YAML file (:func:`parse_yaml`); a missing or damaged one is refused
+    by its name.
+    """
     return _read(path, 4 * MOST_YAML, parse_yaml)
 
 
 def read_json(path: str | Path) -> Any:
-    """The plain values in a JSON file (:func:`parse_json`); a missing or damaged one is refused by its name."""
+    """The plain values in a JSON file (:func:`parse_json`); a missing or damaged one is refused
+    by its name.
+    """
     return _read(path, MOST_JSON, parse_json)
 
 

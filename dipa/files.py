@@ -1,4 +1,6 @@
-"""Files that are whole or absent: atomic writes, hashes of bytes and of plain values. Tensors: :mod:`dipa.storage`."""
+"""Files that are whole or absent: atomic writes, hashes of bytes and of plain values. Tensors:
+:mod:`dipa.storage`.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ def temporary(path: Path, purpose: str) -> Path:
 
 
 def sweep(folder: Path, older_than: float = 0.0) -> None:
-    """Remove the temporary files that killed processes left in ``folder``, where none writes or those of so many seconds ago.
+    """Remove the temporary files that killed processes left in ``folder``, where none writes or
+    those of so many seconds ago.
 
     What the system refuses to remove stays.
     """
@@ -33,19 +36,23 @@ def sweep(folder: Path, older_than: float = 0.0) -> None:
 
 @contextlib.contextmanager
 def named_errors(path: Path) -> Iterator[None]:
-    """A stretch in which what the system refuses to write is an :class:`OSError` that names ``path`` and says what to do."""
+    """A stretch in which what the system refuses to write is an :class:`OSError` that names
+    ``path`` and says what to do.
+    """
     try:
         yield
     except OSError as error:
         kept = "what was there is kept; make room or choose another folder, then start again"
-        raise OSError(f"{path}: could not be written ({error.strerror or error}); {kept}") from error
+        raise OSError(
+            f"{path}: could not be written ({error.strerror or error}); {kept}"
+        ) from error
 
 
 def write_atomic(path: str | Path, write: Callable[[Path], None]) -> Path:
     """Let ``write`` fill a temporary sibling, flush it to disk, then rename it to ``path``.
 
-    A crash, a full disk or a kill leaves the old file (or none), never half of the new one. What the system refuses to
-    write is an :class:`OSError` that names the file and says what to do.
+    A crash, a full disk or a kill leaves the old file (or none), never half of the new one. What
+    the system refuses to write is an :class:`OSError` that names the file and says what to do.
     """
     path = Path(path)
     partial = temporary(path, "partial")

@@ -1,7 +1,8 @@
 """What shaped a result, told apart by content: the keys of caches and checkpoints.
 
-A description goes through an object with all that it holds: plain attributes, tensors, submodules, the code of its class.
-Two objects that could give other results have other descriptions; what cannot be described that way is named.
+A description goes through an object with all that it holds: plain attributes, tensors, submodules,
+the code of its class. Two objects that could give other results have other descriptions; what
+cannot be described that way is named.
 """
 
 from __future__ import annotations
@@ -25,11 +26,29 @@ from torch import nn
 
 from . import files, seeding, storage
 
-TOLERANCE = 1e-4  # relative: what power methods leave open in an operator that is built twice from the same arguments
-PROJECTIONS, BLOCK = 8, 1 << 16  # random projections that stand for a tensor of an operator; how many numbers are taken at once
-UNUSED = ("cli.py", "interop.py", "analysis", "data", "experiments", "plots")  # code of this package that no solve runs
-LIBRARIES = {"torch", "torchvision", "deepinv", "numpy", "dipa", *sys.stdlib_module_names}  # told apart by version or digest
-PLAIN = (bool, int, complex, str, bytes, range, slice, PurePath, Enum, torch.dtype, torch.Size, torch.memory_format, torch.layout)
+# relative: what power methods leave open in an operator that is built twice from the same arguments
+TOLERANCE = 1e-4
+# random projections that stand for a tensor of an operator; how many numbers are taken at once
+PROJECTIONS, BLOCK = 8, 1 << 16
+# code of this package that no solve runs
+UNUSED = ("cli.py", "interop.py", "analysis", "data", "experiments", "plots")
+# told apart by version or digest
+LIBRARIES = {"torch", "torchvision", "deepinv", "numpy", "dipa", *sys.stdlib_module_names}
+PLAIN = (
+    bool,
+    int,
+    complex,
+    str,
+    bytes,
+    range,
+    slice,
+    PurePath,
+    Enum,
+    torch.dtype,
+    torch.Size,
+    torch.memory_format,
+    torch.layout,
+)
 FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial)
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 INTERNAL = frozenset(vars(nn.Module()))  # what every module holds beside its own attributes
@@ -42,7 +61,8 @@ class Description:
     Attributes:
         exact: SHA-256 of all that must be equal to the last bit.
         numbers: (value, scale) pairs that must be equal within :data:`TOLERANCE` of their scale.
-        unknown: parts that cannot be described, each with its place; equal descriptions say nothing about these.
+        unknown: parts that cannot be described, each with its place; equal descriptions say nothing
+            about these.
     """
 
     exact: str
@@ -69,9 +89,10 @@ class Description:
 def describe(thing: Any, *, like: str = "exact") -> Description:
     """Describe ``thing`` with everything it holds.
 
-    ``like`` says how far the floating-point numbers of another must be alike: ``exact``; ``near``, up to
-    :data:`TOLERANCE`; ``shape``, where only shapes count in tensors. The last two are for linear maps, whose action on a
-    random image is described beside: random generators, noise models and functions then do not count.
+    ``like`` says how far the floating-point numbers of another must be alike: ``exact``; ``near``,
+    up to :data:`TOLERANCE`; ``shape``, where only shapes count in tensors. The last two are for
+    linear maps, whose action on a random image is described beside: random generators, noise models
+    and functions then do not count.
     """
     walk = _Walk(like)
     exact = files.sha256_json(walk(thing, type(thing).__name__))
@@ -79,35 +100,58 @@ def describe(thing: Any, *, like: str = "exact") -> Description:
 
 
 def describe_physics(physics: LinearPhysics, images: torch.Tensor) -> dict[str, Description]:
-    """An operator on such images (its attributes and what it makes of a random one), and its noise."""
+    """An operator on such images (its attributes and what it makes of a random one), and its
+    noise.
+    """
     probe = torch.randn((1, *images.shape[1:]), generator=seeding.generator(0, "probe")).to(images)
     with torch.no_grad():
         seen = physics.A(probe)
         answers = [seen, physics.A_adjoint(seen)]
-    held = physics.modules() if isinstance(physics, nn.Module) else [getattr(physics, "noise_model", None)]
+    held = (
+        physics.modules()
+        if isinstance(physics, nn.Module)
+        else [getattr(physics, "noise_model", None)]
+    )
     noise = [part for part in held if isinstance(part, NoiseModel)]
     return {"operator": describe([physics, answers], like="near"), "noise": describe(noise)}
 
 
-def describe_preconditioner(preconditioner: nn.Module, images: torch.Tensor, iterations: int) -> dict[str, Description]:
-    """P before training: a network by its weights, a linear one by what it makes of a random image in each iteration.
+def describe_preconditioner(
+    preconditioner: nn.Module, images: torch.Tensor, iterations: int
+) -> dict[str, Description]:
+    """P before training: a network by its weights, a linear one by what it makes of a random image
+    in each iteration.
 
-    The basis of a linear P made from an operator is not the same to the last digit, nor its matrix, when it is made again.
+    The basis of a linear P made from an operator is not the same to the last digit, nor its matrix,
+    when it is made again.
     """
     traits = getattr(preconditioner, "traits", None)
     if not getattr(traits, "linear", False):
         return {"preconditioner": describe(preconditioner)}
     probe = torch.randn((1, *images.shape[1:]), generator=seeding.generator(0, "probe")).to(images)
     with torch.no_grad():
-        answers = [preconditioner(probe, probe, k) for k in range(1, iterations + 1 if traits.iteration_dependent else 2)]
-    return {"preconditioner": describe(preconditioner, like="shape"), "start": describe(answers, like="near")}
+        answers = [
+            preconditioner(probe, probe, k)
+            for k in range(1, iterations + 1 if traits.iteration_dependent else 2)
+        ]
+    return {
+        "preconditioner": describe(preconditioner, like="shape"),
+        "start": describe(answers, like="near"),
+    }
 
 
 def describe_code(*also: str) -> Description:
-    """The code that runs: digest of this package's modules that shape a solve and of the files ``also``; versions."""
+    """The code that runs: digest of this package's modules that shape a solve and of the files
+    ``also``; versions.
+    """
     root = Path(__file__).parent
-    paths = [path for path in sorted(root.rglob("*.py")) if path.relative_to(root).parts[0] not in UNUSED]
-    own = {path.relative_to(root).as_posix(): _syntax(path) for path in [*paths, *(root / name for name in also)]}
+    paths = [
+        path for path in sorted(root.rglob("*.py")) if path.relative_to(root).parts[0] not in UNUSED
+    ]
+    own = {
+        path.relative_to(root).as_posix(): _syntax(path)
+        for path in [*paths, *(root / name for name in also)]
+    }
     versions = [sys.modules[__package__].__version__, torch.__version__, deepinv.__version__]
     return Description(files.sha256_json([own, versions]))
 
@@ -117,30 +161,42 @@ def _syntax(path: Path) -> str:
     """Digest of a module without comments and docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node, clean=False) is not None:
+        if (
+            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+            and ast.get_docstring(node, clean=False) is not None
+        ):
             node.body = node.body[1:]
     return files.sha256_json(ast.dump(tree))
 
 
 @functools.lru_cache(maxsize=64)
 def _source(package: str) -> str | None:
-    """Digest of the Python files of a top-level package or module outside :data:`LIBRARIES`; None where it has none."""
+    """Digest of the Python files of a top-level package or module outside :data:`LIBRARIES`;
+    None where it has none.
+    """
     file = getattr(sys.modules.get(package), "__file__", None)
     if file is None or not Path(file).is_file():
         return None
-    paths = sorted(Path(file).parent.rglob("*.py")) if Path(file).name == "__init__.py" else [Path(file)]
+    paths = (
+        sorted(Path(file).parent.rglob("*.py"))
+        if Path(file).name == "__init__.py"
+        else [Path(file)]
+    )
     return files.sha256_json([files.sha256_file(path) for path in paths])
 
 
 @dataclass
 class _Walk:
-    """One way through an object: plain values to hash, numbers to compare, what it could not describe."""
+    """One way through an object: plain values to hash, numbers to compare, what it could not
+    describe.
+    """
 
     like: str
     numbers: list[tuple[float, float]] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     met: dict[int, int] = field(default_factory=dict)
-    alive: list[Any] = field(default_factory=list)  # what was met, so that no later object takes its id
+    # what was met, so that no later object takes its id
+    alive: list[Any] = field(default_factory=list)
 
     def __call__(self, value: Any, place: str) -> Any:
         if value is None or isinstance(value, PLAIN):
@@ -165,9 +221,15 @@ class _Walk:
         if isinstance(value, torch.Generator):
             return "generator" if self.like != "exact" else self._tensor(value.get_state())
         if isinstance(value, Mapping):
-            return [["mapping", str(key), self(value[key], f"{place}[{key!r}]")] for key in sorted(value, key=str)]
+            return [
+                ["mapping", str(key), self(value[key], f"{place}[{key!r}]")]
+                for key in sorted(value, key=str)
+            ]
         if isinstance(value, (list, tuple)):
-            return [type(value).__name__, [self(item, f"{place}[{i}]") for i, item in enumerate(value)]]
+            return [
+                type(value).__name__,
+                [self(item, f"{place}[{i}]") for i, item in enumerate(value)],
+            ]
         if isinstance(value, (set, frozenset)):
             return ["set", [self(item, place) for item in sorted(value, key=repr)]]
         if isinstance(value, (type, *FUNCTIONS)):
@@ -189,7 +251,12 @@ class _Walk:
     def _code(self, value: Any, place: str) -> Any:
         """A class or function: its name, where a library or a file says what it does."""
         if isinstance(value, functools.partial):
-            return ["partial", self(value.func, place), self(value.args, place), self(value.keywords, place)]
+            return [
+                "partial",
+                self(value.func, place),
+                self(value.args, place),
+                self(value.keywords, place),
+            ]
         if isinstance(value, types.MethodType):
             return ["method", self(value.__self__, place), value.__name__]
         if isinstance(value, type):
@@ -200,10 +267,15 @@ class _Walk:
         return "function"
 
     def _closure(self, function: Any, place: str) -> list[Any]:
-        """What a function of a library brings along: its instructions (lambdas share a name) and the values it holds."""
+        """What a function of a library brings along: its instructions (lambdas share a name)
+        and the values it holds.
+        """
         code = getattr(function, "__code__", None)
         cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
-        return [code and code.co_code.hex(), self([*cells, getattr(function, "__defaults__", None)], place)]
+        return [
+            code and code.co_code.hex(),
+            self([*cells, getattr(function, "__defaults__", None)], place),
+        ]
 
     def _class(self, kind: type, place: str) -> list[Any]:
         """What a class inherits, with the digests of packages that are no library."""
@@ -228,21 +300,40 @@ class _Walk:
             held |= {"training": value.training and self.like == "exact"}
             held |= dict(value._parameters) | dict(value._buffers) | dict(value._modules)
         kept = {name: part for name, part in held.items() if self._counts(name, part)}
-        return [self._class(type(value), place), {name: self(kept[name], f"{place}.{name}") for name in sorted(kept)}]
+        return [
+            self._class(type(value), place),
+            {name: self(kept[name], f"{place}.{name}") for name in sorted(kept)},
+        ]
 
     def _counts(self, name: str, part: Any) -> bool:
-        """Whether an attribute shapes results: seeded noise draws from (seed, image), whatever its generator has done."""
-        return "random_state" not in name and not (self.like != "exact" and isinstance(part, NoiseModel))
+        """Whether an attribute shapes results: seeded noise draws from (seed, image), whatever
+        its generator has done.
+        """
+        return "random_state" not in name and not (
+            self.like != "exact" and isinstance(part, NoiseModel)
+        )
 
 
 def _attributes(value: Any) -> dict[str, Any] | None:
-    """The attributes of an object by name, without those it computed from the others; None for one without any place for them."""
+    """The attributes of an object by name, without those it computed from the others; None for
+    one without any place for them.
+    """
     slots = [name for base in type(value).__mro__ for name in getattr(base, "__slots__", ())]
     if not hasattr(value, "__dict__") and not slots:
         return None
-    found = {name: getattr(value, name) for name in slots if hasattr(value, name) and name not in ("__weakref__", "__dict__")}
-    own = {name: part for name, part in getattr(value, "__dict__", {}).items() if name not in INTERNAL}
-    computed = {name for name in own if isinstance(getattr(type(value), name, None), functools.cached_property)}
+    found = {
+        name: getattr(value, name)
+        for name in slots
+        if hasattr(value, name) and name not in ("__weakref__", "__dict__")
+    }
+    own = {
+        name: part for name, part in getattr(value, "__dict__", {}).items() if name not in INTERNAL
+    }
+    computed = {
+        name
+        for name in own
+        if isinstance(getattr(type(value), name, None), functools.cached_property)
+    }
     if isinstance(value, NoiseModel):
         computed |= {"rng"}
     return found | {name: part for name, part in own.items() if name not in computed}
@@ -254,12 +345,16 @@ def _package(code: Any) -> str:
 
 
 def sketch(tensor: torch.Tensor) -> list[tuple[float, float]]:
-    """Norm and :data:`PROJECTIONS` random projections of a tensor, each with the norm as its scale: nine numbers for it."""
+    """Norm and :data:`PROJECTIONS` random projections of a tensor, each with the norm as its
+    scale: nine numbers for it.
+    """
     flat = torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
     flat = flat.reshape(-1).cpu()
     total = torch.zeros(PROJECTIONS, dtype=torch.float64)
     for number, block in enumerate(flat.split(BLOCK)):
-        weights = torch.randn(PROJECTIONS, generator=seeding.generator(0, "block", number), dtype=torch.float64)
+        weights = torch.randn(
+            PROJECTIONS, generator=seeding.generator(0, "block", number), dtype=torch.float64
+        )
         total += weights * (_weights()[:, : len(block)] @ block.double())
     norm = float(torch.linalg.vector_norm(flat.double())) if len(flat) else 0.0
     return [(value, norm) for value in (norm, *total.tolist())]
@@ -267,4 +362,6 @@ def sketch(tensor: torch.Tensor) -> list[tuple[float, float]]:
 
 @functools.lru_cache(maxsize=1)
 def _weights() -> torch.Tensor:
-    return torch.randn(PROJECTIONS, BLOCK, generator=seeding.generator(0, "sketch"), dtype=torch.float64)
+    return torch.randn(
+        PROJECTIONS, BLOCK, generator=seeding.generator(0, "sketch"), dtype=torch.float64
+    )

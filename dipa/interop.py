@@ -17,7 +17,9 @@ from .solvers.proximal import PreconditionerLike
 
 
 class StepPrior(Prior):
-    """One of our priors in a deepinv model: no explicit cost (deepinv then evaluates none), and ``step`` as ours."""
+    """One of our priors in a deepinv model: no explicit cost (deepinv then evaluates none), and
+    ``step`` as ours.
+    """
 
     def __init__(self, prior):
         super().__init__()
@@ -31,19 +33,25 @@ class StepPrior(Prior):
 
 
 class PreconditionedIteration(OptimIterator):
-    r"""One iteration of :class:`dipa.FISTA` as deepinv runs it: :math:`x^k=\mathrm{prior}(z^k-\alpha P(\nabla f(z^k),z^k,k))`.
+    r"""One iteration of :class:`dipa.FISTA` as deepinv runs it:
+    :math:`x^k=\mathrm{prior}(z^k-\alpha P(\nabla f(z^k),z^k,k))`.
 
-    deepinv counts from 0 and gives no count at all on the first call; P receives k from 1. ``momentum`` are the weights of
-    the K iterations. A run ends where :class:`dipa.FISTA` ends it: an iterate that is not finite or leaves [-1e6, 1e6] is
-    dropped, and the one before kept from there on.
+    deepinv counts from 0 and gives no count at all on the first call; P receives k from 1.
+    ``momentum`` are the weights of the K iterations. A run ends where :class:`dipa.FISTA` ends it:
+    an iterate that is not finite or leaves [-1e6, 1e6] is dropped, and the one before kept from
+    there on.
     """
 
-    def __init__(self, preconditioner: PreconditionerLike | None, momentum: list[float], stop: Stop):
+    def __init__(
+        self, preconditioner: PreconditionerLike | None, momentum: list[float], stop: Stop
+    ):
         super().__init__(has_cost=False)
         self.preconditioner, self.momentum, self.stop = preconditioner, momentum, stop
 
     def forward(self, X, cur_data_fidelity, cur_prior, cur_params, y, physics, *args, **kwargs):  # noqa: N803
-        """``X["est"]`` holds this iterate and the one before, ``X["it"]`` the iterations done; both are returned renewed."""
+        """``X["est"]`` holds this iterate and the one before, ``X["it"]`` the iterations done;
+        both are returned renewed.
+        """
         if X.get("stopped"):
             return X
         before = State(X.get("it") or 0, X["est"][0], X["est"][-1])
@@ -72,11 +80,13 @@ def to_deepinv(
     img_size: tuple[int, int, int] | None = None,
     unfold: bool = False,
 ) -> BaseOptim:
-    r"""A deepinv model that runs ``solver`` with ``preconditioner``: ``model(y, physics)`` is our reconstruction.
+    r"""A deepinv model that runs ``solver`` with ``preconditioner``: ``model(y, physics)`` is our
+    reconstruction.
 
-    The start, the momentum rule, the prior and the number of iterations are those of ``solver``; deepinv's stopping rule
-    is off, its metrics work. A preconditioner (or denoiser) that is a module is part of the model: its tensors are in
-    ``state_dict()`` and follow ``.to(...)``. ``fixed_point.iterator`` serves in any other :class:`deepinv.optim.BaseOptim`.
+    The start, the momentum rule, the prior and the number of iterations are those of ``solver``;
+    deepinv's stopping rule is off, its metrics work. A preconditioner (or denoiser) that is a
+    module is part of the model: its tensors are in ``state_dict()`` and follow ``.to(...)``.
+    ``fixed_point.iterator`` serves in any other :class:`deepinv.optim.BaseOptim`.
 
     Args:
         solver: the algorithm.
@@ -84,7 +94,8 @@ def to_deepinv(
         physics: the operator the stepsize is for; ``"1/L"`` is evaluated here, once.
         stepsize: a positive number or ``"1/L"``.
         img_size: (C, H, W), for ``"1/L"`` and an operator that does not carry its size.
-        unfold: keep the graph, so that gradients reach the preconditioner; deepinv's own parameters stay fixed.
+        unfold: keep the graph, so that gradients reach the preconditioner; deepinv's own parameters
+            stay fixed.
 
     Raises:
         InputError: a solver that is no FISTA, a stepsize that is neither positive nor ``"1/L"``.
@@ -92,13 +103,26 @@ def to_deepinv(
     require(isinstance(solver, FISTA), "solver", type(solver).__name__, "a dipa.FISTA")
     require_operator("physics", physics)
     allowed = "None, or a callable P(gradient, iterate, k)"
-    require(preconditioner is None or callable(preconditioner), "preconditioner", preconditioner, allowed)
+    require(
+        preconditioner is None or callable(preconditioner),
+        "preconditioner",
+        preconditioner,
+        allowed,
+    )
     size = image_size(physics, img_size) if isinstance(stepsize, str) and stepsize == "1/L" else ()
     if size:
         require_applies("physics", physics, size)
     unfold = require_flag("unfold", unfold)
-    require(not callable(stepsize), "stepsize", stepsize, "a positive number or '1/L': deepinv's parameters are numbers")
-    momentum, stop = weights(solver.momentum, solver.iterations, solver.restart), Stop(solver.iterations, solver.tolerance)
+    require(
+        not callable(stepsize),
+        "stepsize",
+        stepsize,
+        "a positive number or '1/L': deepinv's parameters are numbers",
+    )
+    momentum, stop = (
+        weights(solver.momentum, solver.iterations, solver.restart),
+        Stop(solver.iterations, solver.tolerance),
+    )
     iterator = PreconditionedIteration(preconditioner, momentum, stop)
     prior = StepPrior(solver.prior)
     model = BaseOptim(

@@ -1,4 +1,6 @@
-"""Ctrl-C and SIGTERM as one exception, raised between two states and never inside a change of state."""
+"""Ctrl-C and SIGTERM as one exception, raised between two states and never inside a change of
+state.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """The process was asked to stop; ``status`` is the exit status of such an end: 130 for Ctrl-C, 143 for SIGTERM."""
+    """The process was asked to stop; ``status`` is the exit status of such an end: 130 for
+    Ctrl-C, 143 for SIGTERM.
+    """
 
     def __init__(self, signum: int):
         super().__init__(signal.Signals(signum).name)
@@ -20,11 +24,12 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Guard:
-    """While entered, a signal raises :class:`Interrupted`: at once, or at the end of a :meth:`whole` stretch.
+    """While entered, a signal raises :class:`Interrupted`: at once, or at the end of a
+    :meth:`whole` stretch.
 
-    It leaves the guarded stretch as that, also where it came in the middle of an import and compiled code made another
-    exception of it. Guards may be nested: the innermost one acts. Outside the main thread, which alone receives signals,
-    nothing changes.
+    It leaves the guarded stretch as that, also where it came in the middle of an import and
+    compiled code made another exception of it. Guards may be nested: the innermost one acts.
+    Outside the main thread, which alone receives signals, nothing changes.
     """
 
     def __init__(self):
@@ -35,7 +40,9 @@ class Guard:
             self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if self._raised and error is not None and not isinstance(error, Interrupted):

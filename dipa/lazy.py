@@ -1,4 +1,6 @@
-"""Packages whose parts are imported when they are first used: torch takes seconds, in which a command must already answer."""
+"""Packages whose parts are imported when they are first used: torch takes seconds, in which a
+command must already answer.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from typing import Any
 def lazy(
     package: str, modules: Collection[str], homes: Mapping[str, Collection[str]]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` of ``package``, for its ``modules`` and for the names that ``homes`` lists by module.
+    """``__getattr__`` and ``__dir__`` of ``package``, for its ``modules`` and for the names that
+    ``homes`` lists by module.
 
     No name may be that of a module of the package: importing the module would hide it.
     """

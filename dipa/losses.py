@@ -1,4 +1,5 @@
-r"""The losses of the papers, the data fidelity and the row-space penalty: pure functions, one number per image (B,).
+r"""The losses of the papers, the data fidelity and the row-space penalty: pure functions, one
+number per image (B,).
 
 Norms are sums over pixels, as the papers print them; the training loop averages over the batch.
 """
@@ -23,7 +24,8 @@ __all__ = [
     "supervised",
 ]
 
-FLOOR = 1e-8  # of a product of norms, in units of the largest entries: it acts on an image of zeros alone
+# of a product of norms, in units of the largest entries: it acts on an image of zeros alone
+FLOOR = 1e-8
 
 
 def _squared(images: torch.Tensor) -> torch.Tensor:
@@ -31,7 +33,9 @@ def _squared(images: torch.Tensor) -> torch.Tensor:
 
 
 def _of_size_one(images: torch.Tensor) -> torch.Tensor:
-    """Each image over the power of two next to its largest entry, (B, n): exact, so that a quotient keeps its bits."""
+    """Each image over the power of two next to its largest entry, (B, n): exact, so that a
+    quotient keeps its bits.
+    """
     flat = images.flatten(1)
     largest = flat.detach().abs().amax(dim=1, keepdim=True)
     largest = largest.to(torch.promote_types(flat.dtype, torch.float32))
@@ -41,8 +45,8 @@ def _of_size_one(images: torch.Tensor) -> torch.Tensor:
 def gradient_cosine(direction: torch.Tensor, teacher_gradient: torch.Tensor) -> torch.Tensor:
     r"""Gradient loss :math:`L_G=|1-S_c(P\nabla g_s(\hat x_s),\nabla g_t(\hat x_t))|^2`, in [0, 4].
 
-    :math:`S_c(a,b)=a^\top b/(\|a\|\|b\|)`, whatever the sizes of a and b; an image of zeros has :math:`S_c=0`.
-    Source: D2GP Eq. (4) (its Algorithm 2 omits the square); DIPA Eq. (8).
+    :math:`S_c(a,b)=a^\top b/(\|a\|\|b\|)`, whatever the sizes of a and b; an image of zeros has
+    :math:`S_c=0`. Source: D2GP Eq. (4) (its Algorithm 2 omits the square); DIPA Eq. (8).
     """
     require_same_images(direction=direction, teacher_gradient=teacher_gradient)
     a, b = _of_size_one(direction), _of_size_one(teacher_gradient)
@@ -63,15 +67,22 @@ def supervised(x_student: torch.Tensor, x_true: torch.Tensor) -> torch.Tensor:
 
 
 def data_fidelity(measured: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    r"""The objective itself at the final iterate: :math:`g(\hat x)=\frac12\|H\hat x-y\|_2^2`, y the noisy measurements.
+    r"""The objective itself at the final iterate: :math:`g(\hat x)=\frac12\|H\hat x-y\|_2^2`, y the
+    noisy measurements.
 
-    Takes ``measured`` :math:`=H\hat x` and y, in whatever shape the operator gives them; needs no true image and no
-    teacher, and says nothing about the null space of H. Source: Ehrhardt, Fahy and Golbabaee 2024 train their
-    preconditioners on the objective they minimise; g as in D2GP Eq. (1).
+    Takes ``measured`` :math:`=H\hat x` and y, in whatever shape the operator gives them; needs no
+    true image and no teacher, and says nothing about the null space of H. Source: Ehrhardt, Fahy
+    and Golbabaee 2024 train their preconditioners on the objective they minimise; g as in D2GP Eq.
+    (1).
     """
     for name, tensor in (("measured", measured), ("y", y)):
         require_tensor(name, tensor, "a tensor of measurements")
-        require(tensor.ndim > 1 and tensor.numel() > 0, f"{name}.shape", tuple(tensor.shape), "(B, ...) with B >= 1")
+        require(
+            tensor.ndim > 1 and tensor.numel() > 0,
+            f"{name}.shape",
+            tuple(tensor.shape),
+            "(B, ...) with B >= 1",
+        )
         number = tensor.is_floating_point() or tensor.is_complex()
         require(number, f"{name}.dtype", tensor.dtype, "a floating-point type, real or complex")
     require_alike(measured=measured, y=y)
@@ -80,21 +91,25 @@ def data_fidelity(measured: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 
 def convergence(student_update: torch.Tensor, teacher_update: torch.Tensor) -> torch.Tensor:
-    r"""Convergence regulariser :math:`R=\|(P H_s^\top H_s-H_t^\top H_t)x\|_2^2` on the true image x.
+    r"""Convergence regulariser :math:`R=\|(P H_s^\top H_s-H_t^\top H_t)x\|_2^2` on the true image
+    x.
 
-    Takes the two updates :math:`P H_s^\top H_s x` and :math:`H_t^\top H_t x`. Source: DIPA Eq. (12)-(13); the symbols
-    are lost in the available text, and stepsizes are read as not part of R.
+    Takes the two updates :math:`P H_s^\top H_s x` and :math:`H_t^\top H_t x`. Source: DIPA Eq.
+    (12)-(13); the symbols are lost in the available text, and stepsizes are read as not part of R.
     """
     require_same_images(student_update=student_update, teacher_update=teacher_update)
     return _squared(student_update - teacher_update)
 
 
-def row_space(direction: torch.Tensor, project: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    r"""Row-space penalty: the share of the direction's energy outside :math:`\mathrm{range}(H^\top)`, in [0, 1].
+def row_space(
+    direction: torch.Tensor, project: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    r"""Row-space penalty: the share of the direction's energy outside
+    :math:`\mathrm{range}(H^\top)`, in [0, 1].
 
-    :math:`\|(I-\Pi)P\nabla g\|^2/\|P\nabla g\|^2`, :math:`\Pi` = ``project`` the orthogonal projector on
-    :math:`\mathrm{range}(H_s^\top)`, whatever the size of the direction; 0 for one of zeros. In neither paper: the
-    safeguard a public review of D2GP asked for.
+    :math:`\|(I-\Pi)P\nabla g\|^2/\|P\nabla g\|^2`, :math:`\Pi` = ``project`` the orthogonal
+    projector on :math:`\mathrm{range}(H_s^\top)`, whatever the size of the direction; 0 for one of
+    zeros. In neither paper: the safeguard a public review of D2GP asked for.
     """
     require_same_images(direction=direction)
     scaled = _of_size_one(direction).reshape_as(direction)

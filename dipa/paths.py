@@ -1,4 +1,6 @@
-"""The folders and files that environment variables name; a leading ``~`` is the home folder, an empty variable is none."""
+"""The folders and files that environment variables name; a leading ``~`` is the home folder, an
+empty variable is none.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,23 @@ HOME_CACHE = Path("~") / ".cache" / "dipa"
 
 
 def data_directory() -> Path | None:
-    """``DIPA_DATA``, the user's folder of data sets; None where it is not set. One that does not exist is refused by name."""
+    """``DIPA_DATA``, the user's folder of data sets; None where it is not set. One that does
+    not exist is refused by name.
+    """
     found = _named("DIPA_DATA")
     if found is not None:
-        require(os.path.isdir(found), "DIPA_DATA", str(found), "an existing folder; create it, or unset the variable")
+        require(
+            os.path.isdir(found),
+            "DIPA_DATA",
+            str(found),
+            "an existing folder; create it, or unset the variable",
+        )
     return found
 
 
 def cache_directory() -> Path:
-    """``DIPA_CACHE``, where downloads and what can be computed again are kept; else ``~/.cache/dipa``.
+    """``DIPA_CACHE``, where downloads and what can be computed again are kept; else
+    ``~/.cache/dipa``.
 
     Raises :class:`InputError` naming the variable where neither it nor a home folder says.
     """
@@ -29,7 +39,10 @@ def cache_directory() -> Path:
     try:
         return require_path("home", HOME_CACHE)
     except InputError as error:
-        raise InputError("DIPA_CACHE: not set, and there is no home folder; set it to a folder that can be written") from error
+        raise InputError(
+            "DIPA_CACHE: not set, and there is no home folder; set it to a folder that can "
+            "be written"
+        ) from error
 
 
 def runs_directory() -> Path:

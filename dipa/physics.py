@@ -1,4 +1,6 @@
-"""Facts about a deepinv operator: the size of its images, its numbers, norm and gradient, what it can take, their range."""
+"""Facts about a deepinv operator: the size of its images, its numbers, norm and gradient, what
+it can take, their range.
+"""
 
 from __future__ import annotations
 
@@ -15,43 +17,59 @@ from . import linalg
 from .checks import InputError, foreign, require, require_img_size
 
 MARGIN = 0.05  # beyond [0, 1] that interpolation and noise may reach without a word
-_told: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # operators whose user has been told of a range: once is enough
+# operators whose user has been told of a range: once is enough
+_told: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
 
 def declared_size(physics: LinearPhysics | None) -> tuple[int, int, int] | None:
-    """(C, H, W) as the operator carries it, in ``img_size`` or (deepinv's blurs) ``imsize``; None where it does not."""
+    """(C, H, W) as the operator carries it, in ``img_size`` or (deepinv's blurs) ``imsize``;
+    None where it does not.
+    """
     sizes = (getattr(physics, name, None) for name in ("img_size", "imsize"))
     return next((tuple(size) for size in sizes if size is not None and len(size) == 3), None)
 
 
-def image_size(physics: LinearPhysics, img_size: tuple[int, int, int] | None = None) -> tuple[int, int, int]:
-    """(C, H, W) of the images an operator acts on: ``img_size`` where given, else what the operator carries.
+def image_size(
+    physics: LinearPhysics, img_size: tuple[int, int, int] | None = None
+) -> tuple[int, int, int]:
+    """(C, H, W) of the images an operator acts on: ``img_size`` where given, else what the operator
+    carries.
 
     Raises :class:`InputError` where neither says.
     """
     size = declared_size(physics) if img_size is None else img_size
-    return require_img_size(() if size is None else size, "(C, H, W) of the images this operator acts on")
+    return require_img_size(
+        () if size is None else size, "(C, H, W) of the images this operator acts on"
+    )
 
 
 def numbers_like(module: nn.Module) -> torch.Tensor:
-    """An empty tensor with dtype and device of the first floating-point buffer or parameter, else torch's defaults.
+    """An empty tensor with dtype and device of the first floating-point buffer or parameter, else
+    torch's defaults.
 
-    Scalars come last: one that deepinv puts into a composition says nothing of the operators composed.
+    Scalars come last: one that deepinv puts into a composition says nothing of the operators
+    composed.
     """
     held = sorted((*module.buffers(), *module.parameters()), key=lambda tensor: tensor.ndim == 0)
-    return next((tensor.new_empty(0) for tensor in held if tensor.is_floating_point()), torch.empty(0))
+    return next(
+        (tensor.new_empty(0) for tensor in held if tensor.is_floating_point()), torch.empty(0)
+    )
 
 
 def require_operator(name: str, physics: object) -> None:
     """Refuse what has no ``A``, ``A_adjoint`` and ``A_adjoint_A`` to call."""
-    able = all(callable(getattr(physics, method, None)) for method in ("A", "A_adjoint", "A_adjoint_A"))
+    able = all(
+        callable(getattr(physics, method, None)) for method in ("A", "A_adjoint", "A_adjoint_A")
+    )
     require(able, name, type(physics).__name__, "a deepinv LinearPhysics")
 
 
 def require_beside(name: str, held: object, other: str, beside: object) -> None:
-    """Refuse a tensor or module on another device than the one ``beside`` it, which is called ``other``.
+    """Refuse a tensor or module on another device than the one ``beside`` it, which is called
+    ``other``.
 
-    A module is where its first floating-point tensor is, single numbers left aside: they go with every device.
+    A module is where its first floating-point tensor is, single numbers left aside: they go with
+    every device.
     """
     got, allowed = _place(held), _place(beside)
     if got is not None and allowed is not None and got != allowed:
@@ -66,23 +84,47 @@ def _place(held: object) -> torch.device | None:
 
 
 def require_takes(name: str, physics: LinearPhysics, images: torch.Tensor) -> torch.Tensor:
-    r"""Refuse an operator that cannot take such images (C, H, W, dtype, device) one by one, or measures in several tensors.
+    r"""Refuse an operator that cannot take such images (C, H, W, dtype, device) one by one, or
+    measures in several tensors.
 
     Returns :math:`H^\top Hx` of the first image.
     """
     require_operator(name, physics)
     require_beside(name, physics, "the images", images)
-    what, kind = f"images {tuple(images.shape[1:])}, {images.dtype} on {images.device}", type(physics).__name__
+    what, kind = (
+        f"images {tuple(images.shape[1:])}, {images.dtype} on {images.device}",
+        type(physics).__name__,
+    )
     with torch.no_grad(), foreign(name, what, f"images that this {kind} takes"):
         measured = physics.A(images[:1])
         seen = physics.A_adjoint(measured)
     one = isinstance(measured, torch.Tensor)
-    require(one, name, f"{kind} with measurements {type(measured).__name__}", "an operator whose measurements are one tensor")
+    require(
+        one,
+        name,
+        f"{kind} with measurements {type(measured).__name__}",
+        "an operator whose measurements are one tensor",
+    )
     real = isinstance(seen, torch.Tensor) and seen.is_floating_point()
-    require(real, name, f"{kind} that gives back {getattr(seen, 'dtype', type(seen).__name__)}", "an operator on real images")
+    require(
+        real,
+        name,
+        f"{kind} that gives back {getattr(seen, 'dtype', type(seen).__name__)}",
+        "an operator on real images",
+    )
     alone = len(measured) == len(seen) == 1
-    require(alone, name, f"{kind} made for {max(len(measured), len(seen))} images", "an operator for every image alone")
-    require(seen.shape[1:] == images.shape[1:], name, what, f"images {tuple(seen.shape[1:])}, which this {kind} gives back")
+    require(
+        alone,
+        name,
+        f"{kind} made for {max(len(measured), len(seen))} images",
+        "an operator for every image alone",
+    )
+    require(
+        seen.shape[1:] == images.shape[1:],
+        name,
+        what,
+        f"images {tuple(seen.shape[1:])}, which this {kind} gives back",
+    )
     return seen
 
 
@@ -91,17 +133,32 @@ def require_applies(name: str, physics: LinearPhysics, img_size: tuple[int, int,
     require_takes(name, physics, torch.zeros(1, *img_size).to(numbers_like(physics)))
 
 
-def require_like(name: str, module: object, images: torch.Tensor, *, autocast: bool = False) -> None:
-    """Refuse a network whose parameters have another dtype or device than ``images``; ``autocast`` leaves float64 alone."""
+def require_like(
+    name: str, module: object, images: torch.Tensor, *, autocast: bool = False
+) -> None:
+    """Refuse a network whose parameters have another dtype or device than ``images``;
+    ``autocast`` leaves float64 alone.
+    """
     own = next(module.parameters(), images) if isinstance(module, nn.Module) else images
-    same = own.dtype == images.dtype or (autocast and torch.float64 not in (own.dtype, images.dtype))
+    same = own.dtype == images.dtype or (
+        autocast and torch.float64 not in (own.dtype, images.dtype)
+    )
     allowed = f"{images.dtype} on {images.device}, as the images are"
-    require(same and own.device == images.device, name, f"parameters of {own.dtype} on {own.device}", allowed)
+    require(
+        same and own.device == images.device,
+        name,
+        f"parameters of {own.dtype} on {own.device}",
+        allowed,
+    )
 
 
 def data_gradient(physics: LinearPhysics, y: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
     r""":math:`\nabla g(z)=H^\top(Hz-y)` of :math:`g(z)=\frac12\|Hz-y\|_2^2`. D2GP Eq. (1)."""
-    with foreign("y and z", f"{_shape(y)} and {_shape(z)}", f"measurements and images of this {type(physics).__name__}"):
+    with foreign(
+        "y and z",
+        f"{_shape(y)} and {_shape(z)}",
+        f"measurements and images of this {type(physics).__name__}",
+    ):
         return physics.A_adjoint(physics.A(z) - y)
 
 
@@ -109,11 +166,16 @@ def _shape(tensor: object) -> object:
     return tuple(tensor.shape) if isinstance(tensor, torch.Tensor) else type(tensor).__name__
 
 
-def lipschitz(physics: LinearPhysics, img_size: tuple[int, ...] | None = None, like: torch.Tensor | None = None) -> float:
-    r""":math:`L=\|H\|_2^2`: the operator's own ``norm_sq`` where it declares one, else a power method.
+def lipschitz(
+    physics: LinearPhysics,
+    img_size: tuple[int, ...] | None = None,
+    like: torch.Tensor | None = None,
+) -> float:
+    r""":math:`L=\|H\|_2^2`: the operator's own ``norm_sq`` where it declares one, else a power
+    method.
 
-    The power method runs on one image ``img_size`` (C, H, W), None where the operator carries its size, in dtype and on the
-    device of ``like``, None for those of the operator's own tensors.
+    The power method runs on one image ``img_size`` (C, H, W), None where the operator carries its
+    size, in dtype and on the device of ``like``, None for those of the operator's own tensors.
     """
     require_operator("physics", physics)
     if hasattr(physics, "norm_sq"):
@@ -125,10 +187,11 @@ def lipschitz(physics: LinearPhysics, img_size: tuple[int, ...] | None = None, l
 
 
 def warn_range(name: str, images: torch.Tensor, *operators: LinearPhysics | None) -> None:
-    """One ``UserWarning`` with the range found, for images (B, C, H, W) that leave [0, 1] by more than 5 percent.
+    """One ``UserWarning`` with the range found, for images (B, C, H, W) that leave [0, 1] by more
+    than 5 percent.
 
-    Two channels may be real and imaginary parts, in [-1, 1]. ``operators``, which will see these images, are then known to
-    :func:`warn_measurements`, which says no more about them.
+    Two channels may be real and imaginary parts, in [-1, 1]. ``operators``, which will see these
+    images, are then known to :func:`warn_measurements`, which says no more about them.
     """
     low, high = (float(bound) for bound in images.detach().aminmax())
     floor = -1 if images.shape[1] == 2 else 0
@@ -136,23 +199,36 @@ def warn_range(name: str, images: torch.Tensor, *operators: LinearPhysics | None
         return
     _told.update(physics for physics in operators if isinstance(physics, nn.Module))
     advice = "divide by 255" if low >= 0 and 2 < high <= 255 else "scale them"
-    warnings.warn(f"{name}: values in [{low:.4g}, {high:.4g}]; dipa works on [{floor}, 1]: {advice}", stacklevel=3)
+    warnings.warn(
+        f"{name}: values in [{low:.4g}, {high:.4g}]; dipa works on [{floor}, 1]: {advice}",
+        stacklevel=3,
+    )
 
 
 def warn_measurements(y: torch.Tensor, physics: LinearPhysics, img_size: tuple[int, ...]) -> None:
-    r"""One ``UserWarning`` per operator for measurements larger than it makes of any image in [0, 1].
+    r"""One ``UserWarning`` per operator for measurements larger than it makes of any image in [0,
+    1].
 
-    None of n numbers of at most 1 gives :math:`\|y\|_2>\|H\|_2\sqrt n` but for noise. Asked where that is known and free: of
-    an operator with a ``norm_sq``, with Gaussian noise or none.
+    None of n numbers of at most 1 gives :math:`\|y\|_2>\|H\|_2\sqrt n` but for noise. Asked where
+    that is known and free: of an operator with a ``norm_sq``, with Gaussian noise or none.
     """
     noise = getattr(physics, "noise_model", None)
-    known = isinstance(physics, nn.Module) and hasattr(physics, "norm_sq") and isinstance(noise, (GaussianNoise, ZeroNoise))
+    known = (
+        isinstance(physics, nn.Module)
+        and hasattr(physics, "norm_sq")
+        and isinstance(noise, (GaussianNoise, ZeroNoise))
+    )
     if not known or physics in _told:
         return
     sigma = float(noise.sigma.max()) if isinstance(noise, GaussianNoise) else 0.0
-    most = math.sqrt(float(physics.norm_sq) * math.prod(img_size)) + 2 * sigma * math.sqrt(y[0].numel())
+    most = math.sqrt(float(physics.norm_sq) * math.prod(img_size)) + 2 * sigma * math.sqrt(
+        y[0].numel()
+    )
     found = float(y.detach().reshape(len(y), -1).norm(dim=1).max())
     if found > most * (1 + MARGIN):
         _told.add(physics)
-        made = f"at most {most:.4g} is what this {type(physics).__name__} makes of images in [0, 1], which dipa works on"
+        made = (
+            f"at most {most:.4g} is what this {type(physics).__name__} makes of images in [0, "
+            f"1], which dipa works on"
+        )
         warnings.warn(f"y: norm {found:.4g}; {made}", stacklevel=3)

@@ -9,7 +9,15 @@ import torch
 from deepinv.optim.prior import Prior
 
 from . import device
-from .checks import FOREIGN, plain_fields, refuse_foreign, require, require_choice, require_number, require_same_shape
+from .checks import (
+    FOREIGN,
+    plain_fields,
+    refuse_foreign,
+    require,
+    require_choice,
+    require_number,
+    require_same_shape,
+)
 from .choices import PRECISIONS
 from .physics import require_like
 
@@ -18,7 +26,9 @@ Denoiser = Callable[[torch.Tensor, float], torch.Tensor]
 
 @dataclass(frozen=True)
 class DenoiserPrior:
-    """What every prior made of a denoiser shares: the denoiser, its noise level, its precision; a subclass adds ``step``."""
+    """What every prior made of a denoiser shares: the denoiser, its noise level, its precision;
+    a subclass adds ``step``.
+    """
 
     denoiser: Denoiser
     sigma: float = 2 / 255
@@ -27,8 +37,15 @@ class DenoiserPrior:
     def __post_init__(self):
         plain_fields(self)
         kind = f"deepinv's prior {type(self.denoiser).__name__}"
-        require(not isinstance(self.denoiser, Prior), "denoiser", kind, "a denoiser, such as the .denoiser of a prior")
-        require(callable(self.denoiser), "denoiser", self.denoiser, "a callable denoiser(images, sigma)")
+        require(
+            not isinstance(self.denoiser, Prior),
+            "denoiser",
+            kind,
+            "a denoiser, such as the .denoiser of a prior",
+        )
+        require(
+            callable(self.denoiser), "denoiser", self.denoiser, "a callable denoiser(images, sigma)"
+        )
         require_choice("precision", self.precision, PRECISIONS)
         require_number("sigma", self.sigma, 0)
 
@@ -41,7 +58,11 @@ class DenoiserPrior:
         """D(x) on each channel alone: (B, C, H, W) -> the same shape and dtype."""
         planes = images.reshape(-1, 1, *images.shape[-2:])
         fp16 = device.precision(self.precision, images.device) == "fp16"
-        denoised = device.scaled(self._denoised, planes) if fp16 and planes.requires_grad else self._denoised(planes)
+        denoised = (
+            device.scaled(self._denoised, planes)
+            if fp16 and planes.requires_grad
+            else self._denoised(planes)
+        )
         return denoised.reshape(images.shape)
 
     def _denoised(self, planes: torch.Tensor) -> torch.Tensor:
@@ -50,31 +71,39 @@ class DenoiserPrior:
                 denoised = self.denoiser(planes, self.sigma)
         except FOREIGN as error:
             refuse_foreign(
-                error, "denoiser", f"one that fails on {tuple(planes.shape)}, {planes.dtype}", "denoiser(images, sigma)"
+                error,
+                "denoiser",
+                f"one that fails on {tuple(planes.shape)}, {planes.dtype}",
+                "denoiser(images, sigma)",
             )
         if getattr(denoised, "shape", None) != planes.shape or denoised.device != planes.device:
             require_same_shape("denoiser", denoised, planes)
         return denoised.to(planes.dtype)
 
     def step(self, z: torch.Tensor, direction: torch.Tensor, stepsize: float) -> torch.Tensor:
-        """The next iterate from the extrapolated point ``z`` and the preconditioned gradient ``direction``."""
+        """The next iterate from the extrapolated point ``z`` and the preconditioned gradient
+        ``direction``.
+        """
         raise TypeError(f"{type(self).__name__} does not define step")
 
     def describe(self) -> dict:
-        """The prior as plain values (for cache keys and run folders); the denoiser is described by its owner."""
+        """The prior as plain values (for cache keys and run folders); the denoiser is described
+        by its owner.
+        """
         return {"kind": type(self).__name__, "sigma": self.sigma, "precision": self.precision}
 
 
 @dataclass(frozen=True)
 class PnP(DenoiserPrior):
-    r"""Plug-and-play proximal step: :math:`x = D(z-\alpha d)`, the denoiser D in the place of the proximity operator.
+    r"""Plug-and-play proximal step: :math:`x = D(z-\alpha d)`, the denoiser D in the place of the
+    proximity operator.
 
     Args:
-        denoiser: ``denoiser(images, sigma)`` on (B, 1, H, W) in [0, 1]; every deepinv denoiser qualifies. It acts on
-            each channel alone.
+        denoiser: ``denoiser(images, sigma)`` on (B, 1, H, W) in [0, 1]; every deepinv denoiser
+            qualifies. It acts on each channel alone.
         sigma: noise level handed to the denoiser, in [0, 1] units (DnCNN ignores it).
-        precision: numbers in which the denoiser (and nothing else) computes: ``float32``, ``bf16``, ``fp16``, ``tf32``
-            or ``auto``, see :func:`dipa.device.precision`.
+        precision: numbers in which the denoiser (and nothing else) computes: ``float32``, ``bf16``,
+            ``fp16``, ``tf32`` or ``auto``, see :func:`dipa.device.precision`.
 
     Source: DIPA Eq. (2) and (4); D2GP Algorithm 1, lines 3-4.
     """
@@ -85,19 +114,22 @@ class PnP(DenoiserPrior):
 
 @dataclass(frozen=True)
 class RED(DenoiserPrior):
-    r"""Regularization by denoising: :math:`x = z-\alpha\,(d+\lambda\,(z-D(z)))`, one gradient step on data and prior.
+    r"""Regularization by denoising: :math:`x = z-\alpha\,(d+\lambda\,(z-D(z)))`, one gradient step
+    on data and prior.
 
-    P acts on the data gradient alone: the denoiser's residual :math:`z-D(z)` is added to the preconditioned direction d.
+    P acts on the data gradient alone: the denoiser's residual :math:`z-D(z)` is added to the
+    preconditioned direction d.
 
     Args:
         denoiser: ``denoiser(images, sigma)`` on (B, 1, H, W) in [0, 1], as for :class:`PnP`.
         sigma: noise level handed to the denoiser, in [0, 1] units.
-        precision: numbers in which the denoiser (and nothing else) computes: ``float32``, ``bf16``, ``fp16``, ``tf32``
-            or ``auto``, see :func:`dipa.device.precision`.
+        precision: numbers in which the denoiser (and nothing else) computes: ``float32``, ``bf16``,
+            ``fp16``, ``tf32`` or ``auto``, see :func:`dipa.device.precision`.
         weight: :math:`\lambda\ge 0`, by keyword; 0 leaves the bare gradient step.
 
     Raises:
-        InputError: a denoiser that is not callable, another precision, a negative or non-finite sigma or weight.
+        InputError: a denoiser that is not callable, another precision, a negative or non-finite
+            sigma or weight.
 
     Source: DIPA Eq. (5), with the explicit gradient of RED (Romano, Elad and Milanfar 2017).
     """

@@ -1,4 +1,5 @@
-"""Randomness is an argument: every draw comes from a local generator derived from (seed, names of its use).
+"""Randomness is an argument: every draw comes from a local generator derived from (seed, names of
+its use).
 
 A resumed run therefore draws exactly what an uninterrupted one would, whatever ran in between.
 """
@@ -28,12 +29,18 @@ def batch_indices(count: int, batch_size: int, step: int, seed: int) -> torch.Te
     """
     first, last = step * batch_size, (step + 1) * batch_size
     epochs = range(first // count, (last - 1) // count + 1)
-    order = torch.cat([torch.randperm(count, generator=generator(seed, "epoch", e)) for e in epochs])
+    order = torch.cat(
+        [torch.randperm(count, generator=generator(seed, "epoch", e)) for e in epochs]
+    )
     return order[first - epochs[0] * count : last - epochs[0] * count]
 
 
 def drawn(count: int, batch_size: int, steps: int, seed: int) -> torch.Tensor:
-    """The numbers that the first ``steps`` batches of :func:`batch_indices` draw, each once, in increasing order."""
+    """The numbers that the first ``steps`` batches of :func:`batch_indices` draw, each once, in
+    increasing order.
+    """
     if steps * batch_size >= count:
         return torch.arange(count)
-    return torch.cat([batch_indices(count, batch_size, step, seed) for step in range(steps)]).unique()
+    return torch.cat(
+        [batch_indices(count, batch_size, step, seed) for step in range(steps)]
+    ).unique()

@@ -1,4 +1,6 @@
-"""What a training is told, as plain values checked at the door: weights of the losses, budget, way to differentiate."""
+"""What a training is told, as plain values checked at the door: weights of the losses, budget,
+way to differentiate.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,11 @@ from .choices import WAYS
 
 @dataclass(frozen=True)
 class LossWeights:
-    r"""Weights :math:`\lambda_S,\lambda_I,\lambda_G` of D2GP Eq. (3), of R (DIPA Eq. 13), the penalty and the data fidelity.
+    r"""Weights :math:`\lambda_S,\lambda_I,\lambda_G` of D2GP Eq. (3), of R (DIPA Eq. 13), the
+    penalty and the data fidelity.
 
-    A zero weight leaves its term out (it is then not computed). At least one of the first three or of
-    ``data_fidelity`` must be positive.
+    A zero weight leaves its term out (it is then not computed). At least one of the first three or
+    of ``data_fidelity`` must be positive.
     """
 
     supervised: float = 0.0
@@ -28,7 +31,12 @@ class LossWeights:
         for field in fields(self):
             require_number(f"losses.{field.name}", getattr(self, field.name), 0)
         given = self.supervised + self.imitation + self.gradient + self.data_fidelity
-        require(given > 0, "losses", self, "at least one of supervised, imitation, gradient, data_fidelity above 0")
+        require(
+            given > 0,
+            "losses",
+            self,
+            "at least one of supervised, imitation, gradient, data_fidelity above 0",
+        )
 
     @property
     def needs_teacher(self) -> bool:
@@ -37,7 +45,11 @@ class LossWeights:
 
     def active(self) -> dict[str, float]:
         """The terms with a positive weight."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if getattr(self, field.name) > 0}
+        return {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if getattr(self, field.name) > 0
+        }
 
 
 @dataclass(frozen=True)
@@ -45,15 +57,16 @@ class Budget:
     r"""How long and how to optimise.
 
     Args:
-        steps: optimiser steps; each draws ``batch_size`` images, so ``steps * batch_size`` image-steps in all.
+        steps: optimiser steps; each draws ``batch_size`` images, so ``steps * batch_size``
+            image-steps in all.
         batch_size: images a step; more than the data set holds means repeats.
         optimizer: ``adam``, or ``adamw`` with decoupled ``weight_decay``.
         learning_rate: initial rate.
         weight_decay: AdamW's decay (0.01 in the papers' MRI runs).
-        clip: a gradient whose Euclidean norm over all parameters exceeds ``clip`` is scaled down to that norm; 0
-            switches it off.
-        schedule: ``plateau`` (ReduceLROnPlateau on the mean loss of each window, as in the papers), ``cosine`` (to 0)
-            or ``constant``.
+        clip: a gradient whose Euclidean norm over all parameters exceeds ``clip`` is scaled down to
+            that norm; 0 switches it off.
+        schedule: ``plateau`` (ReduceLROnPlateau on the mean loss of each window, as in the papers),
+            ``cosine`` (to 0) or ``constant``.
         window: steps between two looks of the plateau schedule.
         patience: windows without progress before the plateau schedule acts.
         factor: what the plateau schedule multiplies the rate by, below 1.
@@ -87,44 +100,53 @@ class Budget:
 
 @dataclass(frozen=True)
 class Differentiation:
-    r"""How the gradient of a loss at :math:`\hat x=x^K` with respect to P's parameters :math:`\theta` is computed.
+    r"""How the gradient of a loss at :math:`\hat x=x^K` with respect to P's parameters
+    :math:`\theta` is computed.
 
-    With :math:`s^k=F_\theta(s^{k-1},k)` one iteration on the state :math:`s=(x,z)`, and :math:`J^k` its Jacobian in s,
-    the exact gradient is a sum over the iterations,
+    With :math:`s^k=F_\theta(s^{k-1},k)` one iteration on the state :math:`s=(x,z)`, and :math:`J^k`
+    its Jacobian in s, the exact gradient is a sum over the iterations,
 
     .. math::
-        \sum_{k=1}^{K}\partial_\theta F(s^{k-1},k)^\top\,(J^{k+1})^\top\cdots(J^{K})^\top\,\nabla\ell(\hat x).
+        \sum_{k=1}^{K}\partial_\theta F(s^{k-1},k)^\top\,(J^{k+1})^\top\cdots(J^{K})^\top
+        \,\nabla\ell(\hat x).
 
     ``unrolled``
-        All of it, by plain automatic differentiation: every feature map of the K iterations is kept.
+        All of it, by plain automatic differentiation: every feature map of the K iterations is
+        kept.
     ``checkpointed``
-        All of it, to the same bits, keeping the iterates and one bit per feature of a frozen DnCNN; other denoisers and
-        nonlinear preconditioners are computed again in the backward pass. The default.
+        All of it, to the same bits, keeping the iterates and one bit per feature of a frozen DnCNN;
+        other denoisers and nonlinear preconditioners are computed again in the backward pass. The
+        default.
     ``truncated``
-        The last ``tail`` terms of the sum; the iterations before run without gradient and keep nothing.
+        The last ``tail`` terms of the sum; the iterations before run without gradient and keep
+        nothing.
     ``jacobian_free``
-        The last term alone: Jacobian-free backpropagation, at a fixed point the first term of the Neumann series.
+        The last term alone: Jacobian-free backpropagation, at a fixed point the first term of the
+        Neumann series.
     ``restart``
-        Momentum starts again every ``tail`` iterations, so that ``tail`` of them are one operator of x alone, applied
-        :math:`K/\mathrm{tail}` times; Jacobian-free backpropagation through its last application.
+        Momentum starts again every ``tail`` iterations, so that ``tail`` of them are one operator
+        of x alone, applied :math:`K/\mathrm{tail}` times; Jacobian-free backpropagation through its
+        last application.
     ``straight_through``
-        Every term, with the identity in the place of the denoiser's Jacobian in each :math:`J^k`: the denoiser, which is most
-        of the cost, has no backward pass. Not in the papers; for a weak denoiser its Jacobian is close to the identity.
+        Every term, with the identity in the place of the denoiser's Jacobian in each :math:`J^k`:
+        the denoiser, which is most of the cost, has no backward pass. Not in the papers; for a weak
+        denoiser its Jacobian is close to the identity.
 
     ``restart`` trains with another momentum than the solver's, which then runs as it is.
 
     Args:
         way: one of the six.
-        tail: iterations the gradient goes through, for ``truncated`` and ``restart``; at least 1, K or more is all, and
-            for ``restart`` a divisor of K where it is less.
+        tail: iterations the gradient goes through, for ``truncated`` and ``restart``; at least 1, K
+            or more is all, and for ``restart`` a divisor of K where it is less.
 
     Raises:
-        InputError: another way, or a tail below 1. In training: a ``restart`` whose tail does not divide K; a way that would
-            never train the first parameters of a P with parameters of its own for every iteration.
+        InputError: another way, or a tail below 1. In training: a ``restart`` whose tail does not
+            divide K; a way that would never train the first parameters of a P with parameters of
+            its own for every iteration.
 
-    Source: D2GP Algorithm 2 unrolls; Fung et al., "JFB: Jacobian-free backpropagation for implicit networks", 2022;
-    restart: Davy, Briceno-Arias and Pustelnik, "Restarted contractive operators to learn at equilibrium", 2025 (its
-    abstract; read as above).
+    Source: D2GP Algorithm 2 unrolls; Fung et al., "JFB: Jacobian-free backpropagation for implicit
+    networks", 2022; restart: Davy, Briceno-Arias and Pustelnik, "Restarted contractive operators to
+    learn at equilibrium", 2025 (its abstract; read as above).
     """
 
     way: str = "checkpointed"
@@ -144,8 +166,15 @@ class Differentiation:
     def leaner(self) -> str:
         """What to say to whom this way takes too much memory."""
         if self.way == "unrolled":
-            return "differentiation.way 'checkpointed' gives the same gradient in a fraction of the memory"
-        return "differentiation.way 'truncated' with a small tail keeps less" if self.way == "checkpointed" else ""
+            return (
+                "differentiation.way 'checkpointed' gives the same gradient in a fraction of "
+                "the memory"
+            )
+        return (
+            "differentiation.way 'truncated' with a small tail keeps less"
+            if self.way == "checkpointed"
+            else ""
+        )
 
     @property
     def backward(self) -> int | None:

@@ -6,45 +6,63 @@ from pathlib import Path
 from typing import Any
 
 from . import endtoend, preconditioners, storage
-from .checks import InputError, require, require_json, require_new_file, require_path, shorter, shown
+from .checks import (
+    InputError,
+    require,
+    require_json,
+    require_new_file,
+    require_path,
+    shorter,
+    shown,
+)
 from .storage import KINDS, Trained
 from .training import Fit
 
-BROKEN = (LookupError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError)  # what rebuilding from a file raises
-OLDER = "end-to-end"  # the kind of every network in files before 0.4.0, which name the network beside it
+# what rebuilding from a file raises
+BROKEN = (LookupError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError)
+# the kind of every network in files before 0.4.0, which name the network beside it
+OLDER = "end-to-end"
 __all__ = ["endtoend", "load", "preconditioners", "save"]  # whose classes are the kinds of a file
 
 
 def save(trained: Fit | Trained, path: str | Path, record: dict[str, Any] | None = None) -> Path:
-    """Write a preconditioner or an end-to-end network, and the ``record`` of what made it, atomically.
+    """Write a preconditioner or an end-to-end network, and the ``record`` of what made it,
+    atomically.
 
     Args:
-        trained: what :func:`~dipa.distill` or :func:`~dipa.train_network` returned, whose record is the default, or the
-            module itself.
+        trained: what :func:`~dipa.training.distill` or :func:`~dipa.training.train_network`
+            returned, whose record is the default, or the module itself.
         path: the file.
         record: plain values.
 
     Raises:
-        InputError: a fixed preconditioner (it holds no trained numbers: make it again from its operator), a class that does not
-            name a ``kind`` of its own, numbers that are not finite.
+        InputError: a fixed preconditioner (it holds no trained numbers: make it again from its
+            operator), a class that does not name a ``kind`` of its own, numbers that are not
+            finite.
     """
     if isinstance(trained, Fit):
         trained, record = trained.trained, trained.record if record is None else record
     path = require_new_file("path", path)
     require(path is not None, "path", path, "the name of a file")
     kind = getattr(trained, "kind", "")
-    allowed = f"one that is learned ({', '.join(sorted(KINDS))}); a fixed preconditioner is made again from its operator"
+    allowed = (
+        f"one that is learned ({', '.join(sorted(KINDS))}); a fixed preconditioner is made "
+        f"again from its operator"
+    )
     require(KINDS.get(kind) is type(trained), "trained", type(trained).__name__, allowed)
     require_json("record", record)
     storage.require_weights("trained", trained.state_dict())
-    return storage.write_tensors(path, trained.state_dict(), {"kind": kind, **trained.header(), "made_by": record or {}})
+    return storage.write_tensors(
+        path, trained.state_dict(), {"kind": kind, **trained.header(), "made_by": record or {}}
+    )
 
 
 def load(path: str | Path) -> tuple[Trained, dict[str, Any]]:
     """Read back what :func:`save` wrote, in evaluation mode, and its record.
 
-    Raises :class:`InputError` by name for a missing, damaged or foreign file, and for one whose tensors are not finite or
-    not exactly those (names, shapes, dtypes) of the module its header describes.
+    Raises :class:`InputError` by name for a missing, damaged or foreign file, and for one whose
+    tensors are not finite or not exactly those (names, shapes, dtypes) of the module its header
+    describes.
     """
     path = require_path("path", path)
     tensors, header = storage.read_weights(path)
@@ -54,12 +72,17 @@ def load(path: str | Path) -> tuple[Trained, dict[str, Any]]:
         header.pop("name", None)
     kind, record = header.pop("kind", None), header.pop("made_by", {})
     if not isinstance(kind, str) or kind not in KINDS:
-        raise InputError(f"{path}: holds nothing of a known kind (kind {shown(kind)}; known: {', '.join(sorted(KINDS))})")
+        raise InputError(
+            f"{path}: holds nothing of a known kind (kind {shown(kind)}; known: "
+            f"{', '.join(sorted(KINDS))})"
+        )
     require(isinstance(record, dict), f"{path}: made_by", record, "a record of what made it")
     try:
         made = KINDS[kind].rebuild(header, tensors)
         storage.require_same_dtypes(made.state_dict(), tensors)
     except BROKEN as error:
         reason = f"{type(error).__name__}: {shorter(str(error))}"
-        raise InputError(f"{path}: a damaged or incomplete {kind!r}, or one that cannot be made ({reason})") from error
+        raise InputError(
+            f"{path}: a damaged or incomplete {kind!r}, or one that cannot be made ({reason})"
+        ) from error
     return made.eval(), record

@@ -1,10 +1,12 @@
-"""Start one small run in many processes at once: each must end well, one makes the run, nothing is left beside it.
+"""Start one small run in many processes at once: each must end well, one makes the run, nothing is
+left beside it.
 
     python tests/at_once.py --processes 20 [--kills 0 5] [--seed 0]
 
-With ``--kills`` so many of the processes are killed at random moments; the others must finish the run all the same. Each number
-given is a round of its own. Prints one JSON object a round: the processes, how many were killed, how many said that they wait.
-Ends with status 1 and one line at the first difference.
+With ``--kills`` so many of the processes are killed at random moments; the others must finish the
+run all the same. Each number given is a round of its own. Prints one JSON object a round: the
+processes, how many were killed, how many said that they wait. Ends with status 1 and one line at
+the first difference.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ from dipa import experiments
 SMALL = SETTINGS | {"training.steps": 10}
 
 
-def start(root: Path, processes: int, kills: int, draw: random.Random, seconds: float) -> tuple[list[Child], int]:
+def start(
+    root: Path, processes: int, kills: int, draw: random.Random, seconds: float
+) -> tuple[list[Child], int]:
     """The processes after their end, those that were killed first, and how many these are."""
     children = [Child(root / "runs", SMALL) for _ in range(processes)]
     for child in children[:kills]:
@@ -51,7 +55,11 @@ def torment(root: Path, processes: int, kills: int, draw: random.Random) -> dict
     if run.manifest["attempts"] > 1 + killed:
         raise Failed(f"{run.manifest['attempts']} attempts at one run")
     said = [line for child in children for line in child.said.splitlines()]
-    if other := [line for line in said if not line.startswith(f"waiting: another process makes {run.path.name}")]:
+    if other := [
+        line
+        for line in said
+        if not line.startswith(f"waiting: another process makes {run.path.name}")
+    ]:
         raise Failed(f"a process said: {other[0]}")
     return {"processes": processes, "killed": killed, "waited": len(said)}
 
@@ -59,7 +67,13 @@ def torment(root: Path, processes: int, kills: int, draw: random.Random) -> dict
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--processes", type=int, default=20, help="processes at once (default 20)")
-    parser.add_argument("--kills", type=int, nargs="+", default=[0], help="how many are killed, round by round (default 0)")
+    parser.add_argument(
+        "--kills",
+        type=int,
+        nargs="+",
+        default=[0],
+        help="how many are killed, round by round (default 0)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -68,7 +82,9 @@ def main() -> int:
         try:
             prepare(Path(root))
             for number, kills in enumerate(options.kills):
-                found = torment(Path(root) / str(number), options.processes, kills, random.Random(options.seed))
+                found = torment(
+                    Path(root) / str(number), options.processes, kills, random.Random(options.seed)
+                )
                 print(json.dumps(found), flush=True)
         except Failed as failure:
             print(failure, file=sys.stderr)

@@ -1,4 +1,6 @@
-"""Members and checks shared by the tests: one battery per noun, a new member joins a list here or is not done."""
+"""Members and checks shared by the tests: one battery per noun, a new member joins a list here
+or is not done.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from dipa.operators import ORDERINGS, mri, mri_pair, single_pixel, super_resolut
 from dipa.priors import RED
 
 SINGLE_PIXEL = {
-    ordering: lambda ordering=ordering: single_pixel((1, 16, 16), ratio=0.3, ordering=ordering) for ordering in ORDERINGS
+    ordering: lambda ordering=ordering: single_pixel((1, 16, 16), ratio=0.3, ordering=ordering)
+    for ordering in ORDERINGS
 }
 SINGLE_PIXEL |= {
     "wide": lambda: single_pixel((1, 8, 16), ratio=0.3, ordering="zig_zag"),
@@ -26,7 +29,11 @@ SINGLE_PIXEL |= {
     "complete": lambda: single_pixel((1, 8, 8), ratio=1.0),
 }
 
-DOTS = torch.ones(12, 10).index_fill(1, torch.tensor([0, 3, 4, 9]), 0).index_fill(0, torch.tensor([1, 2, 7]), 0)
+DOTS = (
+    torch.ones(12, 10)
+    .index_fill(1, torch.tensor([0, 3, 4, 9]), 0)
+    .index_fill(0, torch.tensor([1, 2, 7]), 0)
+)
 MRI = {
     "MRI": lambda: mri((2, 12, 10), acceleration=2),
     "MRI, odd": lambda: mri((2, 9, 7), acceleration=3),
@@ -59,9 +66,13 @@ LARGE = {
 
 
 def downsampling(size: int = 16, channels: int = 1):
-    """The papers' super-resolution operator: 9 x 9 Gaussian of standard deviation 1, then every second pixel."""
+    """The papers' super-resolution operator: 9 x 9 Gaussian of standard deviation 1, then every
+    second pixel.
+    """
     kernel = deepinv.physics.functional.gaussian_blur(sigma=(1, 1))
-    return deepinv.physics.Downsampling(img_size=(channels, size, size), filter=kernel, factor=2, padding="circular")
+    return deepinv.physics.Downsampling(
+        img_size=(channels, size, size), filter=kernel, factor=2, padding="circular"
+    )
 
 
 def inpainting(size: int = 8):
@@ -79,14 +90,19 @@ OPERATORS = OURS | FOREIGN
 
 
 def size_of(physics) -> tuple[int, int, int]:
-    """(C, H, W) of the images an operator of these lists acts on; deepinv's blurs call it ``imsize``."""
+    """(C, H, W) of the images an operator of these lists acts on; deepinv's blurs call it
+    ``imsize``.
+    """
     return getattr(physics, "img_size", None) or physics.imsize
 
 
-def matrix_physics(matrix: torch.Tensor, img_size: tuple[int, int, int]) -> deepinv.physics.LinearPhysics:
+def matrix_physics(
+    matrix: torch.Tensor, img_size: tuple[int, int, int]
+) -> deepinv.physics.LinearPhysics:
     """A deepinv operator y = M x on flattened images, for comparisons with linear algebra."""
     return deepinv.physics.LinearPhysics(
-        A=lambda x, **_: x.flatten(1) @ matrix.T, A_adjoint=lambda y, **_: (y @ matrix).reshape(-1, *img_size)
+        A=lambda x, **_: x.flatten(1) @ matrix.T,
+        A_adjoint=lambda y, **_: (y @ matrix).reshape(-1, *img_size),
     )
 
 
@@ -99,7 +115,9 @@ def images(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> to
     return torch.rand(shape, generator=rng(seed), dtype=dtype)
 
 
-def smooth_images(count: int, size: int = 8, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+def smooth_images(
+    count: int, size: int = 8, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
     """Random ramps and bumps in [0, 1]: images with structure that a preconditioner can learn."""
     axis = torch.linspace(0, math.pi, size, dtype=dtype)
     a, b, c, d = torch.rand((4, count, 1, 1, 1), generator=rng(seed), dtype=dtype)
@@ -183,13 +201,19 @@ def check_preconditioner(P, img_size: tuple[int, int, int]) -> None:
     assert relative(direction, alone) < 1e-5
     if P.traits.linear:
         other = torch.randn(gradient.shape, generator=rng(7))
-        assert relative(P(2 * gradient - other, iterate, 1), 2 * direction - P(other, iterate, 1)) < 1e-5
+        assert (
+            relative(P(2 * gradient - other, iterate, 1), 2 * direction - P(other, iterate, 1))
+            < 1e-5
+        )
     if not P.traits.iteration_dependent:
         assert torch.equal(P(gradient, iterate, 5), direction)
 
 
 def finite_difference(
-    function: Callable[[torch.Tensor], float], point: torch.Tensor, along: torch.Tensor, step: float = 1e-6
+    function: Callable[[torch.Tensor], float],
+    point: torch.Tensor,
+    along: torch.Tensor,
+    step: float = 1e-6,
 ) -> float:
     """Central difference of ``function`` at ``point`` along ``along``; float64 only."""
     assert point.dtype == torch.float64

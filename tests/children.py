@@ -1,4 +1,6 @@
-"""Small runs in processes of their own, for the scripts that kill them, start many at once or fill their disk."""
+"""Small runs in processes of their own, for the scripts that kill them, start many at once or
+fill their disk.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,17 @@ SETTINGS = {  # a run of a second that writes a checkpoint after each of its 60 
 
 
 def prepare(root: Path) -> None:
-    """A run in this process: what it imports and reads, every child that is forked from here has already.
+    """A run in this process: what it imports and reads, every child that is forked from here has
+    already.
 
     Of another size than theirs, so that the cache holds nothing for them.
     """
     settings = SETTINGS | {"task.size": 16, "data.test_count": 1}
-    experiments.run(experiments.resolve("baseline", "smoke", overrides=settings), root / "prepared", progress=False)
+    experiments.run(
+        experiments.resolve("baseline", "smoke", overrides=settings),
+        root / "prepared",
+        progress=False,
+    )
 
 
 class Failed(Exception):
@@ -34,12 +41,15 @@ class Failed(Exception):
 
 
 class Child:
-    """``dipa run`` in a process of its own (forked: see :func:`prepare`), resumed where it is unfinished.
+    """``dipa run`` in a process of its own (forked: see :func:`prepare`), resumed where it is
+    unfinished.
 
     ``first`` is called in it before the run.
     """
 
-    def __init__(self, out: Path, settings: dict = SETTINGS, first: Callable[[], object] = lambda: None):
+    def __init__(
+        self, out: Path, settings: dict = SETTINGS, first: Callable[[], object] = lambda: None
+    ):
         self.out, self.began = out, time.monotonic()
         self._said, stderr = os.pipe()
         self.pid = os.fork()
@@ -52,7 +62,18 @@ class Child:
         os.dup2(stderr, 2)
         first()
         pairs = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-        return cli.main(["run", "l-dipa-distilled-r", "--profile", "smoke", "--out", str(self.out), "--quiet", *pairs])
+        return cli.main(
+            [
+                "run",
+                "l-dipa-distilled-r",
+                "--profile",
+                "smoke",
+                "--out",
+                str(self.out),
+                "--quiet",
+                *pairs,
+            ]
+        )
 
     def running(self) -> bool:
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
@@ -71,7 +92,8 @@ class Child:
     def status(self) -> int:
         """Wait for its end: the exit status, minus the signal of a process that was killed.
 
-        ``seconds`` is then how long it lived, ``said`` what it printed on stderr (it fits in a pipe).
+        ``seconds`` is then how long it lived, ``said`` what it printed on stderr (it fits in a
+        pipe).
         """
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         self.seconds = time.monotonic() - self.began
@@ -84,8 +106,14 @@ def contents(out: Path) -> dict[str, str]:
     """What must be the same: configuration, history, metrics, the bytes of the weights."""
     (run,) = experiments.find_runs(out)
     run.verify(sealed=True)
-    weights = {name: tensor.numpy().tobytes().hex() for name, tensor in run.preconditioner().state_dict().items()}
-    return {name: (run.path / name).read_text() for name in ("history.jsonl", "metrics.json", "config.yaml")} | weights
+    weights = {
+        name: tensor.numpy().tobytes().hex()
+        for name, tensor in run.preconditioner().state_dict().items()
+    }
+    return {
+        name: (run.path / name).read_text()
+        for name in ("history.jsonl", "metrics.json", "config.yaml")
+    } | weights
 
 
 def compare(out: Path, expected: dict[str, str], what: str) -> None:

@@ -1,4 +1,6 @@
-"""What every test relies on: one thread, no network, a private cache, no data of the user unless a fixture asks for it."""
+"""What every test relies on: one thread, no network, a private cache, no data of the user
+unless a fixture asks for it.
+"""
 
 import os
 import socket
@@ -13,9 +15,12 @@ from hypothesis import settings
 from dipa import cache
 
 torch.set_num_threads(1)
-# Properties try the same examples every time; `pytest --hypothesis-profile long` tries 20 times as many, new ones each time.
+# Properties try the same examples every time; `pytest --hypothesis-profile long` tries 20 times as
+# many, new ones each time.
 settings.register_profile("short", max_examples=100, deadline=None, derandomize=True, database=None)
-settings.register_profile("long", settings.get_profile("short"), max_examples=2000, derandomize=False, print_blob=True)
+settings.register_profile(
+    "long", settings.get_profile("short"), max_examples=2000, derandomize=False, print_blob=True
+)
 settings.load_profile("short")
 USER_DATA = os.environ.get("DIPA_DATA")
 
@@ -32,7 +37,9 @@ def private_folders(monkeypatch, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
-    """Any attempt to resolve or reach an Internet host fails the test, even where the code would catch an OSError."""
+    """Any attempt to resolve or reach an Internet host fails the test, even where the code
+    would catch an OSError.
+    """
     connect = socket.socket.connect
 
     def refuse(*args, **kwargs):
@@ -55,11 +62,14 @@ def user_data() -> Path | None:
 
 
 def pytest_terminal_summary(terminalreporter):
-    """How many examples the properties tried; where the book is that ``make test`` built before, just above the closing line."""
+    """How many examples the properties tried; where the book is that ``make test`` built
+    before, just above the closing line.
+    """
     if tried.report():
         terminalreporter.write_line(tried.report())
     index = Path(__file__).parents[1] / "_build" / "html" / "index.html"
     if index.is_file():
         terminalreporter.write_line(
-            f"The book of this checkout: {index.relative_to(Path.cwd()) if index.is_relative_to(Path.cwd()) else index}"
+            f"The book of this checkout: "
+            f"{index.relative_to(Path.cwd()) if index.is_relative_to(Path.cwd()) else index}"
         )

@@ -1,11 +1,13 @@
-"""Let the disk fail, or a kill come, at each write of a small run in turn: nothing is lost, and the same command then finishes.
+"""Let the disk fail, or a kill come, at each write of a small run in turn: nothing is lost, and the
+same command then finishes.
 
     python tests/disk_faults.py [--every 1]
 
-The faults: a file, folder or rename that is refused; a disk that is full in the middle of a file and stays so; a file that
-cannot be flushed; SIGKILL just before a write or a removal. Prints one JSON object: the faults of each kind. Ends with
-status 1 and one line at the first that is not told in one line and by exit status 1 or 2 (beside one warning of the cache,
-after which a run goes on), that loses a checkpoint or shows a run that is not whole, or that the same command does not mend.
+The faults: a file, folder or rename that is refused; a disk that is full in the middle of a file
+and stays so; a file that cannot be flushed; SIGKILL just before a write or a removal. Prints one
+JSON object: the faults of each kind. Ends with status 1 and one line at the first that is not told
+in one line and by exit status 1 or 2 (beside one warning of the cache, after which a run goes on),
+that loses a checkpoint or shows a run that is not whole, or that the same command does not mend.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ WARNING = re.compile(r"^warning: cache: .*\n", re.MULTILINE)
 
 
 class Disk:
-    """The disk under ``out`` fails at the write number ``fails`` in the way ``kind``; to be installed in a process of its own.
+    """The disk under ``out`` fails at the write number ``fails`` in the way ``kind``; to be
+    installed in a process of its own.
 
     At the fault the file ``note`` is written: in it whether there was a checkpoint.
     """
@@ -61,9 +64,15 @@ class Disk:
             self._count("full")
 
     def _inside(self, arguments: tuple) -> bool:
-        """Whether a path is under ``out``; a removal inside a folder names the open folder and the entry alone."""
+        """Whether a path is under ``out``; a removal inside a folder names the open folder and
+        the entry alone.
+        """
         folder = arguments[-1] if isinstance(arguments[-1], int) and arguments[-1] > 2 else None
-        base = os.readlink(f"/proc/self/fd/{folder}") if folder and not os.path.isabs(str(arguments[0])) else ""
+        base = (
+            os.readlink(f"/proc/self/fd/{folder}")
+            if folder and not os.path.isabs(str(arguments[0]))
+            else ""
+        )
         return os.path.join(base, str(arguments[0])).startswith(str(self.out))
 
     def _count(self, kind: str) -> None:
@@ -80,15 +89,29 @@ class Disk:
 
 def fail(root: Path, kind: str, number: int, expected: dict[str, str]) -> bool:
     """One fault and the same command again; whether there was a fault at all."""
-    out, note, what = root / f"{kind} {number}", root / f"note {kind} {number}", f"{kind}, write {number}"
+    out, note, what = (
+        root / f"{kind} {number}",
+        root / f"note {kind} {number}",
+        f"{kind}, write {number}",
+    )
     child = Child(out, SMALL, first=Disk(out, kind, number, note).install)
     status, made = child.status(), experiments.find_runs(out)
     said, warnings = WARNING.subn("", child.said)
-    if warnings > 1 or (status, said.count("\n")) not in ((0, 0), (1, 1), (2, 1), (-signal.SIGKILL, 0)):
+    if warnings > 1 or (status, said.count("\n")) not in (
+        (0, 0),
+        (1, 1),
+        (2, 1),
+        (-signal.SIGKILL, 0),
+    ):
         raise Failed(f"{what}: exit status {status}, said {child.said!r}")
     if status > 0 and made:
         raise Failed(f"{what}: failed, and shows a run")
-    if status and not made and json.loads(note.read_text()) and not any(out.glob(".*.working/checkpoint.pt")):
+    if (
+        status
+        and not made
+        and json.loads(note.read_text())
+        and not any(out.glob(".*.working/checkpoint.pt"))
+    ):
         raise Failed(f"{what}: the checkpoint is lost")
     if Child(out, SMALL).status():
         raise Failed(f"{what}: the same command does not finish")
@@ -112,7 +135,9 @@ def torment(root: Path, every: int) -> Counter:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--every", type=int, default=1, help="only one fault in so many (default 1: all)")
+    parser.add_argument(
+        "--every", type=int, default=1, help="only one fault in so many (default 1: all)"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as root:

@@ -1,9 +1,11 @@
-"""A device that is not the processor, on machines without a GPU: tensors that say they are on ``pretended:0``.
+"""A device that is not the processor, on machines without a GPU: tensors that say they are on
+``pretended:0``.
 
-They hold their numbers on the processor, where every operation is done on them; but as on a GPU an operation refuses
-tensors of two devices, their numbers cannot be had as an array, and no generator of the processor draws on them. What is
-left behind on the processor therefore fails as it would there. Asked to be ``limited``, the device has no float64 either and
-none of a few operations, as mps. Speed, memory and last digits of a GPU are not imitated.
+They hold their numbers on the processor, where every operation is done on them; but as on a GPU an
+operation refuses tensors of two devices, their numbers cannot be had as an array, and no generator
+of the processor draws on them. What is left behind on the processor therefore fails as it would
+there. Asked to be ``limited``, the device has no float64 either and none of a few operations, as
+mps. Speed, memory and last digits of a GPU are not imitated.
 """
 
 import contextlib
@@ -16,8 +18,16 @@ from torch.utils._pytree import tree_map
 from dipa import device
 
 KIND = "pretended"
-# operations that take tensors of two devices on a GPU too: copies between them, and indices from the processor
-BETWEEN = {"aten::_to_copy", "aten::copy_", "aten::index", "aten::index_put_", "aten::index_put", "aten::_index_put_impl_"}
+# operations that take tensors of two devices on a GPU too: copies between them, and indices from
+# the processor
+BETWEEN = {
+    "aten::_to_copy",
+    "aten::copy_",
+    "aten::index",
+    "aten::index_put_",
+    "aten::index_put",
+    "aten::_index_put_impl_",
+}
 # what mps has not, on the pretended device too while ``limited`` holds its name
 DOUBLE = (torch.float64, torch.complex128)
 NOT_ON_MPS = {"aten::frexp", "aten::linalg_eig", "aten::_linalg_eigvals", "aten::kthvalue"}
@@ -29,8 +39,14 @@ class Elsewhere(torch.Tensor):
 
     @staticmethod
     def __new__(cls, numbers: torch.Tensor):
-        options = {"strides": numbers.stride(), "storage_offset": numbers.storage_offset(), "layout": numbers.layout}
-        made = torch.Tensor._make_wrapper_subclass(cls, numbers.size(), dtype=numbers.dtype, device=f"{KIND}:0", **options)
+        options = {
+            "strides": numbers.stride(),
+            "storage_offset": numbers.storage_offset(),
+            "layout": numbers.layout,
+        }
+        made = torch.Tensor._make_wrapper_subclass(
+            cls, numbers.size(), dtype=numbers.dtype, device=f"{KIND}:0", **options
+        )
         made.numbers = numbers
         return made
 
@@ -50,7 +66,11 @@ def _numbers(value):
 
 
 def _wrapped(value):
-    return Elsewhere(value) if isinstance(value, torch.Tensor) and not isinstance(value, Elsewhere) else value
+    return (
+        Elsewhere(value)
+        if isinstance(value, torch.Tensor) and not isinstance(value, Elsewhere)
+        else value
+    )
 
 
 def _tensors(values):
@@ -65,13 +85,18 @@ def _there(function, args, kwargs):
     theirs = [tensor for tensor in held if isinstance(tensor, Elsewhere)]
     left = [tensor for tensor in held if not isinstance(tensor, Elsewhere) and tensor.ndim > 0]
     if theirs and left and name not in BETWEEN:
-        raise RuntimeError(f"{name}: tensors on {KIND}:0 and on the processor, {tuple(left[0].shape)}")
+        raise RuntimeError(
+            f"{name}: tensors on {KIND}:0 and on the processor, {tuple(left[0].shape)}"
+        )
     if kwargs.get("generator") is not None:
         raise RuntimeError(f"{name}: a generator of the processor draws on {KIND}:0")
     wanted = kwargs.get("device") or (theirs[0].device if theirs else "cpu")
     if limited and theirs and name in NOT_ON_MPS:
         raise NotImplementedError(f"{name}: not on a limited device")
-    plain = {key: torch.device("cpu") if key == "device" else _numbers(value) for key, value in kwargs.items()}
+    plain = {
+        key: torch.device("cpu") if key == "device" else _numbers(value)
+        for key, value in kwargs.items()
+    }
     out = function(*tree_map(_numbers, args), **plain)
     if name == "aten::copy_":
         return args[0]
@@ -105,7 +130,8 @@ backend_registration._setup_privateuseone_for_python_backend(KIND, _Module())
 
 @contextlib.contextmanager
 def pretended(monkeypatch, like_mps=False):
-    """A stretch in which torch knows the pretended device, and ``dipa.device.choose`` chooses it whatever it is asked.
+    """A stretch in which torch knows the pretended device, and ``dipa.device.choose`` chooses it
+    whatever it is asked.
 
     ``like_mps`` makes it a limited one.
     """
@@ -113,7 +139,8 @@ def pretended(monkeypatch, like_mps=False):
     monkeypatch.setattr(device, "LIMITED", limited)
     limited.update({KIND} if like_mps else ())
     monkeypatch.setattr(device, "describe", lambda chosen: {"device": f"{chosen.type} device"})
-    torch.__future__.set_overwrite_module_params_on_conversion(True)  # as between types of tensors, not in place
+    # as between types of tensors, not in place
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
     try:
         with _Intercepted():
             yield torch.device(KIND, 0)

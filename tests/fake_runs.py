@@ -7,9 +7,20 @@ from dipa import experiments
 
 
 def fake_run(
-    preset, student=30.0, baseline=20.0, teacher=40.0, *, seed=0, shifts=None, parameters=1024, magnitude=False, **overrides
+    preset,
+    student=30.0,
+    baseline=20.0,
+    teacher=40.0,
+    *,
+    seed=0,
+    shifts=None,
+    parameters=1024,
+    magnitude=False,
+    **overrides,
 ):
-    """A run with given numbers, to check a table's arithmetic by hand; the batch PSNR is 1 dB below, the modulus 3 dB."""
+    """A run with given numbers, to check a table's arithmetic by hand; the batch PSNR is 1 dB
+    below, the modulus 3 dB.
+    """
 
     def numbers(psnr):
         modulus = {"psnr_magnitude": psnr - 3} if magnitude else {}
@@ -22,10 +33,14 @@ def fake_run(
     config = experiments.resolve(preset, "smoke", seed=seed, overrides=overrides)
     metrics = roles(baseline=baseline, student=student, teacher=teacher)
     if shifts:
-        metrics["shifts"] = {name: roles(baseline=pair[0], student=pair[1]) for name, pair in shifts.items()}
+        metrics["shifts"] = {
+            name: roles(baseline=pair[0], student=pair[1]) for name, pair in shifts.items()
+        }
     manifest = {"counts": {"parameters": parameters}, "training_seconds": 61.0}
     path = Path(f"{preset}-smoke-s{seed}-d{seed}")
-    return SimpleNamespace(config=config, path=path, metrics=metrics, manifest=manifest, precision=f"p{seed}")
+    return SimpleNamespace(
+        config=config, path=path, metrics=metrics, manifest=manifest, precision=f"p{seed}"
+    )
 
 
 def parse(table):

@@ -1,7 +1,9 @@
-"""Files from outside, damaged at random: each must give one clear line with the file's name, or what was in it. Soon.
+"""Files from outside, damaged at random: each must give one clear line with the file's name, or
+what was in it. Soon.
 
 :func:`saved_module` damages what dipa saves (safetensors), :func:`foreign_file` what others made
-(png, jpg, tif, tar, npz, pt, pth, gz, yaml, json). Both are functions of a number, so that a case that fails can be tried again.
+(png, jpg, tif, tar, npz, pt, pth, gz, yaml, json). Both are functions of a number, so that a case
+that fails can be tried again.
 """
 
 from __future__ import annotations
@@ -36,11 +38,34 @@ from dipa.data import mnist, slices
 
 SECONDS = 5.0
 COUNTS: Counter[str] = Counter()
-NASTY = (0, -1, 1, 2, 7, 2**31, 2**63, 10**30, 0.5, 1e308, "", "x", "F64", "I64", None, True, [], {}, [2**40, 2**40], [10**9] * 3)
+NASTY = (
+    0,
+    -1,
+    1,
+    2,
+    7,
+    2**31,
+    2**63,
+    10**30,
+    0.5,
+    1e308,
+    "",
+    "x",
+    "F64",
+    "I64",
+    None,
+    True,
+    [],
+    {},
+    [2**40, 2**40],
+    [10**9] * 3,
+)
 
 
 def outcome(call: Callable[[], object], path: Path) -> object:
-    """What ``call`` returns, or None where it is refused in one line that names ``path``; nothing else, and within seconds."""
+    """What ``call`` returns, or None where it is refused in one line that names ``path``;
+    nothing else, and within seconds.
+    """
     began = time.monotonic()
     try:
         return call()
@@ -53,7 +78,9 @@ def outcome(call: Callable[[], object], path: Path) -> object:
 
 
 def bytes_damaged(rng: random.Random, whole: bytes, early: int) -> bytes:
-    """Bits turned, an end lost or grown, a stretch zeroed, repeated or random; half of the time in the first ``early`` bytes."""
+    """Bits turned, an end lost or grown, a stretch zeroed, repeated or random; half of the time
+    in the first ``early`` bytes.
+    """
     content = bytearray(whole)
     reach = min(len(content), early) if rng.random() < 0.5 else len(content)
     at = rng.randrange(max(reach, 1))
@@ -73,17 +100,27 @@ def bytes_damaged(rng: random.Random, whole: bytes, early: int) -> bytes:
     return bytes(content)
 
 
-# --- what dipa saves -------------------------------------------------------------------------------------------------
+# --- what dipa saves ------------------------------------------------------------------------------
 
 MODULES = {
     "scalar": lambda: dipa.ScalarSteps(3),
     "convolutional": lambda: dipa.ConvolutionalSteps(2, 3),
     "pointwise": lambda: dipa.PointwiseSteps(2, (1, 8, 8)),
-    "linear": lambda: dipa.LinearPreconditioner.identity(dipa.operators.single_pixel((1, 8, 8), ratio=0.3)),
-    "linear, dense": lambda: dipa.LinearPreconditioner.identity(dipa.operators.single_pixel((1, 4, 4), ratio=0.3), form="dense"),
-    "linear, kronecker": lambda: dipa.LinearPreconditioner.identity(dipa.operators.super_resolution((1, 8, 8), factor=2)),
-    "linear steps": lambda: dipa.LinearSteps.identity(dipa.operators.mri((2, 6, 6), acceleration=2), 2),
-    "neural": lambda: dipa.NeuralPreconditioner("cnn", img_size=(1, 8, 8), features=2, blocks=1, code_dim=4),
+    "linear": lambda: dipa.LinearPreconditioner.identity(
+        dipa.operators.single_pixel((1, 8, 8), ratio=0.3)
+    ),
+    "linear, dense": lambda: dipa.LinearPreconditioner.identity(
+        dipa.operators.single_pixel((1, 4, 4), ratio=0.3), form="dense"
+    ),
+    "linear, kronecker": lambda: dipa.LinearPreconditioner.identity(
+        dipa.operators.super_resolution((1, 8, 8), factor=2)
+    ),
+    "linear steps": lambda: dipa.LinearSteps.identity(
+        dipa.operators.mri((2, 6, 6), acceleration=2), 2
+    ),
+    "neural": lambda: dipa.NeuralPreconditioner(
+        "cnn", img_size=(1, 8, 8), features=2, blocks=1, code_dim=4
+    ),
     "u-net": lambda: endtoend.build("u-net", (1, 8, 8), features=2, blocks=2),
     "fista-net": lambda: endtoend.build("fista-net", (1, 8, 8), features=2, blocks=1),
 }
@@ -104,7 +141,9 @@ def module_hash(loaded: tuple[torch.nn.Module, dict]) -> str:
 
 
 def header_damaged(rng: random.Random, whole: bytes) -> tuple[bytes, bool]:
-    """The header of a safetensors file edited as text or as values, its length made right again; whether it was signed anew."""
+    """The header of a safetensors file edited as text or as values, its length made right
+    again; whether it was signed anew.
+    """
     (length,) = struct.unpack("<Q", whole[:8])
     text, how = whole[8 : 8 + length].decode(), rng.random()
     header = json.loads(text)
@@ -117,14 +156,32 @@ def header_damaged(rng: random.Random, whole: bytes) -> tuple[bytes, bool]:
         header["__metadata__"]["record"] = json.dumps(record)
     elif how < 0.8:
         values_damaged(rng, header)
-    content = (text_damaged(rng, text) if how >= 0.8 else json.dumps(header)).encode("utf-8", "surrogatepass")
-    return struct.pack("<Q", max(len(content) + rng.choice((0, 0, 0, 1, -1, 2**40)), 0)) + content + whole[8 + length :], False
+    content = (text_damaged(rng, text) if how >= 0.8 else json.dumps(header)).encode(
+        "utf-8", "surrogatepass"
+    )
+    return struct.pack(
+        "<Q", max(len(content) + rng.choice((0, 0, 0, 1, -1, 2**40)), 0)
+    ) + content + whole[8 + length :], False
 
 
 def text_damaged(rng: random.Random, text: str) -> str:
     """A key twice, deep nesting, or other characters somewhere in JSON or YAML text."""
     at = rng.randrange(len(text))
-    extra = rng.choice(('"a":1,"a":2,', "[" * 3000, "{" * 3000, "\0", '"', "NaN", "1e999", "9" * 5000, "\ud800", "&a [*a]", "\n"))
+    extra = rng.choice(
+        (
+            '"a":1,"a":2,',
+            "[" * 3000,
+            "{" * 3000,
+            "\0",
+            '"',
+            "NaN",
+            "1e999",
+            "9" * 5000,
+            "\ud800",
+            "&a [*a]",
+            "\n",
+        )
+    )
     return text[:at] + extra + text[at:]
 
 
@@ -142,7 +199,9 @@ def values_damaged(rng: random.Random, value: dict) -> None:
 
 
 def resigned(rng: random.Random, whole: bytes, record: dict) -> bytes:
-    """A file that is whole and says something else: its record, kinds, sizes or numbers of its tensors; the checksum is right."""
+    """A file that is whole and says something else: its record, kinds, sizes or numbers of its
+    tensors; the checksum is right.
+    """
     tensors = load(whole)
     name = rng.choice(sorted(tensors))
     change = rng.randrange(8)
@@ -158,12 +217,16 @@ def resigned(rng: random.Random, whole: bytes, record: dict) -> bytes:
     if change == 6:
         tensors["other"] = torch.ones(3)
     record.pop("sha256", None)
-    text = json.dumps(record | {"sha256": files.sha256_json([storage.sha256_tensors(tensors), record])})
+    text = json.dumps(
+        record | {"sha256": files.sha256_json([storage.sha256_tensors(tensors), record])}
+    )
     return save(tensors, metadata={"record": text})
 
 
 def saved_module(number: int, folder: Path) -> None:
-    """Damage one saved module and load it: refused by name, or what was saved; or, if signed anew, something that works."""
+    """Damage one saved module and load it: refused by name, or what was saved; or, if signed
+    anew, something that works.
+    """
     rng = random.Random(f"safetensors {number}")
     kind = rng.choice(sorted(MODULES))
     whole, before = saved(kind)
@@ -187,12 +250,14 @@ def saved_module(number: int, folder: Path) -> None:
         assert module(x, x, 1).shape == x.shape
 
 
-# --- what others made ------------------------------------------------------------------------------------------------
+# --- what others made -----------------------------------------------------------------------------
 
 
 def picture(kind: str, **options) -> bytes:
     held, grey = io.BytesIO(), (images(1, 1, 20, 24)[0, 0] * 255).byte().numpy()
-    Image.fromarray(np.stack([grey, grey.T[:20, :20].repeat(2, axis=1)[:, :24], 255 - grey], axis=2)).save(held, kind, **options)
+    Image.fromarray(
+        np.stack([grey, grey.T[:20, :20].repeat(2, axis=1)[:, :24], 255 - grey], axis=2)
+    ).save(held, kind, **options)
     return held.getvalue()
 
 
@@ -221,7 +286,9 @@ def torch_saved(value: object, **options) -> bytes:
 
 @functools.cache
 def digits() -> bytes:
-    return struct.pack(">IIII", 2051, 12, 28, 28) + (images(12, 28, 28) * 255).byte().numpy().tobytes()
+    return (
+        struct.pack(">IIII", 2051, 12, 28, 28) + (images(12, 28, 28) * 255).byte().numpy().tobytes()
+    )
 
 
 @functools.cache
@@ -248,7 +315,9 @@ def made(kind: str) -> bytes:
         "gz": lambda: gzip.compress(digits()),
         "pth": weights,
         "yaml": lambda: yaml.safe_dump(configuration(), sort_keys=False).encode(),
-        "json": lambda: json.dumps({"psnr": 27.79, "curve": [1.0, 2.5], "status": "completed"}, indent=2).encode(),
+        "json": lambda: json.dumps(
+            {"psnr": 27.79, "curve": [1.0, 2.5], "status": "completed"}, indent=2
+        ).encode(),
     }[kind]()
 
 
@@ -271,12 +340,28 @@ def read(kind: str, path: Path) -> object:
     return documents.read_yaml(path) if kind == "yaml" else documents.read_json(path)
 
 
-KINDS = ("png", "jpg", "tif", "tar", "npz", "zipped.npz", "pt", "legacy.pt", "gz", "pth", "yaml", "json")
-CHECKED = ("png", "npz", "zipped.npz", "pt", "gz", "pth")  # whose format, or whose reader, has a checksum
+KINDS = (
+    "png",
+    "jpg",
+    "tif",
+    "tar",
+    "npz",
+    "zipped.npz",
+    "pt",
+    "legacy.pt",
+    "gz",
+    "pth",
+    "yaml",
+    "json",
+)
+# whose format, or whose reader, has a checksum
+CHECKED = ("png", "npz", "zipped.npz", "pt", "gz", "pth")
 
 
 def foreign_file(number: int, folder: Path, patch: pytest.MonkeyPatch) -> None:
-    """Damage one file of another kind and read it: refused by name, or read; unchanged where there is a checksum."""
+    """Damage one file of another kind and read it: refused by name, or read; unchanged where
+    there is a checksum.
+    """
     kind = KINDS[number % len(KINDS)]
     rng, whole = random.Random(f"foreign {number}"), made(kind)
     patch.setenv("DIPA_DATA", str(folder))
@@ -292,4 +377,6 @@ def foreign_file(number: int, folder: Path, patch: pytest.MonkeyPatch) -> None:
         path.write_bytes(bytes_damaged(rng, whole, early=400))
     found = outcome(lambda: read(kind, path), path)
     COUNTS[f"{kind} {'refused' if found is None else 'read'}"] += 1
-    assert found is None or kind not in CHECKED or found == before, f"case {number}: silently different"
+    assert found is None or kind not in CHECKED or found == before, (
+        f"case {number}: silently different"
+    )

@@ -1,11 +1,12 @@
-"""Kill or stop a small run at random moments, again and again; whatever finishes must be the uninterrupted run, bit by bit.
+"""Kill or stop a small run at random moments, again and again; whatever finishes must be the
+uninterrupted run, bit by bit.
 
     python tests/kill_and_resume.py --kills 30 [--stops 4] [--seed 0] [--json FILE]
 
-Prints one JSON object: the kills, how many of them came while a file was being written, the stops by SIGTERM and SIGINT,
-the runs that finished, the seconds that all attempts took and those that the manifests report. Ends with status 1 and one
-line at the first difference, at anything left beside a finished run, and where the manifests miss more of the time than it
-takes to begin.
+Prints one JSON object: the kills, how many of them came while a file was being written, the stops
+by SIGTERM and SIGINT, the runs that finished, the seconds that all attempts took and those that the
+manifests report. Ends with status 1 and one line at the first difference, at anything left beside a
+finished run, and where the manifests miss more of the time than it takes to begin.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ SLACK = 0.5  # seconds that a busy machine may be late with them
 
 
 def interrupt(child: Child, sent: signal.Signals, moment: float, aimed: bool) -> Counter:
-    """Send a signal after ``moment`` seconds, or (aimed) while a file is being written; what happened."""
+    """Send a signal after ``moment`` seconds, or (aimed) while a file is being written; what
+    happened.
+    """
     child.watch(moment)
     writing = aimed and child.watch(WATCH, child.writing)
     if child.running():
@@ -55,7 +58,9 @@ def finish(out: Path, expected: dict[str, str]) -> float:
 
 
 def reported(out: Path, took: float, beginnings: int, beginning: float) -> float:
-    """The seconds in the manifest: of all attempts, but for what passes before each begins to count."""
+    """The seconds in the manifest: of all attempts, but for what passes before each begins to
+    count.
+    """
     (run,) = experiments.find_runs(out)
     seconds, training = run.manifest["seconds"], run.manifest["training_seconds"]
     if not took - beginnings * (2 * beginning + SLACK) <= seconds <= took:
@@ -73,17 +78,24 @@ def torment(root: Path, kills: int, stops: int, draw: random.Random) -> Counter:
     seconds = finish(root / "whole", {})
     expected = contents(root / "whole")
     beginning = seconds - reported(root / "whole", seconds, 1, seconds)
-    signals = [signal.SIGKILL] * kills + [(signal.SIGTERM, signal.SIGINT)[i % 2] for i in range(stops)]
+    signals = [signal.SIGKILL] * kills + [
+        (signal.SIGTERM, signal.SIGINT)[i % 2] for i in range(stops)
+    ]
     draw.shuffle(signals)
     while signals:
         out, children = root / f"run{counts['finished']}", []
         for sent in signals[: draw.randint(1, 4)]:
             children.append(Child(out))
-            found = interrupt(children[-1], sent, draw.uniform(0, seconds), aimed=draw.random() < 0.5)
-            signals = signals[1:] if found[sent.name] else signals  # it had ended before: another time
+            found = interrupt(
+                children[-1], sent, draw.uniform(0, seconds), aimed=draw.random() < 0.5
+            )
+            # it had ended before: another time
+            signals = signals[1:] if found[sent.name] else signals
             counts += found
         took = sum(child.seconds for child in children) + finish(out, expected)
-        totals += Counter({"seconds": took, "seconds reported": reported(out, took, len(children) + 1, beginning)})
+        totals += Counter(
+            {"seconds": took, "seconds reported": reported(out, took, len(children) + 1, beginning)}
+        )
         counts["finished"] += 1
     return counts + Counter({name: round(value, 2) for name, value in totals.items()})
 
@@ -91,7 +103,9 @@ def torment(root: Path, kills: int, stops: int, draw: random.Random) -> Counter:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=30, help="kills (default 30)")
-    parser.add_argument("--stops", type=int, default=4, help="SIGTERMs and SIGINTs, in turn (default 4)")
+    parser.add_argument(
+        "--stops", type=int, default=4, help="SIGTERMs and SIGINTs, in turn (default 4)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--json", help="a file to write the counts to, with provenance")
     options = parser.parse_args()

@@ -25,7 +25,13 @@ from dipa import analysis, linalg, networks
 from dipa.analysis import audit
 from dipa.analysis.nullspace import RESIDUAL_LIMIT
 from dipa.operators import MatrixBasis, mri, range_basis, single_pixel
-from dipa.preconditioners import ConvolutionalSteps, Hessian, NeuralPreconditioner, PointwiseSteps, Polynomial
+from dipa.preconditioners import (
+    ConvolutionalSteps,
+    Hessian,
+    NeuralPreconditioner,
+    PointwiseSteps,
+    Polynomial,
+)
 from dipa.priors import RED
 
 BACKBONES = list(networks.BACKBONES)
@@ -80,15 +86,21 @@ def test_audit_against_dense_projectors():
     inside = error @ projector.T
     scale = x_true.flatten(1).double().norm(dim=1)
     residual = (error @ matrix.T).norm(dim=1) / y.flatten(1).double().norm(dim=1)
-    assert found["error_range"] == pytest.approx((inside.norm(dim=1) / scale).mean().item(), rel=1e-5)
-    assert found["error_null"] == pytest.approx(((error - inside).norm(dim=1) / scale).mean().item(), rel=1e-5)
+    assert found["error_range"] == pytest.approx(
+        (inside.norm(dim=1) / scale).mean().item(), rel=1e-5
+    )
+    assert found["error_null"] == pytest.approx(
+        ((error - inside).norm(dim=1) / scale).mean().item(), rel=1e-5
+    )
     assert found["residual"] == pytest.approx(residual.mean().item(), rel=1e-5)
 
 
 def test_audit_of_the_truth_is_zero():
     physics = camera(ratio=0.5)
     x = images(2, 1, 8, 8, seed=1)
-    assert all(value < 1e-6 for value in audit(x, x, physics.A(x), physics, physics.range_basis()).values())
+    assert all(
+        value < 1e-6 for value in audit(x, x, physics.A(x), physics, physics.range_basis()).values()
+    )
 
 
 # Jacobian
@@ -117,12 +129,17 @@ def test_jacobian_of_linear_preconditioners_at_an_iteration(make):
         parameter.data += 0.1 * torch.randn(parameter.shape, generator=rng(6))
     expected = linalg.dense(lambda g: P(g, zero, 2).detach(), (1, 8, 8))
     assert relative(analysis.jacobian(P, images(1, 1, 8, 8), k=2, chunk=9), expected) < 1e-5
-    assert not P.traits.iteration_dependent or relative(analysis.jacobian(P, images(1, 1, 8, 8), k=1), expected) > 1e-3
+    assert (
+        not P.traits.iteration_dependent
+        or relative(analysis.jacobian(P, images(1, 1, 8, 8), k=1), expected) > 1e-3
+    )
 
 
 def test_attention_of_pytorch_is_differentiated():
     """Its fused kernels have no forward mode: without plain products this raises."""
-    attention = torch.nn.MultiheadAttention(4, 2, batch_first=True).double().eval().requires_grad_(False)
+    attention = (
+        torch.nn.MultiheadAttention(4, 2, batch_first=True).double().eval().requires_grad_(False)
+    )
 
     def P(gradient, iterate, k):
         tokens = gradient.reshape(len(gradient), -1, 4)
@@ -136,7 +153,9 @@ def test_attention_of_pytorch_is_differentiated():
 @pytest.mark.parametrize("name", BACKBONES)
 def test_jacobian_of_networks_against_reverse_mode(name):
     P, g = network(name), images(1, 1, 8, 8, dtype=torch.float64)
-    rows = torch.autograd.functional.jacobian(lambda g: P(g, torch.zeros_like(g), 2), g).reshape(64, 64)
+    rows = torch.autograd.functional.jacobian(lambda g: P(g, torch.zeros_like(g), 2), g).reshape(
+        64, 64
+    )
     assert relative(analysis.jacobian(P, g, k=2), rows) < 1e-10
     assert relative(rows, torch.eye(64, dtype=torch.float64)) > 1e-3
 
@@ -171,10 +190,14 @@ def test_finite_differences_agree_in_float64():
 
 
 def test_finite_differences_are_one_sided():
-    """The error of one-sided differences halves with the step and is - step / 2 sin(g) for a sine."""
+    """The error of one-sided differences halves with the step and is - step / 2 sin(g) for a
+    sine.
+    """
     g, ones = images(1, 1, 4, 4, dtype=torch.float64), torch.ones(1, 1, 4, 4, dtype=torch.float64)
     for step in (1e-3, 5e-4):
-        found = analysis.finite_differences(lambda g, z, k: torch.sin(g), g, ones, step=step).diagonal()
+        found = analysis.finite_differences(
+            lambda g, z, k: torch.sin(g), g, ones, step=step
+        ).diagonal()
         error = found - torch.cos(g.flatten())
         assert relative(error, -step / 2 * torch.sin(g.flatten())) < 1e-2
 
@@ -202,7 +225,9 @@ def test_linearity_index_in_closed_form():
     flat = [x.flatten(1) for x in (2 * a * b, a * a, b * b)]
     expected = flat[0].norm(dim=1) / (flat[1].norm(dim=1) + flat[2].norm(dim=1))
     assert relative(analysis.linearity_index(lambda g, z, k: g * g, a, b), expected) < 1e-5
-    assert analysis.linearity_index(lambda g, z, k: torch.ones_like(g), a, b).tolist() == pytest.approx([0.5] * 3)
+    assert analysis.linearity_index(
+        lambda g, z, k: torch.ones_like(g), a, b
+    ).tolist() == pytest.approx([0.5] * 3)
     assert analysis.linearity_index(trained_like(camera(4, 0.5)), a, b).max() < 1e-5
 
 
@@ -213,12 +238,16 @@ def test_antisymmetric_share():
 
 
 def test_errors_of_differences_in_closed_form():
-    """For a sine J is diagonal: the error of a step s is that of (sin(g + s) - sin(g)) / s, and falls with s."""
+    """For a sine J is diagonal: the error of a step s is that of (sin(g + s) - sin(g)) / s, and
+    falls with s.
+    """
     g = images(1, 1, 4, 4, dtype=torch.float64)
     exact, steps = torch.cos(g).flatten(), (1.0, 0.3, 1e-3)
     found = analysis.difference_errors(lambda g, z, k: torch.sin(g), g, steps, chunk=5)
     differences = [((torch.sin(g + step) - torch.sin(g)) / step).flatten() for step in steps]
-    assert found == pytest.approx([((d - exact).norm() / exact.norm()).item() for d in differences], rel=1e-10)
+    assert found == pytest.approx(
+        [((d - exact).norm() / exact.norm()).item() for d in differences], rel=1e-10
+    )
     some = analysis.difference_errors(lambda g, z, k: torch.sin(g), g, steps, columns=[3, 9])
     here = [((d - exact)[[3, 9]].norm() / exact[[3, 9]].norm()).item() for d in differences]
     assert some == pytest.approx(here, rel=1e-10) and found[0] > found[1] > found[2]
@@ -233,57 +262,93 @@ def test_errors_of_differences_grow_again_with_rounding():
 
 def test_jacobian_refuses():
     g = images(1, 1, 4, 4)
-    refuses(lambda: analysis.jacobian(bent, images(2, 1, 4, 4)), "gradient.shape", "(2, 1, 4, 4)", "one image")
+    refuses(
+        lambda: analysis.jacobian(bent, images(2, 1, 4, 4)),
+        "gradient.shape",
+        "(2, 1, 4, 4)",
+        "one image",
+    )
     refuses(lambda: analysis.jacobian(bent, g, images(1, 1, 4, 5)), "iterate.shape", "(1, 1, 4, 5)")
     refuses(lambda: analysis.jacobian(bent, g, columns=[16]), "columns", "[16]", "[0, 15]")
     refuses(lambda: analysis.jacobian(bent, g, columns=[]), "columns", "at least one")
     refuses(lambda: analysis.jacobian(bent, g, chunk=0), "chunk", "0")
     refuses(lambda: analysis.finite_differences(bent, g, step=0.0), "step", "0.0")
-    refuses(lambda: analysis.directional(bent, g, images(2, 1, 4, 5)), "directions.shape", "(2, 1, 4, 5)")
-    refuses(lambda: analysis.linearity_index(bent, g, images(2, 3, 4, 4)), "b.shape", "(2, 3, 4, 4)")
+    refuses(
+        lambda: analysis.directional(bent, g, images(2, 1, 4, 5)),
+        "directions.shape",
+        "(2, 1, 4, 5)",
+    )
+    refuses(
+        lambda: analysis.linearity_index(bent, g, images(2, 3, 4, 4)), "b.shape", "(2, 3, 4, 4)"
+    )
     refuses(lambda: analysis.antisymmetric_share(torch.ones(2, 3)), "matrix.shape", "(2, 3)")
     refuses(lambda: analysis.difference_errors(bent, g, [1e-3, -1.0]), "steps", "-1.0")
-    refuses(lambda: analysis.relative_distance(g, images(1, 1, 4, 5)), "matrix.shape", "(1, 1, 4, 4)", "(1, 1, 4, 5)")
+    refuses(
+        lambda: analysis.relative_distance(g, images(1, 1, 4, 5)),
+        "matrix.shape",
+        "(1, 1, 4, 4)",
+        "(1, 1, 4, 5)",
+    )
 
 
 def test_relative_distance():
     reference = torch.tensor([[3.0, 0.0], [0.0, 4.0]])
-    assert analysis.relative_distance(reference + torch.ones(2, 2), reference) == pytest.approx(2 / 5)
+    assert analysis.relative_distance(reference + torch.ones(2, 2), reference) == pytest.approx(
+        2 / 5
+    )
 
 
 # Matrices
 
 
 def test_a_multiple_of_the_identity_is_a_stepsize():
-    factor, left = analysis.as_stepsize(lambda gradient, iterate, k: 0.3 * gradient, images(3, 2, 4, 4))
+    factor, left = analysis.as_stepsize(
+        lambda gradient, iterate, k: 0.3 * gradient, images(3, 2, 4, 4)
+    )
     assert factor == pytest.approx(0.3) and left < 1e-7
 
 
 def test_the_closest_stepsize_of_a_dense_matrix_is_that_of_least_squares():
-    M, g = torch.randn(16, 16, generator=rng(3), dtype=torch.float64), images(2, 1, 4, 4, dtype=torch.float64) - 0.5
-    factor, left = analysis.as_stepsize(lambda gradient, iterate, k: (gradient.flatten(1) @ M.T).reshape(gradient.shape), g)
+    M, g = (
+        torch.randn(16, 16, generator=rng(3), dtype=torch.float64),
+        images(2, 1, 4, 4, dtype=torch.float64) - 0.5,
+    )
+    factor, left = analysis.as_stepsize(
+        lambda gradient, iterate, k: (gradient.flatten(1) @ M.T).reshape(gradient.shape), g
+    )
     answer = (g.flatten(1) @ M.T).reshape(-1, 1)
     solution = torch.linalg.lstsq(g.reshape(-1, 1), answer)
     assert factor == pytest.approx(solution.solution.item(), rel=1e-12)
-    assert left == pytest.approx((answer - solution.solution * g.reshape(-1, 1)).norm().item() / answer.norm().item(), rel=1e-12)
+    assert left == pytest.approx(
+        (answer - solution.solution * g.reshape(-1, 1)).norm().item() / answer.norm().item(),
+        rel=1e-12,
+    )
     assert 0.1 < left < 1
 
 
 def test_the_closest_stepsize_uses_iterate_and_iteration():
     g, z = images(2, 1, 4, 4), images(2, 1, 4, 4, seed=1)
     expected = 3 * torch.sin(g) + g.roll(1, -1) * z
-    assert analysis.as_stepsize(bent, g, z, 3)[0] == pytest.approx(((expected * g).sum() / g.square().sum()).item(), rel=1e-5)
+    assert analysis.as_stepsize(bent, g, z, 3)[0] == pytest.approx(
+        ((expected * g).sum() / g.square().sum()).item(), rel=1e-5
+    )
 
 
 def test_fixed_preconditioners_are_stepsizes_on_a_projector_only():
-    for physics, projector in ((camera(), True), (mri((2, 8, 8), acceleration=2), True), (mri((1, 8, 8), acceleration=2), False)):
+    for physics, projector in (
+        (camera(), True),
+        (mri((2, 8, 8), acceleration=2), True),
+        (mri((1, 8, 8), acceleration=2), False),
+    ):
         gradient = physics.A_adjoint_A(images(2, *size_of(physics)))
         hessian, left = analysis.as_stepsize(Hessian(physics, regularization=0.25), gradient)
         polynomial = Polynomial.l2(physics)
         at_one, remainder = analysis.as_stepsize(polynomial, gradient)
         assert (left < 1e-4) == (remainder < 1e-4) == projector
         if projector:
-            assert hessian == pytest.approx(0.8, rel=1e-4) and at_one == pytest.approx(sum(polynomial.coefficients), rel=1e-3)
+            assert hessian == pytest.approx(0.8, rel=1e-4) and at_one == pytest.approx(
+                sum(polynomial.coefficients), rel=1e-3
+            )
 
 
 def test_a_perpendicular_direction_is_no_stepsize():
@@ -292,7 +357,9 @@ def test_a_perpendicular_direction_is_no_stepsize():
     assert analysis.as_stepsize(lambda gradient, iterate, k: 0 * gradient, g) == (0, 0)
 
 
-@pytest.mark.parametrize("make", [camera, lambda: mri((2, 8, 6), acceleration=3)], ids=["camera", "MRI"])
+@pytest.mark.parametrize(
+    "make", [camera, lambda: mri((2, 8, 6), acceleration=3)], ids=["camera", "MRI"]
+)
 @pytest.mark.parametrize("form", ["low_rank", "dense"])
 def test_blocks_are_those_of_the_dense_matrix_between_all_functions(make, form):
     physics = make()
@@ -302,19 +369,33 @@ def test_blocks_are_those_of_the_dense_matrix_between_all_functions(make, form):
     seen = basis.index.tolist()
     hidden = [row for row in range(n) if row not in seen]
     inside, outside = analysis.coordinate_blocks(P, basis)
-    assert relative(inside, whole[seen][:, seen]) < 1e-5 and relative(outside, whole[hidden][:, seen]) < 1e-5
+    assert (
+        relative(inside, whole[seen][:, seen]) < 1e-5
+        and relative(outside, whole[hidden][:, seen]) < 1e-5
+    )
 
 
 def test_the_identity_has_an_identity_and_nothing():
     inside, outside = analysis.coordinate_blocks(dipa.Identity(), camera().range_basis())
-    assert (inside - torch.eye(19)).abs().max() < 1e-6 and outside.shape == (45, 19) and outside.abs().max() < 1e-6
+    assert (
+        (inside - torch.eye(19)).abs().max() < 1e-6
+        and outside.shape == (45, 19)
+        and outside.abs().max() < 1e-6
+    )
 
 
 def test_the_share_of_the_border_by_brute_force():
     size, width = (2, 5, 7), 2
     M = torch.randn(70, 70, generator=rng(2), dtype=torch.float64)
-    border = [not (width <= h < 5 - width and width <= w < 7 - width) for _ in range(2) for h in range(5) for w in range(7)]
-    pairs = [(M[i, j].item() ** 2, border[j]) for i in range(70) if not border[i] for j in range(70)]
+    border = [
+        not (width <= h < 5 - width and width <= w < 7 - width)
+        for _ in range(2)
+        for h in range(5)
+        for w in range(7)
+    ]
+    pairs = [
+        (M[i, j].item() ** 2, border[j]) for i in range(70) if not border[i] for j in range(70)
+    ]
     expected = sum(energy for energy, outer in pairs if outer) / sum(energy for energy, _ in pairs)
     assert analysis.border_share(M, size, width) == pytest.approx(expected, rel=1e-12)
     assert analysis.border_share(M.T, size, width) != pytest.approx(expected, rel=1e-3)
@@ -328,12 +409,30 @@ def test_the_share_of_the_border_of_known_matrices():
 
 def test_matrices_refuse():
     g = images(1, 1, 4, 4)
-    refuses(lambda: analysis.as_stepsize(bent, torch.zeros(1, 1, 4, 4)), "gradient", "zero everywhere")
-    refuses(lambda: analysis.as_stepsize(bent, g, images(1, 1, 4, 5)), "iterate.shape", "(1, 1, 4, 5)")
-    refuses(lambda: analysis.coordinate_blocks(bent, camera().range_basis()), "preconditioner", "declares itself linear")
+    refuses(
+        lambda: analysis.as_stepsize(bent, torch.zeros(1, 1, 4, 4)), "gradient", "zero everywhere"
+    )
+    refuses(
+        lambda: analysis.as_stepsize(bent, g, images(1, 1, 4, 5)), "iterate.shape", "(1, 1, 4, 5)"
+    )
+    refuses(
+        lambda: analysis.coordinate_blocks(bent, camera().range_basis()),
+        "preconditioner",
+        "declares itself linear",
+    )
     foreign = range_basis(inpainting(), (1, 8, 8))
-    refuses(lambda: analysis.coordinate_blocks(dipa.Identity(), foreign), "basis", "MatrixBasis", "transform")
-    refuses(lambda: analysis.border_share(torch.ones(4, 5), (1, 2, 2), 1), "matrix.shape", "(4, 5)", "(4, 4)")
+    refuses(
+        lambda: analysis.coordinate_blocks(dipa.Identity(), foreign),
+        "basis",
+        "MatrixBasis",
+        "transform",
+    )
+    refuses(
+        lambda: analysis.border_share(torch.ones(4, 5), (1, 2, 2), 1),
+        "matrix.shape",
+        "(4, 5)",
+        "(4, 4)",
+    )
     refuses(lambda: analysis.border_share(torch.ones(36, 36), (1, 6, 6), 3), "width", "3", "[1, 2]")
 
 
@@ -362,7 +461,9 @@ def test_spectra_against_a_dense_svd(make, form):
     assert found.range_values.shape == (len(V),)
     assert (found.range_values.double() - on_range).abs().max() < 1e-5 * on_range.max()
     assert (found.null_values.double() - into_null).abs().max() < 1e-5 * on_range.max()
-    assert found.condition_number == pytest.approx((on_range.max() / on_range.min()).item(), rel=1e-2)
+    assert found.condition_number == pytest.approx(
+        (on_range.max() / on_range.min()).item(), rel=1e-2
+    )
     own = range_basis(physics, size_of(physics))
     own = own.image(torch.eye(own.dim)).flatten(1).double()
     assert relative(found.range_block.double(), own @ whole @ own.T) < 1e-5
@@ -373,15 +474,21 @@ def test_a_projector_is_perfectly_conditioned_where_it_sees():
     found = analysis.spectra(dipa.Identity(), physics)
     assert found.condition_number == pytest.approx(1, abs=1e-5) and found.null_rank == 0
     assert found.range_rank == int(physics.mask.sum())
-    assert torch.linalg.matrix_rank(dense_operator(physics)) == found.range_rank < 64  # on the whole space: infinite
+    # on the whole space: infinite
+    assert torch.linalg.matrix_rank(dense_operator(physics)) == found.range_rank < 64
 
 
 def test_a_direction_sent_into_the_null_space():
-    """P = I + s n v^T with unit v seen and n unseen: one null value s, nothing changed on the range."""
+    """P = I + s n v^T with unit v seen and n unseen: one null value s, nothing changed on the
+    range.
+    """
     physics = camera()
     v, n = physics.range_basis().image(torch.eye(physics.range_basis().dim))[3], unseen(physics)[0]
     n = n / n.norm()
-    P = lambda gradient, iterate, k: gradient + 0.7 * (gradient * v).sum((1, 2, 3), keepdim=True) * n  # noqa: E731
+
+    def P(gradient, iterate, k):
+        return gradient + 0.7 * (gradient * v).sum((1, 2, 3), keepdim=True) * n
+
     found = analysis.spectra(P, physics, images(1, 1, 8, 8))
     assert found.null_values[0].item() == pytest.approx(0.7, abs=1e-5) and found.null_rank == 1
     assert found.condition_number == pytest.approx(1, abs=1e-5)
@@ -400,14 +507,20 @@ def test_spectra_do_not_depend_on_the_coordinates():
     physics = physics.double()
     rotation = torch.linalg.qr(torch.randn(19, 19, generator=rng(2), dtype=torch.float64)).Q
     own = physics.range_basis()
-    rotated = MatrixBasis((1, 8, 8), rotation @ own.image(torch.eye(19, dtype=torch.float64)).flatten(1))
-    here, there = (analysis.spectra(P, physics, g, k=2, basis=basis, chunk=7) for basis in (own, rotated))
+    rotated = MatrixBasis(
+        (1, 8, 8), rotation @ own.image(torch.eye(19, dtype=torch.float64)).flatten(1)
+    )
+    here, there = (
+        analysis.spectra(P, physics, g, k=2, basis=basis, chunk=7) for basis in (own, rotated)
+    )
     assert relative(there.range_values, here.range_values) < 1e-10
     assert relative(there.null_values, here.null_values) < 1e-10
 
 
 def test_eigenvalues_say_where_a_plain_step_converges():
-    """Steps x <- x - alpha P H^T (H x - y) shrink the range error by the largest |1 - alpha lambda| in the long run."""
+    """Steps x <- x - alpha P H^T (H x - y) shrink the range error by the largest |1 - alpha
+    lambda| in the long run.
+    """
     physics = camera(4, 0.5).double()
     P = trained_like(physics, scale=0.15).double()
     found = analysis.spectra(P, physics)
@@ -422,7 +535,9 @@ def test_eigenvalues_say_where_a_plain_step_converges():
 
 def test_spectra_summary_and_refusals():
     found = analysis.spectra(trained_like(camera()), camera())
-    assert found.summary()["range_rank"] == 19 and all(isinstance(v, int | float) for v in found.summary().values())
+    assert found.summary()["range_rank"] == 19 and all(
+        isinstance(v, int | float) for v in found.summary().values()
+    )
     refuses(lambda: analysis.spectra(bent, camera()), "gradient", "None", "not linear")
     refuses(lambda: analysis.spectra(dipa.Identity(), camera(), tolerance=2.0), "tolerance", "2.0")
 
@@ -434,14 +549,22 @@ def test_curves_against_the_solver_and_by_hand():
     physics, x = downsampling(8), images(3, 1, 8, 8)
     y, P = physics.A(x) + 0.05, trained_like(physics, scale=0.02)
     ours = solver(iterations=7)
-    found = analysis.convergence(solver(iterations=2), physics, y, x, preconditioner=P, stepsize=0.5, iterations=7)
-    expected = ours(y, physics, preconditioner=P, stepsize=0.5, x_true=x, history=True, iterates=True)
+    found = analysis.convergence(
+        solver(iterations=2), physics, y, x, preconditioner=P, stepsize=0.5, iterations=7
+    )
+    expected = ours(
+        y, physics, preconditioner=P, stepsize=0.5, x_true=x, history=True, iterates=True
+    )
     assert torch.equal(found.x, expected.x)
     for name in ("psnr", "residual", "change"):
         assert found.curves[name] == [record[name] for record in expected.history]
-    fidelity = [0.5 * ((physics.A(z) - y) ** 2).sum((1, 2, 3)).mean().item() for z in expected.iterates]
+    fidelity = [
+        0.5 * ((physics.A(z) - y) ** 2).sum((1, 2, 3)).mean().item() for z in expected.iterates
+    ]
     assert found.curves["fidelity"] == pytest.approx(fidelity, rel=1e-5)
-    assert found.curves["norm"] == pytest.approx([z.flatten(1).norm(dim=1).mean().item() for z in expected.iterates])
+    assert found.curves["norm"] == pytest.approx(
+        [z.flatten(1).norm(dim=1).mean().item() for z in expected.iterates]
+    )
 
 
 def test_a_thousand_iterations_settle_at_the_known_minimiser():
@@ -454,8 +577,14 @@ def test_a_thousand_iterations_settle_at_the_known_minimiser():
     assert found.verdict == "settled" and found.stable and "psnr" not in found.curves
     assert {len(curve) for curve in found.curves.values()} == {1001}
     assert relative(found.x.flatten().double(), minimiser) < 1e-5
-    objective = [f + 0.05 * n * n for f, n in zip(found.curves["fidelity"], found.curves["norm"], strict=True)]
-    assert objective[-1] == pytest.approx(min(objective), rel=1e-5) and objective[0] > 1.05 * objective[-1]
+    objective = [
+        f + 0.05 * n * n
+        for f, n in zip(found.curves["fidelity"], found.curves["norm"], strict=True)
+    ]
+    assert (
+        objective[-1] == pytest.approx(min(objective), rel=1e-5)
+        and objective[0] > 1.05 * objective[-1]
+    )
 
 
 VERDICTS = {
@@ -471,7 +600,12 @@ def test_verdicts(expected):
     physics, (ours, kind, stepsize, count) = camera(), VERDICTS[expected]
     P = pushing(unseen(physics), 10.0) if kind else None
     found = analysis.convergence(
-        ours, physics, physics.A(images(2, 1, 8, 8)), preconditioner=P, stepsize=stepsize, iterations=count
+        ours,
+        physics,
+        physics.A(images(2, 1, 8, 8)),
+        preconditioner=P,
+        stepsize=stepsize,
+        iterations=count,
     )
     assert found.verdict == expected and found.stable == (expected in ("moving", "settled"))
     assert torch.isfinite(found.x).all()
@@ -479,7 +613,9 @@ def test_verdicts(expected):
 
 
 def test_growing_residuals_are_seen_before_the_bound():
-    """A step of 2.2 / L grows the error by 1.2 an iteration: far from 1e6 after 25, and far from stable."""
+    """A step of 2.2 / L grows the error by 1.2 an iteration: far from 1e6 after 25, and far
+    from stable.
+    """
     physics = camera()
     y = physics.A(images(2, 1, 8, 8))
     slow = dipa.FISTA(Bare(), momentum="none", start="zero")
@@ -531,14 +667,24 @@ def test_energies_and_audit_against_dense_algebra():
 
 
 def test_a_better_conditioned_step_passes():
-    found, *_ = attempt(lambda gradient, iterate, k: 1.5 * gradient, prior=dipa.PnP(identity_denoiser))
-    assert found["passed"] and found["checks"] == {"stable": True, "consistent": True, "no_drift": True}
+    found, *_ = attempt(
+        lambda gradient, iterate, k: 1.5 * gradient, prior=dipa.PnP(identity_denoiser)
+    )
+    assert found["passed"] and found["checks"] == {
+        "stable": True,
+        "consistent": True,
+        "no_drift": True,
+    }
     assert max(found["energy_outside"]) < 1e-10 and found["truth_residual"] == 0
 
 
 def test_a_preconditioner_that_leaves_the_measurements_fails():
     found, *_ = attempt(lambda gradient, iterate, k: 0 * gradient, prior=Bare())
-    assert found["residual"] == pytest.approx(1) and not found["checks"]["consistent"] and not found["passed"]
+    assert (
+        found["residual"] == pytest.approx(1)
+        and not found["checks"]["consistent"]
+        and not found["passed"]
+    )
 
 
 def test_a_drift_along_the_null_space_fails_though_the_data_fit():
@@ -572,7 +718,8 @@ def test_a_longer_trial_may_refute_what_a_short_one_does_not():
     P, basis = pushing(unseen(physics), 0.05), physics.range_basis()
     ours = dipa.FISTA(Bare(), iterations=4, momentum="none", start="zero")
     short, long = (
-        analysis.falsification(ours, physics, P, physics.A(x), x, 0.9, basis, iterations=count) for count in (None, 2000)
+        analysis.falsification(ours, physics, P, physics.A(x), x, 0.9, basis, iterations=count)
+        for count in (None, 2000)
     )
     assert len(short["energy_outside"]) == 4 and len(long["energy_outside"]) == 2000
     assert short["checks"]["stable"] and not long["checks"]["stable"]
@@ -592,7 +739,13 @@ def test_shift_rows_are_those_of_direct_solves():
     }
     asked = analysis.conditions(physics, ours, 0.5, **others)
     rows = analysis.shifts(P, x, asked, batch_size=2)
-    assert [row["name"] for row in rows] == ["matched", "operator: more", "noise: 0.1", "denoiser: none", "solver: plain"]
+    assert [row["name"] for row in rows] == [
+        "matched",
+        "operator: more",
+        "noise: 0.1",
+        "denoiser: none",
+        "solver: plain",
+    ]
     direct = [
         (ours, physics, physics.A(x)),
         (ours, camera(ratio=0.6), camera(ratio=0.6).A(x)),
@@ -601,19 +754,30 @@ def test_shift_rows_are_those_of_direct_solves():
         (solver(iterations=4, momentum="none"), physics, physics.A(x)),
     ]
     for row, (method, operator, y) in zip(rows, direct, strict=True):
-        assert row["status"] == "completed" and row["gain"] == row["psnr_student"] - row["psnr_baseline"]
+        assert (
+            row["status"] == "completed"
+            and row["gain"] == row["psnr_student"] - row["psnr_baseline"]
+        )
         if y is not None:
             student = method(y, operator, preconditioner=P, stepsize=0.5).x
             baseline = method(y, operator, stepsize=0.5).x
             residual = analysis.relative_norm(operator.A(student) - y, y).mean().item()
-            assert row["psnr_student"] == pytest.approx(dipa.metrics.psnr(student, x).mean().item(), abs=1e-3)
-            assert row["psnr_baseline"] == pytest.approx(dipa.metrics.psnr(baseline, x).mean().item(), abs=1e-3)
+            assert row["psnr_student"] == pytest.approx(
+                dipa.metrics.psnr(student, x).mean().item(), abs=1e-3
+            )
+            assert row["psnr_baseline"] == pytest.approx(
+                dipa.metrics.psnr(baseline, x).mean().item(), abs=1e-3
+            )
             assert row["residual"] == pytest.approx(residual, rel=1e-3)
     assert len({row["psnr_student"] for row in rows}) == 5
     assert rows[2]["psnr_student"] < rows[0]["psnr_student"]
 
 
-@pytest.mark.parametrize("make", [camera, lambda: mri((2, 8, 8), acceleration=2), inpainting], ids=["camera", "MRI", "foreign"])
+@pytest.mark.parametrize(
+    "make",
+    [camera, lambda: mri((2, 8, 8), acceleration=2), inpainting],
+    ids=["camera", "MRI", "foreign"],
+)
 def test_noise_lives_in_a_copy(make):
     physics = make()
     noisy, x = analysis.with_noise(physics, 0.3), images(200, *size_of(physics))
@@ -631,7 +795,8 @@ def test_shift_results_do_not_depend_on_the_batches_and_follow_the_seed():
     physics, x = camera(), images(5, 1, 8, 8)
     asked = analysis.conditions(physics, solver(), 0.5, noise=[0.1])
     one, other, seeded = (
-        analysis.shifts(dipa.Identity(), x, asked, batch_size=size, seed=seed) for size, seed in ((1, 0), (5, 0), (5, 1))
+        analysis.shifts(dipa.Identity(), x, asked, batch_size=size, seed=seed)
+        for size, seed in ((1, 0), (5, 0), (5, 1))
     )
     assert other[1]["psnr_student"] == pytest.approx(one[1]["psnr_student"], abs=1e-4)
     assert seeded[1]["psnr_student"] != other[1]["psnr_student"]
@@ -648,15 +813,27 @@ def test_a_shift_that_diverges_says_so():
 def test_shifts_refuse():
     physics = camera()
     refuses(lambda: analysis.with_noise(physics, -1.0), "noise", "-1.0")
-    refuses(lambda: analysis.shifts(dipa.Identity(), images(1, 1, 8, 8), []), "rows", "at least one")
+    refuses(
+        lambda: analysis.shifts(dipa.Identity(), images(1, 1, 8, 8), []), "rows", "at least one"
+    )
     asked = analysis.conditions(physics, solver())
-    refuses(lambda: analysis.shifts(dipa.Identity(), images(1, 1, 8, 8), asked, batch_size=0), "batch_size", "0")
+    refuses(
+        lambda: analysis.shifts(dipa.Identity(), images(1, 1, 8, 8), asked, batch_size=0),
+        "batch_size",
+        "0",
+    )
 
 
 def test_a_linear_map_of_known_spectrum():
-    """Diagonal H = diag(1, 1/2, 1/4, 0) and P = 4 I: singular values 4, 1, 1/4 on the range, condition number 16."""
+    """Diagonal H = diag(1, 1/2, 1/4, 0) and P = 4 I: singular values 4, 1, 1/4 on the range,
+    condition number 16.
+    """
     matrix = torch.diag(torch.tensor([1.0, 0.5, 0.25, 0.0]))
     physics, basis = matrix_physics(matrix, (1, 2, 2)), MatrixBasis((1, 2, 2), torch.eye(4)[:3])
-    found = analysis.spectra(lambda gradient, iterate, k: 4 * gradient, physics, images(1, 1, 2, 2), basis=basis)
-    assert found.range_values.tolist() == pytest.approx([4, 1, 0.25]) and found.condition_number == pytest.approx(16)
+    found = analysis.spectra(
+        lambda gradient, iterate, k: 4 * gradient, physics, images(1, 1, 2, 2), basis=basis
+    )
+    assert found.range_values.tolist() == pytest.approx(
+        [4, 1, 0.25]
+    ) and found.condition_number == pytest.approx(16)
     assert sorted(found.eigenvalues().real.tolist()) == pytest.approx([0.25, 1, 4])

@@ -1,4 +1,6 @@
-"""The benchmarks' own arithmetic, and that the straightforward way trains what this package trains."""
+"""The benchmarks' own arithmetic, and that the straightforward way trains what this package
+trains.
+"""
 
 import json
 import sys
@@ -10,16 +12,22 @@ import torch
 import dipa
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-common, reference, step = (pytest.importorskip(name) for name in ("common", "reference", "gpu_step"))
+common, reference, step = (
+    pytest.importorskip(name) for name in ("common", "reference", "gpu_step")
+)
 
 
 @pytest.fixture(scope="module")
 def setting():
-    return common.Setting.make(common.parser("x").parse_args(["--device", "cpu"]), size=16, count=4, test=2)
+    return common.Setting.make(
+        common.parser("x").parse_args(["--device", "cpu"]), size=16, count=4, test=2
+    )
 
 
 def test_the_reference_computes_the_losses_of_this_package(setting):
-    """deepinv's FISTA with autograd through all iterations beside ``distill`` with deepinv's momentum and start."""
+    """deepinv's FISTA with autograd through all iterations beside ``distill`` with deepinv's
+    momentum and start.
+    """
     plain = reference.Reference(setting, reference.Matrix(256), iterations=4, learning_rate=1e-3)
     P = dipa.LinearPreconditioner.identity(setting.student, (1, 16, 16), form="dense")
     fit = dipa.distill(
@@ -29,10 +37,14 @@ def test_the_reference_computes_the_losses_of_this_package(setting):
         setting.teacher,
         setting.images,
         losses=dipa.LossWeights(supervised=1.0, imitation=1.0, gradient=1.0),
-        budget=dipa.Budget(steps=3, batch_size=4, learning_rate=1e-3, schedule="constant", clip=0.0),
+        budget=dipa.Budget(
+            steps=3, batch_size=4, learning_rate=1e-3, schedule="constant", clip=0.0
+        ),
         progress=False,
     )
-    assert [plain.step(setting.images) for _ in range(3)] == pytest.approx([record["loss"] for record in fit.history], rel=1e-5)
+    assert [plain.step(setting.images) for _ in range(3)] == pytest.approx(
+        [record["loss"] for record in fit.history], rel=1e-5
+    )
 
 
 def test_ratios_are_medians_of_pairs():
@@ -42,19 +54,33 @@ def test_ratios_are_medians_of_pairs():
 def test_works_are_interleaved():
     calls = []
     times = common.interleaved({name: lambda name=name: calls.append(name) for name in "ab"}, 2)
-    assert calls == list("ab" * 3) and {name: len(found) for name, found in times.items()} == {"a": 2, "b": 2}
+    assert calls == list("ab" * 3) and {name: len(found) for name, found in times.items()} == {
+        "a": 2,
+        "b": 2,
+    }
 
 
 def test_exponents_of_powers():
     assert common.exponent([1, 2, 4, 8], [3, 12, 48, 192]) == pytest.approx(2)
 
 
-SMALL = "--device cpu --size 16 --iterations 3 --batch 2 --test 2 --train-steps 3 --repeats 1 --precision float32 tf32 bf16"
+SMALL = (
+    "--device cpu --size 16 --iterations 3 --batch 2 --test 2 --train-steps 3 --repeats 1 "
+    "--precision float32 tf32 bf16"
+)
 
 
 def test_every_variant_of_a_step_trains_the_same_or_says_why_it_cannot(tmp_path, monkeypatch):
     monkeypatch.setattr(step, "peak", lambda precision, device, repeats: 1e9)
-    words = [*SMALL.split(), "--launch", "package", "eager", "graph", "--json", str(tmp_path / "out.json")]
+    words = [
+        *SMALL.split(),
+        "--launch",
+        "package",
+        "eager",
+        "graph",
+        "--json",
+        str(tmp_path / "out.json"),
+    ]
     monkeypatch.setattr(sys, "argv", ["gpu_step", *words])
     step.main()
     found = json.loads((tmp_path / "out.json").read_text())
@@ -64,8 +90,13 @@ def test_every_variant_of_a_step_trains_the_same_or_says_why_it_cannot(tmp_path,
         for precision in ("float32", "bf16")
         for rest in ("lean package", "lean eager", "channels_last eager", "contiguous eager")
     }
-    assert ran["float32 lean package"]["psnr"] == ran["float32 lean eager"]["psnr"] != found["start"]
-    assert all(abs(entry["psnr_difference"]) < (1e-3 if "float32" in name else 0.1) for name, entry in ran.items())
+    assert (
+        ran["float32 lean package"]["psnr"] == ran["float32 lean eager"]["psnr"] != found["start"]
+    )
+    assert all(
+        abs(entry["psnr_difference"]) < (1e-3 if "float32" in name else 0.1)
+        for name, entry in ran.items()
+    )
     entry = ran["float32 lean eager"]
     took = 2 / entry["images_per_second"]
     assert entry["budget_seconds"] == pytest.approx(took * 2_500_000 / 2)
@@ -75,8 +106,10 @@ def test_every_variant_of_a_step_trains_the_same_or_says_why_it_cannot(tmp_path,
 def test_operations_are_counted_in_both_passes_of_every_iteration(monkeypatch):
     problem = step.Problem(step.arguments().parse_args(SMALL.split()))
     counted = step.operations(problem)
-    convolutions = 2 * 9 * 256 * (18 * 64 * 64 + 2 * 64)  # of one pass of DnCNN over one image of 16 x 16
-    assert counted == pytest.approx(2 * 3 * 2 * convolutions, rel=0.02)  # forward and backward, 3 iterations, 2 images
+    # of one pass of DnCNN over one image of 16 x 16
+    convolutions = 2 * 9 * 256 * (18 * 64 * 64 + 2 * 64)
+    # forward and backward, 3 iterations, 2 images
+    assert counted == pytest.approx(2 * 3 * 2 * convolutions, rel=0.02)
 
 
 def test_a_device_that_cannot_be_measured_is_refused(monkeypatch, capsys):
@@ -93,4 +126,6 @@ def test_peak_memory_sees_what_was_held_for_a_moment():
 
     hold(10)
     assert common.peak_mib(lambda: hold(200)) == pytest.approx(200, abs=16)
-    assert common.peak_mib(lambda: hold(50)) == pytest.approx(50, abs=16), "the high-water mark was set back"
+    assert common.peak_mib(lambda: hold(50)) == pytest.approx(50, abs=16), (
+        "the high-water mark was set back"
+    )

@@ -1,4 +1,6 @@
-"""The cache: entries are found by what made them, checked against it, and made again where they are not that."""
+"""The cache: entries are found by what made them, checked against it, and made again where they
+are not that.
+"""
 
 import os
 import warnings
@@ -23,7 +25,10 @@ class Work:
 
     def __call__(self):
         self.times += 1
-        return {"x": torch.full((2,), float(self.times))}, {"status": "completed", "times": self.times}
+        return {"x": torch.full((2,), float(self.times))}, {
+            "status": "completed",
+            "times": self.times,
+        }
 
 
 def own(number: int) -> dict[str, Description]:
@@ -36,7 +41,12 @@ def test_an_entry_is_computed_once_and_read_back(tmp_path):
     made = [first(own(i), work) for i in range(3)]
     second = Cache(tmp_path, "teacher", PROBLEM)
     read = [second(own(i), work) for i in range(3)]
-    assert work.times == 3 and (first.found, first.computed, second.found, second.computed) == (0, 3, 3, 0)
+    assert work.times == 3 and (first.found, first.computed, second.found, second.computed) == (
+        0,
+        3,
+        3,
+        0,
+    )
     for (tensors, record), (again, same) in zip(made, read, strict=True):
         assert torch.equal(tensors["x"], again["x"]) and record == same
 
@@ -60,7 +70,9 @@ def test_another_problem_finds_nothing_and_both_stay(other, tmp_path):
 def test_the_last_digits_of_an_operator_find_the_same_entry(tmp_path):
     work = Work()
     for digits in (0.5, 0.5 + 1e-7, 0.5 - 1e-6):
-        Cache(tmp_path, "teacher", PROBLEM | {"operator": describe(digits, like="near")})(own(0), work)
+        Cache(tmp_path, "teacher", PROBLEM | {"operator": describe(digits, like="near")})(
+            own(0), work
+        )
     assert work.times == 1 and len(list(tmp_path.iterdir())) == 1
 
 
@@ -94,13 +106,18 @@ def test_what_is_damaged_or_of_something_else_is_computed_again(change, tmp_path
     Cache(tmp_path, "teacher", PROBLEM)(own(1), work)
     (other,) = set(tmp_path.iterdir()) - {path}
     change(path, other)
-    with pytest.warns(UserWarning, match="cache: .*safetensors is (damaged|of something else); it is computed again") as said:
+    with pytest.warns(
+        UserWarning,
+        match="cache: .*safetensors is (damaged|of something else); it is computed again",
+    ) as said:
         tensors, record = Cache(tmp_path, "teacher", PROBLEM)(own(0), work)
     assert len(said) == 1 and record["times"] == 3 and tensors["x"].tolist() == [3, 3]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert Cache(tmp_path, "teacher", PROBLEM)(own(0), work)[1]["times"] == 3
-        assert Cache(tmp_path, "teacher", PROBLEM)(own(1), work)[1]["times"] == 2, "the other one is as it was"
+        assert Cache(tmp_path, "teacher", PROBLEM)(own(1), work)[1]["times"] == 2, (
+            "the other one is as it was"
+        )
 
 
 def test_what_cannot_be_described_is_not_kept(tmp_path):
@@ -116,7 +133,13 @@ def test_a_cache_that_cannot_be_written_is_one_warning(kind, tmp_path, monkeypat
     if kind == "a file in its place":
         folder.write_text("")
     else:  # the tests may run as root, whom no mode stops
-        error = OSError(*((13, "Permission denied") if kind == "no right to write" else (28, "No space left on device")))
+        error = OSError(
+            *(
+                (13, "Permission denied")
+                if kind == "no right to write"
+                else (28, "No space left on device")
+            )
+        )
         monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(error))
     kept = Cache(folder, "teacher", PROBLEM)
     with pytest.warns(UserWarning, match="cannot be written .* set DIPA_CACHE") as said:

@@ -17,7 +17,15 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 # scripts, and text whose hash is kept
-TEXT = ["Makefile", ".ci/run", "tools/stage", "tools/lock.py", "dipa/cli.py", ".github/workflows/test.yml", "constraints.txt"]
+TEXT = [
+    "Makefile",
+    ".ci/run",
+    "tools/stage",
+    "tools/lock.py",
+    "dipa/cli.py",
+    ".github/workflows/test.yml",
+    "constraints.txt",
+]
 TEXT += ["x.sh", "x.yaml", "x.json", "x.jsonl", "x.ipynb"]
 
 
@@ -27,12 +35,14 @@ def read(name: str) -> str:
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> str:
     """What a command prints on both outputs; it has to succeed."""
-    done = subprocess.run(command, cwd=cwd, env=os.environ | environment, text=True, capture_output=True)
+    done = subprocess.run(
+        command, cwd=cwd, env=os.environ | environment, text=True, capture_output=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
-# --- actions ---------------------------------------------------------------------------------------------------------
+# --- actions --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
@@ -44,7 +54,11 @@ def test_actions_are_pinned_by_commit_with_their_version(workflow):
 
 
 def test_one_action_has_one_commit():
-    pins = {pin for workflow in WORKFLOWS for pin in re.findall(r"uses: (\S+)@(\S+) # (\S+)", workflow.read_text())}
+    pins = {
+        pin
+        for workflow in WORKFLOWS
+        for pin in re.findall(r"uses: (\S+)@(\S+) # (\S+)", workflow.read_text())
+    }
     assert len(pins) == len({action for action, _, _ in pins})
 
 
@@ -55,7 +69,9 @@ def test_jobs_have_the_permissions_they_need(workflow):
     for job in content["jobs"].values():
         steps = job["steps"]
         deploys = any("actions/deploy-pages@" in step.get("uses", "") for step in steps)
-        assert job["permissions"] == ({"pages": "write", "id-token": "write"} if deploys else {"contents": "read"})
+        assert job["permissions"] == (
+            {"pages": "write", "id-token": "write"} if deploys else {"contents": "read"}
+        )
         checkouts = [step for step in steps if "actions/checkout@" in step.get("uses", "")]
         assert len(checkouts) == (0 if deploys else 1)
         assert all(step["with"]["persist-credentials"] is False for step in checkouts)
@@ -65,15 +81,19 @@ def test_updates_are_proposed_for_actions_and_packages():
     updates = yaml.safe_load(read(".github/dependabot.yml"))["updates"]
     assert {update["package-ecosystem"] for update in updates} == {"github-actions", "pip"}
     assert all((ROOT / update["directory"].lstrip("/")).is_dir() for update in updates)
-    assert all(update["cooldown"]["default-days"] >= 7 for update in updates), "not what came out yesterday"
+    assert all(update["cooldown"]["default-days"] >= 7 for update in updates), (
+        "not what came out yesterday"
+    )
 
 
 def test_hooks_from_elsewhere_are_pinned_by_commit():
     revisions = re.findall(r"^    rev: (.*)$", read(".pre-commit-config.yaml"), re.MULTILINE)
-    assert revisions and all(re.fullmatch(r"[0-9a-f]{40} # frozen: v\d+\.\d+\.\d+", rev) for rev in revisions)
+    assert revisions and all(
+        re.fullmatch(r"[0-9a-f]{40} # frozen: v\d+\.\d+\.\d+", rev) for rev in revisions
+    )
 
 
-# --- the lock --------------------------------------------------------------------------------------------------------
+# --- the lock -------------------------------------------------------------------------------------
 
 
 def pins(name: str) -> list[Requirement]:
@@ -84,7 +104,11 @@ def pins(name: str) -> list[Requirement]:
 
 def exact(name: str) -> dict[str, str]:
     """The version of each package that a file fixes."""
-    return {canonicalize_name(pin.name): str(pin.specifier) for pin in pins(name) if str(pin.specifier).startswith("==")}
+    return {
+        canonicalize_name(pin.name): str(pin.specifier)
+        for pin in pins(name)
+        if str(pin.specifier).startswith("==")
+    }
 
 
 def test_both_locks_hold_the_same_versions_and_those_of_the_requirements():
@@ -103,9 +127,14 @@ def test_every_locked_package_has_hashes_and_nothing_is_built():
 
 
 def test_make_install_asks_for_hashes_unless_another_index_may_be_named():
-    on_platform = re.search(r"^ON_LOCKED_PLATFORM := (.*?[^\\])\n", read("Makefile"), re.MULTILINE | re.DOTALL)[1]
+    on_platform = re.search(
+        r"^ON_LOCKED_PLATFORM := (.*?[^\\])\n", read("Makefile"), re.MULTILINE | re.DOTALL
+    )[1]
     line = on_platform.replace("\\\n\t", "")
-    fake = "import platform, sys; sys.version_info = {}; platform.system = lambda: {!r}; platform.machine = lambda: {!r}; "
+    fake = (
+        "import platform, sys; sys.version_info = {}; platform.system = lambda: {!r}; "
+        "platform.machine = lambda: {!r}; "
+    )
     cases = {
         ((3, 11, 7), "Linux", "x86_64"): 0,
         ((3, 11, 4), "Linux", "x86_64"): 1,
@@ -114,12 +143,17 @@ def test_make_install_asks_for_hashes_unless_another_index_may_be_named():
         ((3, 11, 7), "Linux", "aarch64"): 1,
     }
     for case, status in cases.items():
-        assert subprocess.run([sys.executable, "-c", fake.format(*case) + line]).returncode == status, case
+        assert (
+            subprocess.run([sys.executable, "-c", fake.format(*case) + line]).returncode == status
+        ), case
     plain = run("make", "-n", "-B", "install", cwd=ROOT)
     other = run("make", "-n", "-B", "install", "PIP_ARGS=--index-url x", cwd=ROOT)
     assert "if false;" in other and "if false;" not in plain
     for text in (plain, other):
-        assert 'then packages="--require-hashes -r requirements-locked.txt"; else packages="-r requirements.txt"; fi' in text
+        assert (
+            'then packages="--require-hashes -r requirements-locked.txt"; else '
+            'packages="-r requirements.txt"; fi' in text
+        )
 
 
 def test_pins_without_a_marker_can_be_installed_on_every_supported_python():
@@ -127,11 +161,15 @@ def test_pins_without_a_marker_can_be_installed_on_every_supported_python():
     for pin in pins("requirements.txt"):
         if pin.marker is None:
             installed = distribution(pin.name)
-            assert pin.specifier.contains(installed.version), f"{pin}: {installed.version} is installed"
-            assert SpecifierSet(installed.metadata["Requires-Python"]).contains(f"{oldest}.0"), f"{pin}: not for {oldest}"
+            assert pin.specifier.contains(installed.version), (
+                f"{pin}: {installed.version} is installed"
+            )
+            assert SpecifierSet(installed.metadata["Requires-Python"]).contains(f"{oldest}.0"), (
+                f"{pin}: not for {oldest}"
+            )
 
 
-# --- line ends -------------------------------------------------------------------------------------------------------
+# --- line ends ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -156,9 +194,15 @@ def windows(tmp_path) -> Path:
 def test_scripts_and_text_have_lf_whatever_git_is_told(windows):
     attributes = run("git", "check-attr", "eol", "--", *TEXT, cwd=windows).splitlines()
     assert attributes == [f"{name}: eol: lf" for name in TEXT]
-    binary = run("git", "check-attr", "text", "--", "x.npz", "x.safetensors", "x.png", cwd=windows).splitlines()
+    binary = run(
+        "git", "check-attr", "text", "--", "x.npz", "x.safetensors", "x.png", cwd=windows
+    ).splitlines()
     assert all(line.endswith("text: unset") for line in binary)
-    texts = [path for path in windows.rglob("*") if path.is_file() and ".git" not in path.relative_to(windows).parts]
+    texts = [
+        path
+        for path in windows.rglob("*")
+        if path.is_file() and ".git" not in path.relative_to(windows).parts
+    ]
     assert len(texts) > 10 and not any(b"\r" in path.read_bytes() for path in texts)
 
 

@@ -1,4 +1,6 @@
-"""The command line, in process: exit status, one line for bad input, and what each command prints."""
+"""The command line, in process: exit status, one line for bad input, and what each command
+prints.
+"""
 
 import io
 import json
@@ -39,7 +41,10 @@ def test_list_json_is_one_object_per_preset(capsys):
     rows = json.loads(out)
     assert [row["name"] for row in rows] == experiments.names()
     keys = {"name", "paper", "table", "task", "method", "prior", "loss", "profile_seconds"}
-    assert all(keys <= set(row) and set(row["profile_seconds"]) == set(experiments.profiles()) for row in rows)
+    assert all(
+        keys <= set(row) and set(row["profile_seconds"]) == set(experiments.profiles())
+        for row in rows
+    )
     assert {row["task"] for row in rows} == {"single_pixel", "mri", "super_resolution"}
 
 
@@ -50,7 +55,12 @@ def test_list_runs_says_on_what_and_in_what_numbers_each_was_computed(capsys):
     assert status == 0 and len(out.splitlines()) == len(runs) > 1
     for line, run in zip(out.splitlines(), runs, strict=True):
         gain = run.metrics["student"]["psnr"] - run.metrics["baseline"]["psnr"]
-        parts = (run.path.name, f"{run.metrics['student']['psnr']:.2f} dB ({gain:+.2f})", run.manifest["device"], run.precision)
+        parts = (
+            run.path.name,
+            f"{run.metrics['student']['psnr']:.2f} dB ({gain:+.2f})",
+            run.manifest["device"],
+            run.precision,
+        )
         assert all(part in line for part in parts)
     _, text, _ = call(capsys, "list", "--runs", str(folder), "--json")
     assert [row["run"] for row in json.loads(text)] == [run.path.name for run in runs]
@@ -64,7 +74,17 @@ def test_list_runs_of_a_folder_without_runs_or_that_is_not_there(capsys, tmp_pat
 
 
 def test_show_prints_the_resolved_configuration(capsys):
-    status, out, _ = call(capsys, "show", "baseline", "--profile", "smoke", "--seed", "3", "--set", "solver.momentum=deepinv")
+    status, out, _ = call(
+        capsys,
+        "show",
+        "baseline",
+        "--profile",
+        "smoke",
+        "--seed",
+        "3",
+        "--set",
+        "solver.momentum=deepinv",
+    )
     shown = yaml.safe_load(out)
     assert status == 0
     assert (shown["seed"], shown["solver"]["momentum"]) == (3, "deepinv")
@@ -73,7 +93,9 @@ def test_show_prints_the_resolved_configuration(capsys):
 
 def test_run_writes_a_folder_and_says_where(capsys, tmp_path):
     overrides = [part for text in TINY for part in ("--set", text)]
-    status, out, _ = call(capsys, "run", "ridge", "--profile", "smoke", "--out", str(tmp_path), "--quiet", *overrides)
+    status, out, _ = call(
+        capsys, "run", "ridge", "--profile", "smoke", "--out", str(tmp_path), "--quiet", *overrides
+    )
     (folder,) = tmp_path.iterdir()
     assert status == 0
     assert str(folder) in out
@@ -84,7 +106,9 @@ def test_run_writes_a_folder_and_says_where(capsys, tmp_path):
 def test_data_shows_what_is_here(capsys):
     status, out, _ = call(capsys, "data")
     assert status == 0
-    assert [line.split(":")[0] for line in out.splitlines() if line[0] != " "] == list(data.DATASETS)
+    assert [line.split(":")[0] for line in out.splitlines() if line[0] != " "] == list(
+        data.DATASETS
+    )
     assert "mnist: not available" in out
     assert "dipa data mnist --download" in out
     for name in data.DATASETS:
@@ -118,7 +142,16 @@ def test_data_lists_the_files_there_are(capsys, tmp_path, monkeypatch):
         ("data", "mnits"),
         ("data", "mnist"),
         ("run", "baseline", "--out", "a\0b"),
-        ("run", "baseline", "--profile", "smoke", "--set", 'data.file="a\\0b"', "--set", "data.name=mri-npz"),
+        (
+            "run",
+            "baseline",
+            "--profile",
+            "smoke",
+            "--set",
+            'data.file="a\\0b"',
+            "--set",
+            "data.name=mri-npz",
+        ),
         ("run", "a\0b"),
         ("list", "a\nb"),
     ],
@@ -167,7 +200,14 @@ def test_dipa_data_that_does_not_exist_is_named(capsys, tmp_path, monkeypatch):
     assert "DIPA_DATA" in err and "nowhere" in err
 
 
-TORCHRUN = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "h", "MASTER_PORT": "9"}
+TORCHRUN = {
+    "WORLD_SIZE": "2",
+    "RANK": "0",
+    "LOCAL_RANK": "0",
+    "LOCAL_WORLD_SIZE": "2",
+    "MASTER_ADDR": "h",
+    "MASTER_PORT": "9",
+}
 
 
 @pytest.mark.parametrize(
@@ -188,7 +228,9 @@ TORCHRUN = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE
         ("MASTER_PORT", "65536"),
     ],
 )
-def test_processes_that_are_half_announced_are_refused(capsys, monkeypatch, tmp_path, variable, value):
+def test_processes_that_are_half_announced_are_refused(
+    capsys, monkeypatch, tmp_path, variable, value
+):
     for name, text in (TORCHRUN | {variable: value}).items():
         monkeypatch.delenv(name, raising=False)
         if text is not None:
@@ -201,15 +243,20 @@ def test_processes_that_are_half_announced_are_refused(capsys, monkeypatch, tmp_
 def test_one_process_of_torchrun_runs_alone(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setattr(experiments, "run", lambda *arguments, **options: sys.exit("reached"))
-    assert call(capsys, "run", "baseline", "--profile", "smoke", "--out", str(tmp_path))[0] == "reached"
+    assert (
+        call(capsys, "run", "baseline", "--profile", "smoke", "--out", str(tmp_path))[0]
+        == "reached"
+    )
 
 
-# --- what nobody reads, what nobody waits for --------------------------------------------------------------------------
+# --- what nobody reads, what nobody waits for -----------------------------------------------------
 
 
 @pytest.mark.parametrize("arguments", [("list",), ("--help",), ("show", "idea")])
 def test_a_pipe_that_is_closed_ends_in_silence(monkeypatch, capsys, arguments):
-    """As in ``dipa list | head -1``: status 1 as Python's documentation advises, and nothing left for its end to complain of."""
+    """As in ``dipa list | head -1``: status 1 as Python's documentation advises, and nothing
+    left for its end to complain of.
+    """
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, "w") as pipe:
@@ -233,7 +280,9 @@ def test_standard_output_that_is_closed_is_no_error(monkeypatch):
 
 
 def start(*words: str, **options) -> subprocess.Popen:
-    """A command that hears Ctrl-C also where these tests run in a shell's background, which ignores it."""
+    """A command that hears Ctrl-C also where these tests run in a shell's background, which
+    ignores it.
+    """
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     hears = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
     return subprocess.Popen([sys.executable, "-m", *words], **pipes, **hears, text=True, **options)
@@ -264,8 +313,35 @@ def test_what_the_terminal_cannot_show_is_shown_otherwise(monkeypatch):
 def test_a_cache_that_cannot_be_written_is_one_line(tmp_path):
     """Baseline and teacher both meet it; the run goes on."""
     (tmp_path / "file").write_text("")
-    command = [sys.executable, "-m", "dipa", "run", "baseline", "--profile", "smoke", "--out", str(tmp_path / "runs"), "--quiet"]
-    command += ["--set", "task.size=8", "--set", "data.test_count=2", "--set", "solver.iterations=2"]
-    done = subprocess.run(command, env=os.environ | {"DIPA_CACHE": str(tmp_path / "file")}, capture_output=True, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "dipa",
+        "run",
+        "baseline",
+        "--profile",
+        "smoke",
+        "--out",
+        str(tmp_path / "runs"),
+        "--quiet",
+    ]
+    command += [
+        "--set",
+        "task.size=8",
+        "--set",
+        "data.test_count=2",
+        "--set",
+        "solver.iterations=2",
+    ]
+    done = subprocess.run(
+        command,
+        env=os.environ | {"DIPA_CACHE": str(tmp_path / "file")},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0 and "student" in done.stdout
-    assert done.stderr.count("\n") == 1 and done.stderr.startswith("warning: cache: ") and "DIPA_CACHE" in done.stderr
+    assert (
+        done.stderr.count("\n") == 1
+        and done.stderr.startswith("warning: cache: ")
+        and "DIPA_CACHE" in done.stderr
+    )

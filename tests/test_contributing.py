@@ -1,4 +1,6 @@
-"""The worked examples of CONTRIBUTING.md, executed as they are printed: a preconditioner and a task, from module to table."""
+"""The worked examples of CONTRIBUTING.md, executed as they are printed: a preconditioner and a
+task, from module to table.
+"""
 
 import __future__
 
@@ -35,7 +37,12 @@ def blocks(heading: str, language: str) -> list[str]:
 
 def execute(code: str, place: types.ModuleType) -> None:
     """Run code as if it stood at the end of a module of the package."""
-    exec(compile(code, "CONTRIBUTING.md", "exec", __future__.annotations.compiler_flag, dont_inherit=True), vars(place))
+    exec(
+        compile(
+            code, "CONTRIBUTING.md", "exec", __future__.annotations.compiler_flag, dont_inherit=True
+        ),
+        vars(place),
+    )
 
 
 @pytest.fixture
@@ -50,7 +57,9 @@ def restored():
 
 def run(name: str, tmp_path, **changes) -> experiments.Run:
     presets._table().update(changes)
-    return experiments.run(experiments.resolve(name, "smoke", overrides=FEW), tmp_path, progress=False)
+    return experiments.run(
+        experiments.resolve(name, "smoke", overrides=FEW), tmp_path, progress=False
+    )
 
 
 def test_add_a_preconditioner(restored, monkeypatch, tmp_path):
@@ -62,10 +71,15 @@ def test_add_a_preconditioner(restored, monkeypatch, tmp_path):
     execute(record, methods)
     made = run("per-frequency", tmp_path, **yaml.safe_load(preset))
     P, image = made.preconditioner(), torch.rand(1, 1, 16, 16)
-    assert type(P).__name__ == "PerFrequency" and made.manifest["counts"]["parameters"] == 16 * 9 == P.parameter_count
+    assert (
+        type(P).__name__ == "PerFrequency"
+        and made.manifest["counts"]["parameters"] == 16 * 9 == P.parameter_count
+    )
     assert len(made.history) == 2 and not torch.equal(P(image, image, 1), image)
     assert dipa.load(made.path / "preconditioner.safetensors")[0].size == (16, 16)
-    assert "| one learned number for each frequency |" in reports.measured([made], ["per-frequency"])
+    assert "| one learned number for each frequency |" in reports.measured(
+        [made], ["per-frequency"]
+    )
 
 
 def test_add_a_task(restored, tmp_path):
@@ -73,10 +87,15 @@ def test_add_a_task(restored, tmp_path):
     (preset,) = blocks("Add a task", "yaml")
     execute(task, tasks)
     entry = yaml.safe_load(preset)["tomography-l-dipa"]
-    assert run("tomography-l-dipa", tmp_path, **{"tomography-l-dipa": entry}).config.task.views == 12
+    assert (
+        run("tomography-l-dipa", tmp_path, **{"tomography-l-dipa": entry}).config.task.views == 12
+    )
     for method in methods.METHODS:
         name = f"tomography-{method}"
         made = run(name, tmp_path, **{name: entry | {"method": method, "about": name}})
-        assert all(made.metrics[role]["status"] == "completed" for role in ("baseline", "student", "teacher")), method
+        assert all(
+            made.metrics[role]["status"] == "completed"
+            for role in ("baseline", "student", "teacher")
+        ), method
         assert f"| {name} |" in reports.measured([made], [name])
         replay.check(made)

@@ -12,7 +12,7 @@ from batteries import images, refuses, relative
 from dipa import data, storage
 from dipa.data import embedded, embedded_mri, mnist, pixels
 
-# --- embedded photographs --------------------------------------------------------------------------------------------
+# --- embedded photographs -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("split", data.SPLITS)
@@ -51,13 +51,17 @@ def test_train_patches_come_in_all_eight_orientations():
 def test_count_takes_the_first_of_the_shuffled_patches():
     whole = data.load("embedded", "test", size=32).images
     few = data.load("embedded", "test", size=32, count=5)
-    assert torch.equal(few.images, whole[:5]) and torch.equal(data.load("embedded", "test", size=32).take(5), whole[:5])
+    assert torch.equal(few.images, whole[:5]) and torch.equal(
+        data.load("embedded", "test", size=32).take(5), whole[:5]
+    )
     assert few.images.is_contiguous()
 
 
 def test_loading_is_repeatable_and_hashed():
     a, b = (data.load("embedded", "test", size=32, count=7) for _ in range(2))
-    assert torch.equal(a.images, b.images) and a.sha256 == b.sha256 == storage.sha256_tensors({"images": a.images})
+    assert torch.equal(a.images, b.images) and a.sha256 == b.sha256 == storage.sha256_tensors(
+        {"images": a.images}
+    )
     assert a.sha256 != data.load("embedded", "test", size=32, count=8).sha256
     assert (a.name, a.split) == ("embedded", "test")
 
@@ -83,7 +87,7 @@ def test_load_refuses(arguments, words):
     refuses(lambda: data.load(name, split, **(options[0] if options else {})), *words)
 
 
-# --- embedded MR slices ----------------------------------------------------------------------------------------------
+# --- embedded MR slices ---------------------------------------------------------------------------
 
 
 def raw_slices() -> np.ndarray:
@@ -114,7 +118,10 @@ def test_embedded_mri_splits_leave_out_two_slices_between_them():
     assert nearest.min() > 0.15
 
 
-@pytest.mark.parametrize(("size", "train", "test"), [(20, 1344, 40), (50, 1344, 40), (64, 1344, 40), (72, 480, 8), (96, 96, 8)])
+@pytest.mark.parametrize(
+    ("size", "train", "test"),
+    [(20, 1344, 40), (50, 1344, 40), (64, 1344, 40), (72, 480, 8), (96, 96, 8)],
+)
 def test_embedded_mri_windows_are_never_magnified(size, train, test):
     x, z = (data.load("embedded-mri", split, size=size).images for split in data.SPLITS)
     assert (len(x), len(z)) == (train, test) and x.shape[1:] == z.shape[1:] == (1, size, size)
@@ -136,31 +143,45 @@ def test_embedded_mri_needs_nibabel_s_files(monkeypatch, tmp_path):
     refuses(lambda: data.load("embedded-mri", "test"), "example4d.nii.gz", "pip install")
 
 
-# --- from pixels to images -------------------------------------------------------------------------------------------
+# --- from pixels to images ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [(7, 4), (4, 7), (5, 5), (8, 5)])
 def test_squares_are_centred(shape):
     x = images(2, 3, *shape)
-    for image, square in ((x, pixels.centre_square(x)), (pixels.pad_square(x), x)):  # a square and what lies inside it
+    # a square and what lies inside it
+    for image, square in ((x, pixels.centre_square(x)), (pixels.pad_square(x), x)):
         (height, width), (h, w) = image.shape[-2:], square.shape[-2:]
         top, left = (height - h) // 2, (width - w) // 2
         assert torch.equal(image[..., top : top + h, left : left + w], square)
         assert abs((height - h - top) - top) <= 1 and abs((width - w - left) - left) <= 1
-    assert pixels.centre_square(x).shape[-2:] == (min(shape),) * 2 and pixels.pad_square(x).shape[-2:] == (max(shape),) * 2
+    assert (
+        pixels.centre_square(x).shape[-2:] == (min(shape),) * 2
+        and pixels.pad_square(x).shape[-2:] == (max(shape),) * 2
+    )
     assert pixels.pad_square(x).sum() == pytest.approx(x.sum().item(), rel=1e-6)
 
 
 def test_resizing_averages_before_it_samples():
     stripes = torch.tensor([1.0, 0, 0, 1]).repeat(16).expand(1, 1, 64, 64)
-    assert (pixels.resized(stripes, 16)[..., 1:-1] - 0.5).abs().max() < 0.02  # sampling between the zeros would give 0
+    # sampling between the zeros would give 0
+    assert (pixels.resized(stripes, 16)[..., 1:-1] - 0.5).abs().max() < 0.02
     ramp = torch.linspace(0, 1, 40).expand(1, 1, 40, 40)
-    assert relative(pixels.resized(ramp, 10)[..., 2:-2], ramp.reshape(1, 1, 10, 4, 10, 4).mean(dim=(3, 5))[..., 2:-2]) < 1e-5
+    assert (
+        relative(
+            pixels.resized(ramp, 10)[..., 2:-2],
+            ramp.reshape(1, 1, 10, 4, 10, 4).mean(dim=(3, 5))[..., 2:-2],
+        )
+        < 1e-5
+    )
     assert torch.equal(pixels.resized(stripes, 64), stripes)
 
 
 def test_normalised_divides_by_the_percentile_of_each_slice():
-    x = images(5, 20, 30, dtype=torch.float64) * torch.tensor([1, 10, 1e4, 1e-3, 0]).double()[:, None, None]
+    x = (
+        images(5, 20, 30, dtype=torch.float64)
+        * torch.tensor([1, 10, 1e4, 1e-3, 0]).double()[:, None, None]
+    )
     x[3] = 0
     x[3, 4, 5:7] = torch.tensor([3.0, 6.0]).double()  # two pixels alone: their percentile is 0
     got = pixels.normalised(x)
@@ -173,16 +194,20 @@ def test_normalised_divides_by_the_percentile_of_each_slice():
     assert relative(pixels.normalised(wave) / got[:3], wave / wave.abs()) < 1e-12
 
 
-# --- MNIST -----------------------------------------------------------------------------------------------------------
+# --- MNIST ----------------------------------------------------------------------------------------
 
 
 def digits(count: int, seed: int) -> torch.Tensor:
-    return torch.randint(0, 256, (count, 28, 28), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    return torch.randint(
+        0, 256, (count, 28, 28), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
+    )
 
 
 @pytest.fixture
 def small_mnist(tmp_path, monkeypatch):
-    """Archives in the official format under DIPA_DATA: 7 train digits, of which 5 count, and 3 test digits."""
+    """Archives in the official format under DIPA_DATA: 7 train digits, of which 5 count, and 3
+    test digits.
+    """
     whole = {"train": digits(7, 0), "test": digits(3, 1)}
     (tmp_path / "mnist").mkdir()
     table = {}
@@ -204,7 +229,9 @@ def test_mnist_pads_without_touching_the_pixels(small_mnist):
     x[:, 0, 2:30, 2:30] = 0
     assert x.abs().max() == 0
     odd = data.load("mnist", "test", size=31, resize="pad").images
-    assert odd.shape[-2:] == (31, 31) and torch.equal(odd[:, 0, 1:29, 1:29], small_mnist["test"].float() / 255)
+    assert odd.shape[-2:] == (31, 31) and torch.equal(
+        odd[:, 0, 1:29, 1:29], small_mnist["test"].float() / 255
+    )
 
 
 def test_mnist_train_is_the_first_part_of_the_file(small_mnist):
@@ -233,7 +260,9 @@ def test_mnist_resizes_only_what_is_asked(small_mnist, resize, monkeypatch):
 
     monkeypatch.setattr(mnist, "_resize", spy)
     for count in (1, 2, 5):
-        assert torch.equal(data.load("mnist", "train", size=32, resize=resize, count=count).images, whole[:count])
+        assert torch.equal(
+            data.load("mnist", "train", size=32, resize=resize, count=count).images, whole[:count]
+        )
     assert resized == [1, 2, 5]
 
 
@@ -249,12 +278,20 @@ def test_mnist_archives_are_checked(small_mnist, tmp_path):
     path.write_bytes(gzip.compress(bytes(mnist.LARGEST * 4)))
     refuses(lambda: mnist.digits("test"), str(path), "SHA-256")
     path.unlink()
-    refuses(lambda: mnist.digits("test"), path.name, "not found", "dipa data mnist --download", "DIPA_DATA")
+    refuses(
+        lambda: mnist.digits("test"),
+        path.name,
+        "not found",
+        "dipa data mnist --download",
+        "DIPA_DATA",
+    )
 
 
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("folder", ["mnist", "mnist/MNIST/raw", "MNIST/raw", "cache/MNIST/raw"])
-def test_mnist_is_found_where_torchvision_leaves_it(small_mnist, tmp_path, monkeypatch, folder, packed):
+def test_mnist_is_found_where_torchvision_leaves_it(
+    small_mnist, tmp_path, monkeypatch, folder, packed
+):
     name = mnist.FILES["test"][0]
     whole = (tmp_path / "mnist" / f"{name}.gz").read_bytes()
     (tmp_path / "mnist" / f"{name}.gz").unlink()
@@ -280,7 +317,9 @@ def test_a_failed_download_is_one_line(monkeypatch):
 
 
 def test_official_digits(user_data, monkeypatch, request):
-    """The real test file where DIPA_DATA has it (its label-free facts), else the small one: count and content."""
+    """The real test file where DIPA_DATA has it (its label-free facts), else the small one:
+    count and content.
+    """
     if user_data and (user_data / "mnist" / f"{mnist.FILES['test'][0]}.gz").is_file():
         monkeypatch.setenv("DIPA_DATA", str(user_data))
         x = data.load("mnist", "test", size=28, resize="pad").images

@@ -1,4 +1,6 @@
-"""Data sets read from the user's folder: small ones in the official formats, written here, under DIPA_DATA."""
+"""Data sets read from the user's folder: small ones in the official formats, written here,
+under DIPA_DATA.
+"""
 
 import gzip
 import hashlib
@@ -28,7 +30,9 @@ def jpeg(seed: int, height: int = 24, width: int = 16) -> bytes:
     """A small RGB photograph of blocks, different for every seed."""
     blocks = (images(1, 3, 6, 4, seed=seed)[0] * 255).byte().permute(1, 2, 0).numpy()
     held = io.BytesIO()
-    Image.fromarray(blocks).resize((width, height), Image.Resampling.BICUBIC).save(held, "JPEG", quality=95)
+    Image.fromarray(blocks).resize((width, height), Image.Resampling.BICUBIC).save(
+        held, "JPEG", quality=95
+    )
     return held.getvalue()
 
 
@@ -44,7 +48,9 @@ def write_tar(path, members: dict[str, bytes]):
 
 def opened(content: bytes, mode: str = "RGB") -> torch.Tensor:
     """The pixels (C, H, W) in [0, 1] of an encoded picture."""
-    values = torch.from_numpy(np.asarray(Image.open(io.BytesIO(content)).convert(mode), np.float32) / 255)
+    values = torch.from_numpy(
+        np.asarray(Image.open(io.BytesIO(content)).convert(mode), np.float32) / 255
+    )
     return values.reshape(*values.shape[:2], -1).permute(2, 0, 1)
 
 
@@ -80,12 +86,28 @@ def write_celeba(root, monkeypatch):
     for kind, row in rows.items():
         text = f"{len(names)}\n{row}\n" + "".join(f"{name} {row}\n" for name in names)
         (folder / f"list_{kind}_celeba.txt").write_text(text)
-    for file, values in (("identity_CelebA", range(1, 7)), ("list_eval_partition", (0, 0, 2, 1, 0, 2))):
-        (folder / f"{file}.txt").write_text("".join(f"{a} {b}\n" for a, b in zip(names, values, strict=True)))
-    sums = {path.name: hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest() for path in folder.glob("*.txt")}
+    for file, values in (
+        ("identity_CelebA", range(1, 7)),
+        ("list_eval_partition", (0, 0, 2, 1, 0, 2)),
+    ):
+        (folder / f"{file}.txt").write_text(
+            "".join(f"{a} {b}\n" for a, b in zip(names, values, strict=True))
+        )
+    sums = {
+        path.name: hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        for path in folder.glob("*.txt")
+    }
     official = torchvision.datasets.CelebA.file_list
-    assert {name for _, _, name in official if name.endswith(".txt")} == set(sums) == set(pictures.CELEBA[1:])
-    monkeypatch.setattr(torchvision.datasets.CelebA, "file_list", [(i, sums.get(name, md5), name) for i, md5, name in official])
+    assert (
+        {name for _, _, name in official if name.endswith(".txt")}
+        == set(sums)
+        == set(pictures.CELEBA[1:])
+    )
+    monkeypatch.setattr(
+        torchvision.datasets.CelebA,
+        "file_list",
+        [(i, sums.get(name, md5), name) for i, md5, name in official],
+    )
 
 
 @pytest.fixture
@@ -105,10 +127,12 @@ def everything(root, monkeypatch):
     for folder in ("fastmri", "mri"):
         (root / folder).mkdir()
     torch.save(images(40, 24, 24, seed=5), root / "fastmri" / "knee.pt")
-    np.savez(root / "mri" / "brain.npz", images=images(35, 26, 20, seed=6).numpy(), patient=PATIENTS)
+    np.savez(
+        root / "mri" / "brain.npz", images=images(35, 26, 20, seed=6).numpy(), patient=PATIENTS
+    )
 
 
-# --- every data set --------------------------------------------------------------------------------------------------
+# --- every data set -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", data.DATASETS)
@@ -122,8 +146,18 @@ def test_every_data_set_keeps_the_contract(everything, name):
         assert torch.equal(data.load(name, split, size=32, count=2).images, x[:2])
         assert whole.sha256 == data.load(name, split, size=32).sha256
         two = data.load(name, split, size=32, count=2, channels=2).images
-        assert torch.equal(two[:, :1], x[:2]) and two.shape == (2, 2, 32, 32) and two[:, 1].abs().max() == 0
-        refuses(lambda split=split: data.load(name, split, count=10**6), "count", "1000000", "at most", name)
+        assert (
+            torch.equal(two[:, :1], x[:2])
+            and two.shape == (2, 2, 32, 32)
+            and two[:, 1].abs().max() == 0
+        )
+        refuses(
+            lambda split=split: data.load(name, split, count=10**6),
+            "count",
+            "1000000",
+            "at most",
+            name,
+        )
     train, test = (data.load(name, split, size=32).images.flatten(1) for split in data.SPLITS)
     assert torch.cdist(test, train).min() > 0.05
 
@@ -161,11 +195,16 @@ def test_downloads_that_do_not_exist_or_fail_are_one_line(monkeypatch, tmp_path)
     monkeypatch.setenv("DIPA_CACHE", str(tmp_path))
     monkeypatch.setattr(deepinv.datasets.bsds500, "download_archive", offline)
     for _ in range(2):  # what an interrupted download leaves is not taken for a whole one
-        refuses(lambda: data.download("bsds500"), "download failed", "Name or service not known", "DIPA_DATA")
+        refuses(
+            lambda: data.download("bsds500"),
+            "download failed",
+            "Name or service not known",
+            "DIPA_DATA",
+        )
         (tmp_path / "BSDS500" / "download.zip").write_bytes(b"half")
 
 
-# --- photographs -----------------------------------------------------------------------------------------------------
+# --- photographs ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("source", ["tar", "cache"])
@@ -181,10 +220,14 @@ def test_bsds500_has_the_splits_order_and_pixels_of_deepinv(root, source, monkey
     if source == "tar":
         write_bsds(root)
     for split in data.SPLITS:
-        theirs = deepinv.datasets.BSDS500(cache / "BSDS500", train=split == "train", use_dict_output=True)
+        theirs = deepinv.datasets.BSDS500(
+            cache / "BSDS500", train=split == "train", use_dict_output=True
+        )
         ours = data.load("bsds500", split, size=16, channels=3).images
         assert len(ours) == len(theirs) == {"train": 5, "test": 2}[split]
-        want = torch.stack([torch.from_numpy(np.array(pair["x"])).permute(2, 0, 1) / 255 for pair in theirs])
+        want = torch.stack(
+            [torch.from_numpy(np.array(pair["x"])).permute(2, 0, 1) / 255 for pair in theirs]
+        )
         assert torch.equal(ours, want[:, :, 4:20])  # 24 x 16: the centre square needs no resizing
 
 
@@ -198,16 +241,27 @@ def test_grey_is_luma_and_sizes_average(root):
 
 def test_only_the_pictures_asked_for_are_decoded(everything, monkeypatch):
     decoded, original = [], pictures.decode
-    monkeypatch.setattr(pictures, "decode", lambda *arguments: decoded.append(arguments[0].name) or original(*arguments))
+    monkeypatch.setattr(
+        pictures,
+        "decode",
+        lambda *arguments: decoded.append(arguments[0].name) or original(*arguments),
+    )
     for name in ("bsds500", "faces", "celeba"):
         data.load(name, "test", size=16, count=1)
     assert len(decoded) == 3
 
 
 def test_archives_are_read_in_memory_and_entries_that_are_no_files_are_left_out(root, monkeypatch):
-    path = write_tar(root / "faces" / "odd.tar", {"../../up.jpg": jpeg(1), "/abs.png": jpeg(2), "notes.txt": b"x"})
+    path = write_tar(
+        root / "faces" / "odd.tar",
+        {"../../up.jpg": jpeg(1), "/abs.png": jpeg(2), "notes.txt": b"x"},
+    )
     with tarfile.open(path, "a") as archive:
-        for kind, name in ((tarfile.SYMTYPE, "link.jpg"), (tarfile.LNKTYPE, "hard.jpg"), (tarfile.DIRTYPE, "dir.jpg")):
+        for kind, name in (
+            (tarfile.SYMTYPE, "link.jpg"),
+            (tarfile.LNKTYPE, "hard.jpg"),
+            (tarfile.DIRTYPE, "dir.jpg"),
+        ):
             entry = tarfile.TarInfo(name)
             entry.type, entry.linkname = kind, "/etc/passwd"
             archive.addfile(entry)
@@ -218,9 +272,16 @@ def test_archives_are_read_in_memory_and_entries_that_are_no_files_are_left_out(
 
 
 def test_companions_that_macos_makes_are_no_pictures(root, monkeypatch):
-    """AppleDouble files: in a tar, beside the photographs of deepinv's tree, in the folder the denoiser is trained on."""
-    write_tar(root / "faces" / "faces.tar", {f"a/._{name}": b"\0\5\x16\7" for name in FACES} | FACES)
-    assert len(pictures.faces("train")) + len(pictures.faces("test")) == len(FACES) - pictures.FACES_GAP
+    """AppleDouble files: in a tar, beside the photographs of deepinv's tree, in the folder the
+    denoiser is trained on.
+    """
+    write_tar(
+        root / "faces" / "faces.tar", {f"a/._{name}": b"\0\5\x16\7" for name in FACES} | FACES
+    )
+    assert (
+        len(pictures.faces("train")) + len(pictures.faces("test"))
+        == len(FACES) - pictures.FACES_GAP
+    )
     monkeypatch.setenv("DIPA_CACHE", str(root / "cache"))
     for part, members in BSDS.items():
         for name, content in members.items():
@@ -235,10 +296,18 @@ def test_companions_that_macos_makes_are_no_pictures(root, monkeypatch):
 
 def test_entries_that_promise_more_than_the_archive_holds_are_refused(root):
     path = root / "a.tar"
-    sparse, huge, endless = tarfile.TarInfo("a.png"), tarfile.TarInfo("a.png"), tarfile.TarInfo("9" * 5000 + ".png")
+    sparse, huge, endless = (
+        tarfile.TarInfo("a.png"),
+        tarfile.TarInfo("a.png"),
+        tarfile.TarInfo("9" * 5000 + ".png"),
+    )
     sparse.pax_headers = {"GNU.sparse.map": "0,4", "GNU.sparse.size": str(2**50)}
     huge.size = 2**50
-    for entry, word in ((sparse, "sparse"), (huge, "not a whole tar"), (endless, "5,004 characters")):
+    for entry, word in (
+        (sparse, "sparse"),
+        (huge, "not a whole tar"),
+        (endless, "5,004 characters"),
+    ):
         blob = entry.tobuf(tarfile.PAX_FORMAT if entry is not huge else tarfile.GNU_FORMAT)
         path.write_bytes(blob + bytes(2048))
         refuses(lambda: encoded.in_tar(path), "a.tar", word)
@@ -257,7 +326,15 @@ def test_a_tar_whose_entries_go_back_ends(root, monkeypatch):
 
 def test_numbers_of_any_length_are_sorted_by_value():
     names = ["a2", "a10", "a9", "a" + "9" * 5000, "a" + "1" + "0" * 5000, "a009", "b1"]
-    assert sorted(names, key=encoded.by_number) == ["a2", "a9", "a009", "a10", "a" + "9" * 5000, "a1" + "0" * 5000, "b1"]
+    assert sorted(names, key=encoded.by_number) == [
+        "a2",
+        "a9",
+        "a009",
+        "a10",
+        "a" + "9" * 5000,
+        "a1" + "0" * 5000,
+        "b1",
+    ]
 
 
 def test_damaged_archives_and_pictures_are_named(root):
@@ -270,7 +347,12 @@ def test_damaged_archives_and_pictures_are_named(root):
     refuses(lambda: data.load("faces", "train"), "faces.tar", "no pictures")
     write_tar(whole, FACES | {"image_0001.jpg": jpeg(1)[:60], "image_0002.jpg": b"text"})
     for picture in encoded.in_tar(whole)[:2]:
-        refuses(lambda picture=picture: pictures.decode(picture, 16, 1), "faces.tar", "image_000", "not a readable picture")
+        refuses(
+            lambda picture=picture: pictures.decode(picture, 16, 1),
+            "faces.tar",
+            "image_000",
+            "not a readable picture",
+        )
 
 
 def test_faces_of_one_person_stay_in_one_split(root):
@@ -296,11 +378,13 @@ def test_celeba_says_what_is_missing_or_wrong(root, monkeypatch):
     table.write_text(table.read_text() + "\n")
     refuses(lambda: data.load("celeba", "test"), "MD5", "DIPA_DATA/celeba")
     table.unlink()
-    text = refuses(lambda: data.load("celeba", "test"), "not found: identity_CelebA.txt;", "DIPA_DATA/celeba")
+    text = refuses(
+        lambda: data.load("celeba", "test"), "not found: identity_CelebA.txt;", "DIPA_DATA/celeba"
+    )
     assert "list_attr" not in text
 
 
-# --- MR slices -------------------------------------------------------------------------------------------------------
+# --- MR slices ------------------------------------------------------------------------------------
 
 
 def test_fastmri_is_split_as_in_the_papers_and_kept_as_it_is(root):
@@ -358,9 +442,19 @@ def test_every_corrupt_file_of_slices_is_one_line_and_leaves_the_listing_whole(r
     folder, ending = ("fastmri", "pt") if name == "fastmri" else ("mri", "npz")
     (root / folder).mkdir()
     path, good = root / folder / f"damaged.{ending}", root / folder / f"good.{ending}"
-    torch.save(images(20, 8, 8), good) if name == "fastmri" else np.savez_compressed(good, images=images(20, 8, 8).numpy())
+    torch.save(images(20, 8, 8), good) if name == "fastmri" else np.savez_compressed(
+        good, images=images(20, 8, 8).numpy()
+    )
     whole = good.read_bytes()
-    for content in (b"", b"text", b"<html></html>", whole[:-1], whole[:100], whole[: len(whole) // 2], b"PK\3\4" + whole[:50]):
+    for content in (
+        b"",
+        b"text",
+        b"<html></html>",
+        whole[:-1],
+        whole[:100],
+        whole[: len(whole) // 2],
+        b"PK\3\4" + whole[:50],
+    ):
         path.write_bytes(content)
         refuses(lambda: data.load(name, "test", file=str(path)), path.name, "not a")
         assert cli.main(["data", name]) == 0
@@ -388,11 +482,31 @@ def npy(header: dict, content: bytes = b"") -> bytes:
     "members",
     [
         {"images.npy": npy({"descr": "<f4", "fortran_order": False, "shape": (10**6, 1000, 1000)})},
-        {"images.npy": npy({"descr": "<f4", "fortran_order": False, "shape": (2, 4, 4)}, bytes(60))},
-        {"images.npy": npy({"descr": "<f4", "fortran_order": False, "shape": (2, 4, 4)}, bytes(132))},
-        {"images.npy": npy({"descr": "<f4", "fortran_order": False, "shape": (-2, 4, -4)}, bytes(128))},
-        {"images.npy": npy({"descr": "|O", "fortran_order": False, "shape": (2, 4, 4)}, bytes(256))},
-        {"images.npy": npy({"descr": "<f4", "fortran_order": False, "shape": (2**62, 2**62, 4)}, bytes(64))},
+        {
+            "images.npy": npy(
+                {"descr": "<f4", "fortran_order": False, "shape": (2, 4, 4)}, bytes(60)
+            )
+        },
+        {
+            "images.npy": npy(
+                {"descr": "<f4", "fortran_order": False, "shape": (2, 4, 4)}, bytes(132)
+            )
+        },
+        {
+            "images.npy": npy(
+                {"descr": "<f4", "fortran_order": False, "shape": (-2, 4, -4)}, bytes(128)
+            )
+        },
+        {
+            "images.npy": npy(
+                {"descr": "|O", "fortran_order": False, "shape": (2, 4, 4)}, bytes(256)
+            )
+        },
+        {
+            "images.npy": npy(
+                {"descr": "<f4", "fortran_order": False, "shape": (2**62, 2**62, 4)}, bytes(64)
+            )
+        },
         {"images.npy": b"\x93NUMPY\x09\x00"},
         {"images.npy": b"[" * 9000},
     ],
@@ -407,7 +521,9 @@ def test_npz_headers_are_compared_with_what_the_archive_holds(root, members):
 def test_an_npz_with_a_key_twice_is_refused(root):
     with zipfile.ZipFile(root / "a.npz", "w") as archive:
         for name in ("images.npy", "images"):
-            archive.writestr(name, npy({"descr": "<f4", "fortran_order": False, "shape": (2, 2, 2)}, bytes(32)))
+            archive.writestr(
+                name, npy({"descr": "<f4", "fortran_order": False, "shape": (2, 2, 2)}, bytes(32))
+            )
     refuses(lambda: slices.npz(str(root / "a.npz")), "a.npz", "every key once")
 
 
@@ -432,7 +548,10 @@ def quantized() -> torch.Tensor:
         (lambda: torch.zeros(1).expand(10**6, 10**3, 10**3), ("shape", "at most")),
         (lambda: torch.full((9, 8, 8), torch.inf), ("infinite",)),
         (lambda: torch.full((9, 8, 8), 1e300, dtype=torch.float64), ("infinite",)),
-        (lambda: torch.rand(9, 8, 8, 2).view(9, 8, 16).to(torch.complex64).to(torch.complex32), ("dtype", "complex32")),
+        (
+            lambda: torch.rand(9, 8, 8, 2).view(9, 8, 16).to(torch.complex64).to(torch.complex32),
+            ("dtype", "complex32"),
+        ),
         (lambda: [torch.rand(9, 8, 8)], ("list", "(N, H, W)")),
         (lambda: "text", ("str", "(N, H, W)")),
     ],
@@ -482,8 +601,12 @@ def test_npz_never_has_a_patient_in_both_splits(root):
     x[:, 0, 0] = 0.4 * np.arange(35) / 35  # a mark that survives the normalisation as an order
     np.savez(root / "mri" / "brain.npz", images=x, patient=PATIENTS)
     parts = {split: slices.npz_indices(35, PATIENTS, split) for split in data.SPLITS}
-    assert {PATIENTS[i] for i in parts["test"]} == {11} and {PATIENTS[i] for i in parts["train"]} == {2, 3, 5}
-    assert sorted(parts["train"] + parts["test"]) == list(range(35)) and parts["train"] != sorted(parts["train"])
+    assert {PATIENTS[i] for i in parts["test"]} == {11} and {
+        PATIENTS[i] for i in parts["train"]
+    } == {2, 3, 5}
+    assert sorted(parts["train"] + parts["test"]) == list(range(35)) and parts["train"] != sorted(
+        parts["train"]
+    )
     level = np.sort(x.reshape(35, -1), axis=1)[:, 397]
     for split, part in parts.items():
         marks = data.load("mri-npz", split, size=20, file="brain").images[:, 0, 0, 0]
@@ -497,7 +620,11 @@ def test_npz_takes_scanner_units(root, dtype):
     np.savez(path, images=x)
     got = data.load("mri-npz", "train", size=12, file=str(path)).images
     assert got.shape == (10, 1, 12, 12) and got.amax(dim=(1, 2, 3)).eq(1).all()
-    assert got[..., :1].abs().max() == 0 and got[..., 10:].abs().max() == 0 and got[..., 1:10].mean() > 0.3
+    assert (
+        got[..., :1].abs().max() == 0
+        and got[..., 10:].abs().max() == 0
+        and got[..., 1:10].mean() > 0.3
+    )
 
 
 def test_npz_keeps_the_phase_of_complex_slices(root):
@@ -507,20 +634,31 @@ def test_npz_keeps_the_phase_of_complex_slices(root):
     two = data.load("mri-npz", "test", size=12, channels=2, file=str(path)).images
     one = data.load("mri-npz", "test", size=12, channels=1, file=str(path)).images
     order = slices.npz_indices(15, None, "test")
-    assert relative(torch.view_as_complex(two.movedim(1, -1).contiguous()).angle(), x[order].angle()) < 1e-4
-    assert relative(two.square().sum(dim=1, keepdim=True).sqrt(), one) < 1e-6 and one.max() <= 1 + 1e-6
-    smaller = [data.load("mri-npz", "test", size=8, channels=c, file=str(path)).images for c in (1, 2)]
+    assert (
+        relative(torch.view_as_complex(two.movedim(1, -1).contiguous()).angle(), x[order].angle())
+        < 1e-4
+    )
+    assert (
+        relative(two.square().sum(dim=1, keepdim=True).sqrt(), one) < 1e-6 and one.max() <= 1 + 1e-6
+    )
+    smaller = [
+        data.load("mri-npz", "test", size=8, channels=c, file=str(path)).images for c in (1, 2)
+    ]
     assert smaller[1].norm() < 0.9 * smaller[0].norm()  # magnitudes are averaged, not random phases
 
 
-# --- splits ----------------------------------------------------------------------------------------------------------
+# --- splits ---------------------------------------------------------------------------------------
 
 
 def test_blocks_never_overlap_and_keep_their_gap():
     for count in range(2, 60):
         for gap in range(0, 4):
             if not gap < int(count * 0.8) < count:
-                refuses(lambda n=count, g=gap: splits.blocks("set", n, "train", gap=g), "set", str(count))
+                refuses(
+                    lambda n=count, g=gap: splits.blocks("set", n, "train", gap=g),
+                    "set",
+                    str(count),
+                )
                 continue
             train, test = (splits.blocks("set", count, split, gap=gap) for split in data.SPLITS)
             assert len(train) >= 1 and len(test) >= 1 and test.stop == count and train.start == 0
@@ -533,4 +671,7 @@ def test_several_files_need_a_name(root):
         np.savez(root / "mri" / f"{name}.npz", images=images(15, 8, 8).numpy())
     refuses(lambda: data.load("mri-npz", "train"), "file not given", "a.npz, b.npz")
     assert data.here("mri-npz") == ["a.npz", "b.npz"]
-    assert data.load("mri-npz", "train", size=8, file="b.npz").sha256 == data.load("mri-npz", "train", size=8, file="a").sha256
+    assert (
+        data.load("mri-npz", "train", size=8, file="b.npz").sha256
+        == data.load("mri-npz", "train", size=8, file="a").sha256
+    )

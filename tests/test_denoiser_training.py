@@ -11,9 +11,20 @@ from PIL import Image
 
 from dipa import denoisers, storage
 from dipa.training import denoiser
-from dipa.training.denoiser import DenoiserRecipe, build, draw_patches, learning_rate, pyramid, read_photographs, stretch, train
+from dipa.training.denoiser import (
+    DenoiserRecipe,
+    build,
+    draw_patches,
+    learning_rate,
+    pyramid,
+    read_photographs,
+    stretch,
+    train,
+)
 
-TINY = DenoiserRecipe(depth=3, features=8, steps=8, batch_size=4, patch=12, scales=(1.0, 0.5), precision="float32")
+TINY = DenoiserRecipe(
+    depth=3, features=8, steps=8, batch_size=4, patch=12, scales=(1.0, 0.5), precision="float32"
+)
 
 
 def photograph(seed: int, height: int = 40, width: int = 48) -> Image.Image:
@@ -71,7 +82,10 @@ def test_patches_depend_on_seed_and_step_alone(photographs):
     again = draw_patches(levels, TINY, 3)
     assert torch.equal(clean, again[0]) and torch.equal(noisy, again[1])
     assert clean.shape == noisy.shape == (4, 1, 12, 12) and clean.min() >= 0 and clean.max() <= 1
-    for other in (draw_patches(levels, TINY, 4), draw_patches(levels, dataclasses.replace(TINY, seed=1), 3)):
+    for other in (
+        draw_patches(levels, TINY, 4),
+        draw_patches(levels, dataclasses.replace(TINY, seed=1), 3),
+    ):
         assert not torch.equal(other[0], clean)
 
 
@@ -82,12 +96,18 @@ def test_noise_has_the_recipes_standard_deviation(photographs):
 
 
 def test_patches_are_patches_of_the_photographs():
-    """Each one, turned, mirrored and inverted in all sixteen ways, is a window of the only photograph."""
+    """Each one, turned, mirrored and inverted in all sixteen ways, is a window of the only
+    photograph.
+    """
     level = torch.from_numpy(np.array(photograph(0, 20, 20)))
-    clean, _ = draw_patches([level], dataclasses.replace(TINY, batch_size=8, patch=8, stretched=0.0), 0)
+    clean, _ = draw_patches(
+        [level], dataclasses.replace(TINY, batch_size=8, patch=8, stretched=0.0), 0
+    )
     windows = level.float().div(255).unfold(0, 8, 1).unfold(1, 8, 1).reshape(-1, 64)
     for patch in clean[:, 0]:
-        turned = [torch.rot90(mirrored, turns) for mirrored in (patch, patch.T) for turns in range(4)]
+        turned = [
+            torch.rot90(mirrored, turns) for mirrored in (patch, patch.T) for turns in range(4)
+        ]
         ways = torch.stack([way.flatten() for p in turned for way in (p, 1 - p)])
         assert torch.cdist(ways, windows, compute_mode="donot_use_mm_for_euclid_dist").min() < 1e-6
 
@@ -123,7 +143,9 @@ def test_training_denoises(photographs, tmp_path):
     clean, noisy = draw_patches(pyramid(photographs, (1.0,)), recipe, 10**6)
     with torch.no_grad():
         assert ((net(noisy) - clean) ** 2).mean() < 0.7 * ((noisy - clean) ** 2).mean()
-    assert [step for step, _ in record["training_psnr"]] == [20, 40, 60, 80] and record["seconds"] > 0
+    assert [step for step, _ in record["training_psnr"]] == [20, 40, 60, 80] and record[
+        "seconds"
+    ] > 0
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
@@ -145,17 +167,26 @@ def test_resumed_is_uninterrupted_bitwise(precision, photographs, tmp_path, monk
             train(photographs, recipe, tmp_path / "cut.checkpoint", every=2)
     torch.manual_seed(9)
     resumed, again = train(photographs, recipe, tmp_path / "cut.checkpoint", every=2)
-    assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
-    assert [step for step, _ in again["training_psnr"]] == [step for step, _ in record["training_psnr"]]
+    assert all(
+        torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items()
+    )
+    assert [step for step, _ in again["training_psnr"]] == [
+        step for step, _ in record["training_psnr"]
+    ]
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(photographs, tmp_path):
     path = tmp_path / "run.checkpoint"
     train(photographs, TINY, path)
-    refuses(lambda: train(photographs, dataclasses.replace(TINY, seed=1), path), "checkpoint", "run.checkpoint", "same recipe")
+    refuses(
+        lambda: train(photographs, dataclasses.replace(TINY, seed=1), path),
+        "checkpoint",
+        "run.checkpoint",
+        "same recipe",
+    )
 
 
-# --- the command -----------------------------------------------------------------------------------------------------
+# --- the command ----------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,17 +203,28 @@ class Small(DenoiserRecipe):
 def test_command_writes_the_weights_with_their_record(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(denoiser, "DenoiserRecipe", Small)
     out = tmp_path / "weights" / "net.safetensors"
-    assert denoiser.main(["--bsds", str(folder), "--out", str(out), "--seed", "3", "--steps", "5"]) == 0
+    assert (
+        denoiser.main(["--bsds", str(folder), "--out", str(out), "--seed", "3", "--steps", "5"])
+        == 0
+    )
     assert f"wrote {out}" in capsys.readouterr().out
-    assert [path.name for path in out.parent.iterdir()] == ["net.safetensors"], "the checkpoint is gone"
+    assert [path.name for path in out.parent.iterdir()] == ["net.safetensors"], (
+        "the checkpoint is gone"
+    )
     tensors, record = storage.read_tensors(out)
-    assert record["photographs"] == 3 and record["recipe"]["seed"] == 3 and record["recipe"]["steps"] == 5
+    assert (
+        record["photographs"] == 3
+        and record["recipe"]["seed"] == 3
+        and record["recipe"]["steps"] == 5
+    )
     assert record["versions"]["torch"] == torch.__version__ and record["threads"] == 1
     packaged = denoisers.training_record()
     assert (record["data"], record["terms"]) == (packaged["data"], packaged["terms"])
     net = build(Small(seed=3))
     net.load_state_dict(tensors)
-    expected, _ = train(read_photographs(folder), Small(seed=3, steps=5), tmp_path / "again.checkpoint")
+    expected, _ = train(
+        read_photographs(folder), Small(seed=3, steps=5), tmp_path / "again.checkpoint"
+    )
     assert all(torch.equal(value, expected.state_dict()[name]) for name, value in tensors.items())
 
 
@@ -208,16 +250,32 @@ def test_command_refuses_a_bad_path_with_one_line(tmp_path, capsys):
 
 def test_command_refuses_a_number_of_steps_with_one_line(folder, tmp_path, capsys):
     for steps in ("0", "-5"):
-        assert denoiser.main(["--bsds", str(folder), "--out", str(tmp_path / "net.safetensors"), "--steps", steps]) == 2
+        assert (
+            denoiser.main(
+                [
+                    "--bsds",
+                    str(folder),
+                    "--out",
+                    str(tmp_path / "net.safetensors"),
+                    "--steps",
+                    steps,
+                ]
+            )
+            == 2
+        )
         assert f"--steps: got {steps}" in one_line(capsys)
     assert not list(tmp_path.glob("net.*"))
 
 
-def test_command_refuses_unreadable_photographs_with_one_line(folder, tmp_path, monkeypatch, capsys):
+def test_command_refuses_unreadable_photographs_with_one_line(
+    folder, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(denoiser, "DenoiserRecipe", Small)
 
     def refused(source) -> str:
-        assert denoiser.main(["--bsds", str(source), "--out", str(tmp_path / "net.safetensors")]) == 2
+        assert (
+            denoiser.main(["--bsds", str(source), "--out", str(tmp_path / "net.safetensors")]) == 2
+        )
         return one_line(capsys)
 
     (tmp_path / "notes.tar").write_text("no tar file")
@@ -232,15 +290,22 @@ def test_command_refuses_unreadable_photographs_with_one_line(folder, tmp_path, 
         assert "--bsds: " in (text := refused(folder)) and "1.jpg: not a readable picture" in text
 
 
-def test_command_refuses_a_photograph_smaller_than_a_patch_with_one_line(folder, tmp_path, monkeypatch, capsys):
+def test_command_refuses_a_photograph_smaller_than_a_patch_with_one_line(
+    folder, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(denoiser, "DenoiserRecipe", Small)
     photograph(5, 7, 30).save(folder / "small.jpg")
     assert denoiser.main(["--bsds", str(folder), "--out", str(tmp_path / "net.safetensors")]) == 2
-    assert "small.jpg of 30 x 7 pixels" in (text := one_line(capsys)) and "at least 8 pixels at scale 1" in text
+    assert (
+        "small.jpg of 30 x 7 pixels" in (text := one_line(capsys))
+        and "at least 8 pixels at scale 1" in text
+    )
 
 
 @pytest.mark.parametrize("junk", [b"junk", b"", None])
-def test_command_refuses_a_junk_checkpoint_with_one_line(junk, folder, tmp_path, monkeypatch, capsys):
+def test_command_refuses_a_junk_checkpoint_with_one_line(
+    junk, folder, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(denoiser, "DenoiserRecipe", Small)
     checkpoint = tmp_path / "net.checkpoint"
     checkpoint.write_bytes(junk) if junk is not None else torch.save({"net": 1}, checkpoint)
@@ -251,7 +316,12 @@ def test_command_refuses_a_junk_checkpoint_with_one_line(junk, folder, tmp_path,
 
 def test_a_loss_that_is_not_finite_is_told_with_its_step(photographs, tmp_path):
     recipe = dataclasses.replace(TINY, learning_rate=1e30, warmup=0.1)
-    text = refuses(lambda: train(photographs, recipe, tmp_path / "run.checkpoint"), "loss", "step", "learning_rate")
+    text = refuses(
+        lambda: train(photographs, recipe, tmp_path / "run.checkpoint"),
+        "loss",
+        "step",
+        "learning_rate",
+    )
     assert "--learning-rate" not in text
 
 

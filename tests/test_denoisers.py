@@ -13,7 +13,9 @@ from batteries import images, refuses, rng
 from dipa import cli, data, denoisers, files, paths
 
 SIGMA = 2 / 255
-GAIN_OF_DEEPINV = 3.30  # dB, measured with deepinv's weights on the same patches and noise (Set12: see book/results/denoiser)
+# dB, measured with deepinv's weights on the same patches and noise (Set12: see
+# book/results/denoiser)
+GAIN_OF_DEEPINV = 3.30
 
 
 def psnr_gain(denoiser, clean: torch.Tensor) -> float:
@@ -23,7 +25,7 @@ def psnr_gain(denoiser, clean: torch.Tensor) -> float:
     return (10 * torch.log10(mse[0] / mse[1])).mean().item()
 
 
-# --- the packaged one ------------------------------------------------------------------------------------------------
+# --- the packaged one -----------------------------------------------------------------------------
 
 
 def test_packaged_denoiser_is_frozen_and_keeps_shapes():
@@ -53,12 +55,14 @@ def test_packaged_weights_carry_their_training_record():
     assert steps[-1] == record["recipe"]["steps"]
 
 
-# --- deepinv's -------------------------------------------------------------------------------------------------------
+# --- deepinv's ------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def deepinv_weights(user_data, tmp_path, monkeypatch):
-    """deepinv's file where DIPA_DATA has it, else one of the same shape with checksum and size adjusted."""
+    """deepinv's file where DIPA_DATA has it, else one of the same shape with checksum and size
+    adjusted.
+    """
     if user_data and (user_data / "weights" / "dncnn_sigma2_gray.pth").is_file():
         return user_data / "weights" / "dncnn_sigma2_gray.pth"
     path = tmp_path / "data" / "weights" / "dncnn_sigma2_gray.pth"
@@ -71,7 +75,9 @@ def deepinv_weights(user_data, tmp_path, monkeypatch):
 
 @pytest.fixture
 def address(monkeypatch):
-    """What the address of deepinv's file answers: bytes, or an error; the addresses that were asked are kept."""
+    """What the address of deepinv's file answers: bytes, or an error; the addresses that were
+    asked are kept.
+    """
 
     class Address:
         def __init__(self):
@@ -90,7 +96,9 @@ def address(monkeypatch):
 
 @pytest.mark.parametrize("variable", ["DIPA_DNCNN", "DIPA_DATA"])
 def test_deepinv_weights_come_from_a_local_file(deepinv_weights, variable, monkeypatch):
-    monkeypatch.setenv(variable, str(deepinv_weights if variable == "DIPA_DNCNN" else deepinv_weights.parents[1]))
+    monkeypatch.setenv(
+        variable, str(deepinv_weights if variable == "DIPA_DNCNN" else deepinv_weights.parents[1])
+    )
     denoiser = denoisers.load("dncnn-deepinv")
     stored = torch.load(deepinv_weights, weights_only=True)
     assert all(torch.equal(value, stored[name]) for name, value in denoiser.state_dict().items())
@@ -110,7 +118,9 @@ def test_deepinv_weights_come_from_a_local_file(deepinv_weights, variable, monke
         (lambda whole: b"version https://git-lfs.github.com/spec/v1", "another file"),
     ],
 )
-def test_what_is_not_deepinv_s_file_is_named(deepinv_weights, address, tmp_path, monkeypatch, origin, damage, what):
+def test_what_is_not_deepinv_s_file_is_named(
+    deepinv_weights, address, tmp_path, monkeypatch, origin, damage, what
+):
     content = damage(deepinv_weights.read_bytes())
     words = (what.format(f"{len(content):,}"), denoisers.DEEPINV_SHA256, "fetch it again")
     if origin == "download":
@@ -132,22 +142,31 @@ def test_a_missing_local_file_is_named(tmp_path, monkeypatch):
 def test_the_checksum_is_the_whole_one_and_the_address_a_revision():
     assert re.fullmatch("[0-9a-f]{64}", denoisers.DEEPINV_SHA256)
     assert re.fullmatch(
-        r"https://huggingface\.co/deepinv/dncnn/resolve/[0-9a-f]{40}/dncnn_sigma2_gray\.pth", denoisers.DEEPINV_URL
+        r"https://huggingface\.co/deepinv/dncnn/resolve/[0-9a-f]{40}/dncnn_sigma2_gray\.pth",
+        denoisers.DEEPINV_URL,
     )
 
 
-def test_a_download_is_kept_verified_and_fetched_again_where_it_is_damaged(deepinv_weights, address):
+def test_a_download_is_kept_verified_and_fetched_again_where_it_is_damaged(
+    deepinv_weights, address
+):
     address.answer = deepinv_weights.read_bytes()
     first = denoisers.fingerprint(denoisers.load("dncnn-deepinv"))
     kept = paths.cache_directory() / "weights" / "dncnn_sigma2_gray.pth"
     assert kept.read_bytes() == address.answer
-    assert denoisers.fingerprint(denoisers.load("dncnn-deepinv")) == first and len(address.asked) == 1
+    assert (
+        denoisers.fingerprint(denoisers.load("dncnn-deepinv")) == first and len(address.asked) == 1
+    )
     kept.write_bytes(address.answer[:-1])
-    assert denoisers.fingerprint(denoisers.load("dncnn-deepinv")) == first and len(address.asked) == 2
+    assert (
+        denoisers.fingerprint(denoisers.load("dncnn-deepinv")) == first and len(address.asked) == 2
+    )
     assert kept.read_bytes() == address.answer
 
 
-def test_a_cache_that_cannot_be_written_is_one_warning(deepinv_weights, address, tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written_is_one_warning(
+    deepinv_weights, address, tmp_path, monkeypatch
+):
     (tmp_path / "file").touch()
     monkeypatch.setenv("DIPA_CACHE", str(tmp_path / "file"))
     address.answer = deepinv_weights.read_bytes()
@@ -164,11 +183,22 @@ def test_without_a_home_folder_the_cache_is_asked_for(address, monkeypatch):
 
 @pytest.mark.parametrize(
     "error",
-    [urllib.error.URLError("no route"), TimeoutError("timed out"), ConnectionResetError(), http.client.IncompleteRead(b"")],
+    [
+        urllib.error.URLError("no route"),
+        TimeoutError("timed out"),
+        ConnectionResetError(),
+        http.client.IncompleteRead(b""),
+    ],
 )
 def test_a_failed_download_says_what_works_offline(error, address):
     address.answer = error
-    refuses(lambda: denoisers.load("dncnn-deepinv"), "dncnn-deepinv", type(error).__name__, "DIPA_DNCNN", "dncnn-bsds500")
+    refuses(
+        lambda: denoisers.load("dncnn-deepinv"),
+        "dncnn-deepinv",
+        type(error).__name__,
+        "DIPA_DNCNN",
+        "dncnn-bsds500",
+    )
 
 
 class Harmful:
@@ -183,9 +213,14 @@ class Harmful:
 
 @pytest.mark.parametrize("place", ["torch's cache", "our cache", "DIPA_DNCNN", "DIPA_DATA"])
 def test_nothing_in_a_file_of_weights_is_executed(place, address, tmp_path, monkeypatch, capsys):
-    """A pickle with a payload under the name of deepinv's file, wherever it may lie, and the command that asks for it."""
+    """A pickle with a payload under the name of deepinv's file, wherever it may lie, and the
+    command that asks for it.
+    """
     path = {
-        "torch's cache": Path(os.environ["TORCH_HOME"]) / "hub" / "checkpoints" / "dncnn_sigma2_gray.pth",
+        "torch's cache": Path(os.environ["TORCH_HOME"])
+        / "hub"
+        / "checkpoints"
+        / "dncnn_sigma2_gray.pth",
         "our cache": paths.cache_directory() / "weights" / "dncnn_sigma2_gray.pth",
         "DIPA_DATA": tmp_path / "weights" / "dncnn_sigma2_gray.pth",
     }.get(place, tmp_path / "mine.pth")
@@ -196,14 +231,22 @@ def test_nothing_in_a_file_of_weights_is_executed(place, address, tmp_path, monk
     command = ["run", "idea", "--profile", "smoke", "--quiet", "--out", str(tmp_path / "runs")]
     assert cli.main([*command, "--set", "solver.denoiser=dncnn-deepinv"]) == 2
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and (path.name if place.startswith("DIPA") else "could not be downloaded") in err
+    assert (
+        err.count("\n") == 1
+        and (path.name if place.startswith("DIPA") else "could not be downloaded") in err
+    )
     assert not (tmp_path / "ran").exists()
     torch.load(path, weights_only=False)
     assert (tmp_path / "ran").exists(), "the payload works where it is let"
 
 
 def test_unknown_names_are_refused():
-    refuses(lambda: denoisers.load("dncnn-bsd500"), "denoiser", "did you mean dncnn-bsds500", *denoisers.NAMES)
+    refuses(
+        lambda: denoisers.load("dncnn-bsd500"),
+        "denoiser",
+        "did you mean dncnn-bsds500",
+        *denoisers.NAMES,
+    )
 
 
 def test_missing_or_damaged_packaged_weights_are_named(tmp_path, monkeypatch):
@@ -217,4 +260,6 @@ def test_fingerprint_tells_weights_apart():
     nets = [denoisers.DnCNN(1, 1, depth=3, nf=4, pretrained=None) for _ in range(2)]
     assert denoisers.fingerprint(nets[0]) != denoisers.fingerprint(nets[1])
     nets[1].load_state_dict(nets[0].state_dict())
-    assert denoisers.fingerprint(nets[0]) == denoisers.fingerprint(nets[1].to(memory_format=torch.channels_last))
+    assert denoisers.fingerprint(nets[0]) == denoisers.fingerprint(
+        nets[1].to(memory_format=torch.channels_last)
+    )

@@ -1,4 +1,6 @@
-"""Devices and precisions: what is chosen, what is refused, and that nothing of a run is left behind on the processor."""
+"""Devices and precisions: what is chosen, what is refused, and that nothing of a run is left
+behind on the processor.
+"""
 
 import pytest
 import torch
@@ -11,8 +13,22 @@ from dipa.operators.measure import measure
 
 CPU = torch.device("cpu")
 elsewhere = pytest.mark.parametrize("elsewhere", PLACES.values(), ids=PLACES)
-METHODS = ("ridge", "hessian", "polynomial", "scalar", "convolutional", "pointwise", "full-linear", "l-dipa", "n-dipa")
-OTHER_TASKS = [(name, preset) for name in ("ridge", "l-dipa", "n-dipa") for preset in ("mri-baseline", "sr-baseline")]
+METHODS = (
+    "ridge",
+    "hessian",
+    "polynomial",
+    "scalar",
+    "convolutional",
+    "pointwise",
+    "full-linear",
+    "l-dipa",
+    "n-dipa",
+)
+OTHER_TASKS = [
+    (name, preset)
+    for name in ("ridge", "l-dipa", "n-dipa")
+    for preset in ("mri-baseline", "sr-baseline")
+]
 TINY = {
     "solver.precision": "float32",
     "data.train_count": 4,
@@ -25,7 +41,9 @@ TINY = {
 
 def test_what_is_no_device_or_not_there_is_refused(monkeypatch):
     for asked in ("gpu", "cuda:", "cpu:0", "cuda:-1", "", 3, None):
-        refuses(lambda asked=asked: device.choose(asked), "device", "auto, cpu, cuda, cuda:N or mps")
+        refuses(
+            lambda asked=asked: device.choose(asked), "device", "auto, cpu, cuda, cuda:N or mps"
+        )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert device.choose() == device.choose("cpu") == CPU
@@ -46,7 +64,9 @@ def test_each_process_of_several_takes_its_own_gpu(monkeypatch):
     assert device.choose() == torch.device("cuda", 1)
     refuses(lambda: device.choose("cuda:0"), "'cuda:0'", "a GPU of its own")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
-    assert device.choose() == torch.device("cuda", 0) and device.choose("cuda:1") == torch.device("cuda", 1)
+    assert device.choose() == torch.device("cuda", 0) and device.choose("cuda:1") == torch.device(
+        "cuda", 1
+    )
 
 
 def test_auto_is_what_the_hardware_multiplies(monkeypatch):
@@ -59,7 +79,12 @@ def test_auto_is_what_the_hardware_multiplies(monkeypatch):
     assert device.precision("auto", torch.device("mps")) == "float32"
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
-    for flags, expected in (({"avx512_bf16"}, "bf16"), ({"amx_bf16"}, "bf16"), ({"avx512f"}, "float32"), (set(), "float32")):
+    for flags, expected in (
+        ({"avx512_bf16"}, "bf16"),
+        ({"amx_bf16"}, "bf16"),
+        ({"avx512f"}, "float32"),
+        (set(), "float32"),
+    ):
         monkeypatch.setattr(device, "_flags", lambda flags=flags: frozenset(flags))
         assert device.precision("auto", CPU) == expected
     monkeypatch.setattr(device, "_flags", lambda: frozenset({"avx512_bf16"}))
@@ -95,7 +120,9 @@ def test_noise_is_the_same_on_every_device(elsewhere, monkeypatch):
     here = measure(physics, x, seed=3)
     assert not torch.equal(here, physics.A(x))
     with elsewhere(monkeypatch) as place:
-        assert torch.allclose(measure(physics.to(place), x.to(place), seed=3).cpu(), here, atol=1e-6)
+        assert torch.allclose(
+            measure(physics.to(place), x.to(place), seed=3).cpu(), here, atol=1e-6
+        )
 
 
 def test_the_pretended_device_refuses_what_a_gpu_does(monkeypatch):
@@ -108,19 +135,32 @@ def test_the_pretended_device_refuses_what_a_gpu_does(monkeypatch):
         ):
             with pytest.raises((RuntimeError, TypeError)):
                 wrong()
-        assert isinstance(there @ there.T, Elsewhere) and there[torch.tensor([1, 0])].device == place
+        assert (
+            isinstance(there @ there.T, Elsewhere) and there[torch.tensor([1, 0])].device == place
+        )
 
 
 @elsewhere
-@pytest.mark.parametrize(("method", "preset"), [*((name, "baseline") for name in METHODS), *OTHER_TASKS])
+@pytest.mark.parametrize(
+    ("method", "preset"), [*((name, "baseline") for name in METHODS), *OTHER_TASKS]
+)
 def test_a_run_leaves_nothing_on_the_processor(method, preset, elsewhere, monkeypatch, tmp_path):
-    changes = TINY | {"method": method, "losses.imitation": 1.0, "losses.gradient": 1.0, "losses.convergence": 1e-3}
-    config = experiments.resolve(preset, "smoke", overrides=changes | {"network.features": 4, "network.blocks": 1})
+    changes = TINY | {
+        "method": method,
+        "losses.imitation": 1.0,
+        "losses.gradient": 1.0,
+        "losses.convergence": 1e-3,
+    }
+    config = experiments.resolve(
+        preset, "smoke", overrides=changes | {"network.features": 4, "network.blocks": 1}
+    )
     here = experiments.run(config, tmp_path / "here", device="cpu", progress=False)
     monkeypatch.setenv("DIPA_CACHE", str(tmp_path / "another cache"))
     with elsewhere(monkeypatch) as place:
         there = experiments.run(config, tmp_path / "there", progress=False)
-        assert there.manifest["device"] == device.describe(place)["device"] != here.manifest["device"]
+        assert (
+            there.manifest["device"] == device.describe(place)["device"] != here.manifest["device"]
+        )
     for role in ("baseline", "student", "teacher"):
         assert there.metrics[role]["psnr"] == pytest.approx(here.metrics[role]["psnr"], abs=0.02)
 
@@ -133,14 +173,33 @@ def test_too_little_memory_names_what_fits_and_loses_nothing(tmp_path):
             return identity_denoiser(planes, sigma)
 
     student, teacher = (dipa.operators.single_pixel((1, 8, 8), ratio=ratio) for ratio in (0.3, 0.8))
-    checkpoint, solver = tmp_path / "checkpoint.pt", dipa.FISTA(prior=dipa.PnP(Small()), iterations=2)
+    checkpoint, solver = (
+        tmp_path / "checkpoint.pt",
+        dipa.FISTA(prior=dipa.PnP(Small()), iterations=2),
+    )
 
     def train(batch_size, **options):
-        budget, P = dipa.Budget(steps=2, batch_size=batch_size), dipa.LinearPreconditioner.identity(student)
+        budget, P = (
+            dipa.Budget(steps=2, batch_size=batch_size),
+            dipa.LinearPreconditioner.identity(student),
+        )
         losses = dipa.LossWeights(imitation=1.0)
-        return dipa.distill(solver, P, student, teacher, torch.rand(8, 1, 8, 8), losses=losses, budget=budget, **options)
+        return dipa.distill(
+            solver,
+            P,
+            student,
+            teacher,
+            torch.rand(8, 1, 8, 8),
+            losses=losses,
+            budget=budget,
+            **options,
+        )
 
-    text = refuses(lambda: train(8, checkpoint=checkpoint, progress=False), "too little memory", "batch_size 2 fits")
+    text = refuses(
+        lambda: train(8, checkpoint=checkpoint, progress=False),
+        "too little memory",
+        "batch_size 2 fits",
+    )
     assert "training step 1" in text and checkpoint.is_file()
     assert len(train(2, progress=False).history) == 2
 
@@ -160,4 +219,8 @@ def test_batches_that_do_not_fit_are_halved():
     def never(index):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    refuses(lambda: device.in_parts(never, torch.arange(2), CPU, "testing"), "too little memory", "one image")
+    refuses(
+        lambda: device.in_parts(never, torch.arange(2), CPU, "testing"),
+        "too little memory",
+        "one image",
+    )

@@ -1,11 +1,24 @@
-"""Ways to differentiate a solve, against plain automatic differentiation, written-out sums and deepinv's JFB."""
+"""Ways to differentiate a solve, against plain automatic differentiation, written-out sums and
+deepinv's JFB.
+"""
 
 import math
 
 import deepinv
 import pytest
 import torch
-from batteries import PRIORS, Bare, identity_denoiser, images, refuses, relative, rng, smooth_images, solver, tiny_denoiser
+from batteries import (
+    PRIORS,
+    Bare,
+    identity_denoiser,
+    images,
+    refuses,
+    relative,
+    rng,
+    smooth_images,
+    solver,
+    tiny_denoiser,
+)
 
 import dipa
 from dipa import LinearPreconditioner, NeuralPreconditioner, ScalarSteps
@@ -19,14 +32,18 @@ from dipa.training.lean import _SignedDnCNN, lean, pack, straight_through, unpac
 EXACT = ("unrolled", "checkpointed")
 
 
-def dncnn(seed: int = 0, depth: int = 4, bias: bool = True, nf: int = 16, channels: int = 1) -> deepinv.models.DnCNN:
+def dncnn(
+    seed: int = 0, depth: int = 4, bias: bool = True, nf: int = 16, channels: int = 1
+) -> deepinv.models.DnCNN:
     net = deepinv.models.DnCNN(channels, channels, depth=depth, nf=nf, bias=bias, pretrained=None)
     for parameter in net.parameters():
-        parameter.data = 0.3 * torch.randn(parameter.shape, generator=rng(seed)) / parameter[0].numel() ** 0.5
+        parameter.data = (
+            0.3 * torch.randn(parameter.shape, generator=rng(seed)) / parameter[0].numel() ** 0.5
+        )
     return net.eval().requires_grad_(False)
 
 
-# --- the frozen denoiser that keeps signs ----------------------------------------------------------------------------
+# --- the frozen denoiser that keeps signs ---------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -38,14 +55,18 @@ def test_packed_signs_are_the_signs(size, dtype):
     assert torch.equal(unpack(bits, dtype) > 0, maps > 0)
 
 
-def vjp(denoiser, x: torch.Tensor, weights: torch.Tensor, precision: str) -> tuple[torch.Tensor, torch.Tensor]:
+def vjp(
+    denoiser, x: torch.Tensor, weights: torch.Tensor, precision: str
+) -> tuple[torch.Tensor, torch.Tensor]:
     x = x.clone().requires_grad_(True)
     out = dipa.PnP(denoiser, precision=precision).denoise(x)
     return out.detach(), torch.autograd.grad((out * weights).sum(), x)[0]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-@pytest.mark.parametrize("make", [dncnn, lambda: dncnn(bias=False), lambda: dncnn(depth=2), dipa.denoisers.load])
+@pytest.mark.parametrize(
+    "make", [dncnn, lambda: dncnn(bias=False), lambda: dncnn(depth=2), dipa.denoisers.load]
+)
 @pytest.mark.parametrize("size", [(2, 1, 8, 8), (3, 2, 7, 5)])
 def test_signs_are_enough_for_the_bits_of_the_gradient(make, size, precision):
     net, x = make(), images(*size)
@@ -90,7 +111,10 @@ class Child(deepinv.models.DnCNN):
         return 0.5 * super().forward(x, sigma)
 
 
-@pytest.mark.parametrize("make", [trainable, smooth_activation, lambda: dncnn(nf=12), lambda: Child(1, 1, 3, pretrained=None)])
+@pytest.mark.parametrize(
+    "make",
+    [trainable, smooth_activation, lambda: dncnn(nf=12), lambda: Child(1, 1, 3, pretrained=None)],
+)
 def test_what_is_not_a_frozen_dncnn_is_computed_again(make):
     net, x = make(), images(2, 1, 8, 8)
     weights = torch.randn(x.shape, generator=rng(1))
@@ -100,7 +124,9 @@ def test_what_is_not_a_frozen_dncnn_is_computed_again(make):
 
 
 def test_one_bit_a_feature_is_kept():
-    """19 layers of 64 features: 152 bytes a pixel beside the image, where automatic differentiation keeps 4,864."""
+    """19 layers of 64 features: 152 bytes a pixel beside the image, where automatic
+    differentiation keeps 4,864.
+    """
     net = dipa.denoisers.load()
     prior = dipa.PnP(lean(net))
     x = images(1, 1, 16, 16).requires_grad_(True)
@@ -112,22 +138,38 @@ def test_one_bit_a_feature_is_kept():
     assert kept == 16 * 16 * 19 * 64 // 8
 
 
-# --- ways to differentiate -------------------------------------------------------------------------------------------
+# --- ways to differentiate ------------------------------------------------------------------------
 
 
-def gradient(way, P, *, K=6, physics=None, x=None, prior=dipa.PnP, denoiser=None, momentum="nesterov", **options):
+def gradient(
+    way,
+    P,
+    *,
+    K=6,
+    physics=None,
+    x=None,
+    prior=dipa.PnP,
+    denoiser=None,
+    momentum="nesterov",
+    **options,
+):
     """The supervised loss and its gradient on P's parameters, computed as ``way`` says."""
     physics = physics or single_pixel((1, 8, 8), ratio=0.3)
     x = smooth_images(4) if x is None else x
     plan = Differentiation(way, **options)
-    solve = differentiated(plan, dipa.FISTA(prior(denoiser or tiny_denoiser()), iterations=K, momentum=momentum))
+    solve = differentiated(
+        plan, dipa.FISTA(prior(denoiser or tiny_denoiser()), iterations=K, momentum=momentum)
+    )
     y = physics.A(x)
     result = solve(y, physics, preconditioner=called(plan, P), stepsize=0.4, backward=plan.backward)
     loss = (result.x - x).square().sum()
     parameters = [p for p in P.parameters() if p.requires_grad]
     found = torch.autograd.grad(loss, parameters, allow_unused=True)
     return loss.item(), torch.cat(
-        [torch.zeros(p.numel()) if g is None else g.flatten() for p, g in zip(parameters, found, strict=True)]
+        [
+            torch.zeros(p.numel()) if g is None else g.flatten()
+            for p, g in zip(parameters, found, strict=True)
+        ]
     )
 
 
@@ -138,11 +180,15 @@ def linear(physics=None):
 
 
 def neural(size=(1, 8, 8)):
-    return NeuralPreconditioner("convnext", img_size=size, features=4, blocks=2, code_dim=4, start="random")
+    return NeuralPreconditioner(
+        "convnext", img_size=size, features=4, blocks=2, code_dim=4, start="random"
+    )
 
 
 @pytest.mark.parametrize("prior", PRIORS.values(), ids=PRIORS)
-@pytest.mark.parametrize("make", [linear, neural, lambda: ScalarSteps(6)], ids=["linear", "neural", "per iteration"])
+@pytest.mark.parametrize(
+    "make", [linear, neural, lambda: ScalarSteps(6)], ids=["linear", "neural", "per iteration"]
+)
 def test_checkpointed_is_unrolled_to_the_bit(make, prior):
     P = make()
     (loss, exact), (again, found) = (gradient(way, P, prior=prior) for way in EXACT)
@@ -168,7 +214,9 @@ def test_truncated_is_the_sum_of_the_last_terms(tail):
     P, K = linear(), 6
     copies = [LinearPreconditioner.rebuild(P.header(), P.state_dict()) for _ in range(K)]
     physics, x = single_pixel((1, 8, 8), ratio=0.3), smooth_images(4)
-    result = solver(K)(physics.A(x), physics, preconditioner=lambda g, z, k: copies[k - 1](g, z, k), stepsize=0.4)
+    result = solver(K)(
+        physics.A(x), physics, preconditioner=lambda g, z, k: copies[k - 1](g, z, k), stepsize=0.4
+    )
     terms = torch.autograd.grad((result.x - x).square().sum(), [copy.matrix for copy in copies])
     loss, found = gradient("truncated", P, K=K, tail=tail)
     assert relative(found, sum(terms[-tail:]).flatten()) < 1e-5
@@ -181,9 +229,15 @@ def test_jacobian_free_is_the_last_term():
 
 
 def test_jacobian_free_is_deepinvs():
-    """deepinv's PGD at equilibrium with jacobian_free=True: the same gradient on a stepsize-like parameter."""
+    """deepinv's PGD at equilibrium with jacobian_free=True: the same gradient on a
+    stepsize-like parameter.
+    """
     physics, x, K = single_pixel((1, 8, 8), ratio=0.3), smooth_images(3), 12
-    P, denoiser, y = linear(), tiny_denoiser(), single_pixel((1, 8, 8), ratio=0.3).A(smooth_images(3))
+    P, denoiser, y = (
+        linear(),
+        tiny_denoiser(),
+        single_pixel((1, 8, 8), ratio=0.3).A(smooth_images(3)),
+    )
 
     class Preconditioned(deepinv.optim.L2):
         def __init__(self):
@@ -204,22 +258,31 @@ def test_jacobian_free_is_deepinvs():
     )
     theirs = torch.autograd.grad((model(y, physics) - x).square().sum(), P.matrix)[0]
     # deepinv runs K iterations without gradient, then one more with it
-    found = gradient("jacobian_free", P, K=K + 1, physics=physics, x=x, denoiser=denoiser, momentum="none")[1]
+    found = gradient(
+        "jacobian_free", P, K=K + 1, physics=physics, x=x, denoiser=denoiser, momentum="none"
+    )[1]
     assert relative(found, theirs.flatten()) < 1e-4
 
 
 def test_jacobian_free_points_down_where_the_iteration_contracts():
-    """Contractive steps: the one-term gradient is within 90 degrees of the exact one, a longer tail is closer."""
+    """Contractive steps: the one-term gradient is within 90 degrees of the exact one, a longer
+    tail is closer.
+    """
     P = linear()
     exact = gradient("unrolled", P, K=30, momentum="none")[1]
     cosines = [
-        torch.cosine_similarity(gradient("truncated", P, K=30, momentum="none", tail=t)[1], exact, dim=0) for t in (1, 3, 10)
+        torch.cosine_similarity(
+            gradient("truncated", P, K=30, momentum="none", tail=t)[1], exact, dim=0
+        )
+        for t in (1, 3, 10)
     ]
     assert 0 < cosines[0] < cosines[1] < cosines[2] <= 1 + 1e-6
 
 
 def test_restart_is_the_t_step_operator_applied_again():
-    """Two solves of three iterations each, the second from where the first ended, the gradient through the second."""
+    """Two solves of three iterations each, the second from where the first ended, the gradient
+    through the second.
+    """
     P, physics, x = linear(), single_pixel((1, 8, 8), ratio=0.3), smooth_images(4)
     y, prior = physics.A(x), dipa.PnP(tiny_denoiser())
 
@@ -248,21 +311,29 @@ def test_straight_through_is_exact_for_a_denoiser_whose_jacobian_is_the_identity
 
     expected = gradient("unrolled", P, prior=prior, denoiser=shifted)
     found = gradient("straight_through", P, prior=prior, denoiser=net)
-    assert found[0] == pytest.approx(expected[0], rel=1e-6) and relative(found[1], expected[1]) < 1e-6
+    assert (
+        found[0] == pytest.approx(expected[0], rel=1e-6) and relative(found[1], expected[1]) < 1e-6
+    )
     assert relative(found[1], gradient("unrolled", P, prior=prior, denoiser=net)[1]) > 1e-3
 
 
 def test_straight_through_has_the_values_of_the_denoiser_and_needs_one():
     net, x = tiny_denoiser(), images(2, 1, 8, 8).requires_grad_(True)
     assert torch.equal(straight_through(net)(x, None), net(x, None))
-    refuses(lambda: differentiated(Differentiation("straight_through"), dipa.FISTA(Bare())), "differentiation.way", "Bare")
+    refuses(
+        lambda: differentiated(Differentiation("straight_through"), dipa.FISTA(Bare())),
+        "differentiation.way",
+        "Bare",
+    )
 
 
 def test_the_iterations_before_the_tail_keep_nothing():
     kept = {}
     for K in (6, 24):
         sizes = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t):
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t
+        ):
             gradient("truncated", linear(), K=K, tail=2)
         kept[K] = sum(sizes)
     assert kept[6] == kept[24] > 0
@@ -270,7 +341,12 @@ def test_the_iterations_before_the_tail_keep_nothing():
 
 def test_per_iteration_parameters_need_the_whole_run():
     for way in ("truncated", "jacobian_free", "restart"):
-        refuses(lambda way=way: check(Differentiation(way), ScalarSteps(4), 4), "differentiation.way", way, "ScalarSteps")
+        refuses(
+            lambda way=way: check(Differentiation(way), ScalarSteps(4), 4),
+            "differentiation.way",
+            way,
+            "ScalarSteps",
+        )
     for way in WAYS:
         check(Differentiation(way), linear(), 5)
         check(Differentiation(way), neural(), 5)
@@ -279,9 +355,16 @@ def test_per_iteration_parameters_need_the_whole_run():
 
 @pytest.mark.parametrize(("tail", "iterations"), [(5, 12), (2, 3), (5, 6)])
 def test_a_restart_that_would_fall_inside_the_tail_is_refused(tail, iterations):
-    """``tail`` iterations are one operator of x alone only where the last restart lies right before them."""
+    """``tail`` iterations are one operator of x alone only where the last restart lies right
+    before them.
+    """
     allowed = f"a divisor of the solver's {iterations} iterations"
-    refuses(lambda: check(Differentiation("restart", tail), linear(), iterations), "differentiation.tail", f"got {tail}", allowed)
+    refuses(
+        lambda: check(Differentiation("restart", tail), linear(), iterations),
+        "differentiation.tail",
+        f"got {tail}",
+        allowed,
+    )
     check(Differentiation("truncated", tail), linear(), iterations)
     for fits in (1, iterations, iterations + 1):
         check(Differentiation("restart", fits), linear(), iterations)
@@ -292,13 +375,17 @@ def test_training_refuses_a_restart_that_does_not_fit():
 
 
 @pytest.mark.parametrize(
-    ("bad", "words"), [({"way": "forward"}, ("differentiation.way", "forward")), ({"tail": 0}, ("differentiation.tail", "0"))]
+    ("bad", "words"),
+    [
+        ({"way": "forward"}, ("differentiation.way", "forward")),
+        ({"tail": 0}, ("differentiation.tail", "0")),
+    ],
 )
 def test_construction_refuses(bad, words):
     refuses(lambda: Differentiation(**bad), *words)
 
 
-# --- in training -----------------------------------------------------------------------------------------------------
+# --- in training ----------------------------------------------------------------------------------
 
 
 def distil(way, P=None, **options):
@@ -307,7 +394,9 @@ def distil(way, P=None, **options):
     arguments = {"losses": dipa.LossWeights(supervised=1.0), "budget": budget, "progress": False}
     plan = Differentiation(way, **options)
     P = P or LinearPreconditioner.identity(student)
-    return dipa.distill(solver(4), P, student, teacher, smooth_images(10), differentiation=plan, **arguments)
+    return dipa.distill(
+        solver(4), P, student, teacher, smooth_images(10), differentiation=plan, **arguments
+    )
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -319,14 +408,29 @@ def test_every_way_trains(way):
 
 
 def test_exact_ways_share_their_checkpoints_and_others_do_not(tmp_path):
-    """They compute the same bits, so a run may go on with more memory, or less; another gradient is another run."""
+    """They compute the same bits, so a run may go on with more memory, or less; another
+    gradient is another run.
+    """
     student, teacher = (single_pixel((1, 8, 8), ratio=ratio) for ratio in (0.3, 0.7))
 
     def run(way, tail=2):
-        arguments = {"losses": dipa.LossWeights(supervised=1.0), "budget": dipa.Budget(steps=2), "progress": False}
+        arguments = {
+            "losses": dipa.LossWeights(supervised=1.0),
+            "budget": dipa.Budget(steps=2),
+            "progress": False,
+        }
         P = LinearPreconditioner.identity(student)
         plan = Differentiation(way, tail)
-        return dipa.distill(solver(3), P, student, teacher, smooth_images(4), differentiation=plan, checkpoint=path, **arguments)
+        return dipa.distill(
+            solver(3),
+            P,
+            student,
+            teacher,
+            smooth_images(4),
+            differentiation=plan,
+            checkpoint=path,
+            **arguments,
+        )
 
     path = tmp_path / "run.checkpoint"
     first = run("unrolled")
@@ -346,14 +450,18 @@ def test_a_prior_without_a_denoiser_is_computed_again():
     found = []
     for way in EXACT:
         plan = Differentiation(way)
-        result = differentiated(plan, dipa.FISTA(Step(), iterations=3))(physics.A(x), physics, preconditioner=P, stepsize=0.4)
+        result = differentiated(plan, dipa.FISTA(Step(), iterations=3))(
+            physics.A(x), physics, preconditioner=P, stepsize=0.4
+        )
         found.append(torch.autograd.grad(result.x.square().sum(), P.matrix)[0])
     assert torch.equal(*found)
 
 
 def test_backward_is_checked_and_zero_means_none():
     physics, x, P = single_pixel((1, 8, 8), ratio=0.3), smooth_images(2), linear()
-    assert not solver(3)(physics.A(x), physics, preconditioner=P, stepsize=0.4, backward=0).x.requires_grad
+    assert not solver(3)(
+        physics.A(x), physics, preconditioner=P, stepsize=0.4, backward=0
+    ).x.requires_grad
     refuses(lambda: solver(3)(physics.A(x), physics, stepsize=0.4, backward=-1), "backward", "-1")
 
 

@@ -31,11 +31,19 @@ from dipa.preconditioners import Preconditioner, Traits
 from dipa.preconditioners.linear import FORMS
 from dipa.priors import RED
 from dipa.solvers import data_gradient
-from dipa.training import Differentiation, load_checkpoint, save_checkpoint, teacher, teacher_targets
+from dipa.training import (
+    Differentiation,
+    load_checkpoint,
+    save_checkpoint,
+    teacher,
+    teacher_targets,
+)
 from dipa.training.checkpoint import write_checkpoint
 
 SHAPE = (1, 8, 8)
-EVERY_TERM = LossWeights(supervised=1.0, imitation=0.5, gradient=0.3, convergence=0.2, row_space=0.1)
+EVERY_TERM = LossWeights(
+    supervised=1.0, imitation=0.5, gradient=0.3, convergence=0.2, row_space=0.1
+)
 ONE_TERM = {
     "supervised": LossWeights(supervised=1.0),
     "imitation": LossWeights(imitation=1.0),
@@ -51,22 +59,36 @@ def cameras(noise_sigma: float = 0.0):
     return (single_pixel(SHAPE, ratio=ratio, noise_sigma=noise_sigma) for ratio in (0.3, 0.7))
 
 
-def train(weights=None, *, form="low_rank", noise_sigma=0.0, solve=None, start=None, hook=None, **kwargs):
-    """A small distillation; ``kwargs`` go to the budget where it has the field, else to ``distill``."""
+def train(
+    weights=None, *, form="low_rank", noise_sigma=0.0, solve=None, start=None, hook=None, **kwargs
+):
+    """A small distillation; ``kwargs`` go to the budget where it has the field, else to
+    ``distill``.
+    """
     student, teacher = cameras(noise_sigma)
     P = start or LinearPreconditioner.identity(student, form=form)
     if hook:
         P.matrix.register_hook(hook)
     names = {field.name for field in dataclasses.fields(Budget)}
-    budget = Budget(**({"steps": 6, "batch_size": 4} | {name: kwargs.pop(name) for name in names & kwargs.keys()}))
+    budget = Budget(
+        **(
+            {"steps": 6, "batch_size": 4}
+            | {name: kwargs.pop(name) for name in names & kwargs.keys()}
+        )
+    )
     arguments = {"losses": weights or EVERY_TERM, "budget": budget, "progress": False} | kwargs
     x = arguments.pop("images", smooth_images(10))
     return dipa.distill(
-        solve or solver(3), P, arguments.pop("student", student), arguments.pop("teacher", teacher), x, **arguments
+        solve or solver(3),
+        P,
+        arguments.pop("student", student),
+        arguments.pop("teacher", teacher),
+        x,
+        **arguments,
     )
 
 
-# --- what is minimised -----------------------------------------------------------------------------------------------
+# --- what is minimised ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -77,7 +99,9 @@ def test_the_loss_goes_down(name, form):
     start = LinearPreconditioner.identity(next(cameras()), form=form)
     if name == "row_space":  # zero at the identity: start from directions that leave the row space
         start.matrix.data += 0.05 * torch.randn(start.matrix.shape, generator=rng(0))
-    fit = train(weights, start=start, steps=25, batch_size=10, learning_rate=3e-3, schedule="constant")
+    fit = train(
+        weights, start=start, steps=25, batch_size=10, learning_rate=3e-3, schedule="constant"
+    )
     history = [record["loss"] for record in fit.history]
     assert history[-1] < 0.97 * history[0]
     assert fit.preconditioner is start, "trained in place"
@@ -108,8 +132,12 @@ def test_student_is_teacher_when_operators_and_stepsizes_match():
     assert fit.history[0]["imitation"] < 1e-8 and fit.history[0]["gradient"] < 1e-6
 
 
-def reference_loss(matrix, V, denoiser, student, teacher, x, K=2, alpha=0.4, alpha_teacher=0.7) -> torch.Tensor:
-    """Algorithm 2 of D2GP written out for EVERY_TERM: Nesterov momentum, adjoint start, teacher without P."""
+def reference_loss(
+    matrix, V, denoiser, student, teacher, x, K=2, alpha=0.4, alpha_teacher=0.7
+) -> torch.Tensor:
+    """Algorithm 2 of D2GP written out for EVERY_TERM: Nesterov momentum, adjoint start, teacher
+    without P.
+    """
 
     def fista(physics, P, a):
         y = physics.A(x)
@@ -133,8 +161,14 @@ def reference_loss(matrix, V, denoiser, student, teacher, x, K=2, alpha=0.4, alp
     direction = P(g_s)
     cosine = torch.nn.functional.cosine_similarity(direction.flatten(1), g_t.flatten(1))
     update = P(student.A_adjoint(student.A(x))) - teacher.A_adjoint(teacher.A(x))
-    terms = 1.0 * (x_s - x).square().sum((1, 2, 3)) + 0.5 * (x_s - x_t).square().sum((1, 2, 3)) + 0.3 * (1 - cosine) ** 2
-    outside = (direction - project(direction)).square().sum((1, 2, 3)) / direction.square().sum((1, 2, 3))
+    terms = (
+        1.0 * (x_s - x).square().sum((1, 2, 3))
+        + 0.5 * (x_s - x_t).square().sum((1, 2, 3))
+        + 0.3 * (1 - cosine) ** 2
+    )
+    outside = (direction - project(direction)).square().sum((1, 2, 3)) / direction.square().sum(
+        (1, 2, 3)
+    )
     return (terms + 0.2 * update.square().sum((1, 2, 3)) + 0.1 * outside).mean()
 
 
@@ -181,8 +215,17 @@ def test_history_holds_every_term_and_their_weighted_sum():
         weighted = sum(weight * record[name] for name, weight in EVERY_TERM.active().items())
         assert record["loss"] == pytest.approx(weighted, rel=1e-4)
         assert record["learning_rate"] == 1e-3 and record["gradient_norm"] > 0
-    assert set(seen[0]) == {"step", "loss", *EVERY_TERM.active(), "psnr", "learning_rate", "gradient_norm"}
-    assert set(train(LossWeights(supervised=1), steps=1).history[0]) & set(EVERY_TERM.active()) == {"supervised"}
+    assert set(seen[0]) == {
+        "step",
+        "loss",
+        *EVERY_TERM.active(),
+        "psnr",
+        "learning_rate",
+        "gradient_norm",
+    }
+    assert set(train(LossWeights(supervised=1), steps=1).history[0]) & set(EVERY_TERM.active()) == {
+        "supervised"
+    }
 
 
 def test_first_record_is_the_loss_at_the_start():
@@ -190,12 +233,16 @@ def test_first_record_is_the_loss_at_the_start():
     x = smooth_images(10)
     x_hat = solver(3)(student.A(x), student, stepsize=0.4).x
     record = train(LossWeights(supervised=1.0), steps=1, batch_size=10).history[0]
-    assert record["supervised"] == pytest.approx(losses.supervised(x_hat, x).mean().item(), rel=1e-4)
+    assert record["supervised"] == pytest.approx(
+        losses.supervised(x_hat, x).mean().item(), rel=1e-4
+    )
     assert record["psnr"] == pytest.approx(dipa.metrics.psnr(x_hat, x).mean().item(), abs=1e-3)
 
 
 def test_low_rank_and_dense_train_alike_to_first_order():
-    """The first record is the same; Adam's later steps differ, its scaling depends on the coordinates."""
+    """The first record is the same; Adam's later steps differ, its scaling depends on the
+    coordinates.
+    """
     records = [train(form=form, steps=1).history[0] for form in FORMS]
     assert records[0]["loss"] == pytest.approx(records[1]["loss"], rel=1e-5)
 
@@ -214,8 +261,13 @@ class LearnedStep(Preconditioner):
 
 
 def test_the_data_fidelity_is_that_of_the_noisy_measurements_at_the_last_iterate():
-    """Its first record and its gradient in P, by the solver run outside of training and by finite differences."""
-    student, x = single_pixel(SHAPE, ratio=0.3, noise_sigma=0.05).double(), smooth_images(6, dtype=torch.float64)
+    """Its first record and its gradient in P, by the solver run outside of training and by
+    finite differences.
+    """
+    student, x = (
+        single_pixel(SHAPE, ratio=0.3, noise_sigma=0.05).double(),
+        smooth_images(6, dtype=torch.float64),
+    )
     y, solve = measure(student, x, seed=3), solver(2, tiny_denoiser().double())
     assert relative(y, student.A(x)) > 0.01
     P = LinearPreconditioner.identity(student).double()
@@ -223,24 +275,47 @@ def test_the_data_fidelity_is_that_of_the_noisy_measurements_at_the_last_iterate
     start = P.matrix.detach().clone()
 
     def loss(matrix):
-        x_hat = solve(y, student, preconditioner=LinearPreconditioner(matrix, P.basis), stepsize=0.4).x
+        x_hat = solve(
+            y, student, preconditioner=LinearPreconditioner(matrix, P.basis), stepsize=0.4
+        ).x
         return (0.5 * (student.A(x_hat) - y).square().sum() / 6).item()
 
     budget = Budget(steps=1, batch_size=6, clip=0)
-    fit = dipa.distill(solve, P, student, None, x, losses=LossWeights(data_fidelity=1.0), budget=budget, seed=3, progress=False)
-    assert fit.history[0]["data_fidelity"] == fit.history[0]["loss"] == pytest.approx(loss(start), rel=1e-9)
+    fit = dipa.distill(
+        solve,
+        P,
+        student,
+        None,
+        x,
+        losses=LossWeights(data_fidelity=1.0),
+        budget=budget,
+        seed=3,
+        progress=False,
+    )
+    assert (
+        fit.history[0]["data_fidelity"]
+        == fit.history[0]["loss"]
+        == pytest.approx(loss(start), rel=1e-9)
+    )
     along = torch.randn(start.shape, generator=rng(1), dtype=torch.float64)
-    assert torch.sum(P.matrix.grad * along).item() == pytest.approx(finite_difference(loss, start, along), rel=1e-5)
+    assert torch.sum(P.matrix.grad * along).item() == pytest.approx(
+        finite_difference(loss, start, along), rel=1e-5
+    )
 
 
 class PartlyFrozen(Preconditioner):
-    """d = s_k a * gradient + b * iterate: a trainable scalar, a trainable image, a frozen one, a number per iteration."""
+    """d = s_k a * gradient + b * iterate: a trainable scalar, a trainable image, a frozen one,
+    a number per iteration.
+    """
 
     traits = Traits(linear=False, iteration_dependent=True)
 
     def __init__(self, iterations: int, img_size):
         super().__init__()
-        self.scale, self.image = torch.nn.Parameter(torch.tensor(1.0)), torch.nn.Parameter(torch.ones(img_size))
+        self.scale, self.image = (
+            torch.nn.Parameter(torch.tensor(1.0)),
+            torch.nn.Parameter(torch.ones(img_size)),
+        )
         self.frozen = torch.nn.Parameter(torch.full(img_size, 0.01), requires_grad=False)
         self.steps = LearnedStep(iterations)
 
@@ -254,12 +329,20 @@ MRI_SIZES = {"complex": (2, 9, 12), "real": (1, 9, 12)}
 @pytest.mark.parametrize("size", MRI_SIZES.values(), ids=MRI_SIZES)
 @pytest.mark.parametrize("prior", [dipa.PnP, RED])
 def test_mri_any_prior_and_a_preconditioner_of_many_parts(size, prior, tmp_path):
-    """Measurements have another shape than real images; parameters frozen, trainable and indexed by the iteration."""
+    """Measurements have another shape than real images; parameters frozen, trainable and
+    indexed by the iteration.
+    """
     student, teacher = mri_pair(size, acceleration=4, teacher_acceleration=2, noise_sigma=0.01)
     x = smooth_images(6, 12)[..., :9, :].repeat(1, size[0], 1, 1)
     assert student.A(x).shape == (6, 2, 9, 12)
     solve = dipa.FISTA(prior(tiny_denoiser()), iterations=3, start="zero")
-    settings = {"student": student, "teacher": teacher, "solve": solve, "images": x, "learning_rate": 0.01}
+    settings = {
+        "student": student,
+        "teacher": teacher,
+        "solve": solve,
+        "images": x,
+        "learning_rate": 0.01,
+    }
     settings |= {"batch_size": 6, "checkpoint_every": 2}
 
     def fit(**kwargs):
@@ -267,40 +350,65 @@ def test_mri_any_prior_and_a_preconditioner_of_many_parts(size, prior, tmp_path)
 
     whole = fit()
     P = whole.preconditioner
-    assert P.scale != 1 and (P.image != 1).all() and (P.steps.steps != 1).all() and (P.frozen == 0.01).all()
+    assert (
+        P.scale != 1
+        and (P.image != 1).all()
+        and (P.steps.steps != 1).all()
+        and (P.frozen == 0.01).all()
+    )
     assert whole.history[-1]["loss"] < whole.history[0]["loss"]
     with pytest.raises(Killed):
         fit(checkpoint=tmp_path / "run.checkpoint", report=kill_at(5))
     resumed = fit(checkpoint=tmp_path / "run.checkpoint")
     assert resumed.history == whole.history
-    assert all(torch.equal(a, b) for a, b in zip(P.parameters(), resumed.preconditioner.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(P.parameters(), resumed.preconditioner.parameters(), strict=True)
+    )
 
 
 def test_a_frozen_preconditioner_and_a_loss_that_ignores_it_are_refused():
     P = LearnedStep(3)
     P.steps.requires_grad_(False)
-    refuses(lambda: train(start=P, teacher=single_pixel(SHAPE, ratio=0.7)), "preconditioner", "LearnedStep", "trainable")
+    refuses(
+        lambda: train(start=P, teacher=single_pixel(SHAPE, ratio=0.7)),
+        "preconditioner",
+        "LearnedStep",
+        "trainable",
+    )
 
     class Deaf(LearnedStep):
         def forward(self, gradient, iterate, k):
             return gradient
 
-    refuses(lambda: train(start=Deaf(3)), "training", "does not depend on the trainable parameters of P")
+    refuses(
+        lambda: train(start=Deaf(3)), "training", "does not depend on the trainable parameters of P"
+    )
 
 
 @pytest.mark.parametrize("prior", [dipa.PnP, RED])
 def test_recomputed_iterations_give_the_same_run_and_keep_less(prior):
-    """Bitwise the same run, and of the numbers autograd keeps for the backward pass fewer than a third."""
+    """Bitwise the same run, and of the numbers autograd keeps for the backward pass fewer than
+    a third.
+    """
     runs, kept = [], []
     for recomputed in (False, True):
         sizes = []
         solve = dipa.FISTA(prior(tiny_denoiser()), iterations=8)
-        with torch.autograd.graph.saved_tensors_hooks(lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t):
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t
+        ):
             runs.append(
-                train(solve=solve, differentiation=Differentiation("checkpointed" if recomputed else "unrolled"), steps=3)
+                train(
+                    solve=solve,
+                    differentiation=Differentiation("checkpointed" if recomputed else "unrolled"),
+                    steps=3,
+                )
             )
         kept.append(sum(sizes))
-    assert runs[0].history == runs[1].history and runs[0].record["solver"] == runs[1].record["solver"]
+    assert (
+        runs[0].history == runs[1].history and runs[0].record["solver"] == runs[1].record["solver"]
+    )
     assert torch.equal(runs[0].preconditioner.matrix, runs[1].preconditioner.matrix)
     assert 0 < kept[1] < kept[0] / 3
 
@@ -311,7 +419,14 @@ def test_any_operator_and_any_preconditioner(make):
     P = LearnedStep(3)
     budget = Budget(steps=3, batch_size=2, learning_rate=0.05)
     fit = dipa.distill(
-        solver(3, start="zero"), P, student, teacher, smooth_images(4, 16), losses=EVERY_TERM, budget=budget, progress=False
+        solver(3, start="zero"),
+        P,
+        student,
+        teacher,
+        smooth_images(4, 16),
+        losses=EVERY_TERM,
+        budget=budget,
+        progress=False,
     )
     assert len(fit.history) == 3 and (P.steps != 1).all()
 
@@ -320,7 +435,16 @@ def test_images_with_channels():
     student, teacher = (single_pixel((2, 8, 8), ratio=ratio) for ratio in (0.3, 0.7))
     x = torch.cat([smooth_images(4), smooth_images(4, seed=1)], dim=1)
     P = LinearPreconditioner.identity(student)
-    fit = dipa.distill(solver(2), P, student, teacher, x, losses=EVERY_TERM, budget=Budget(steps=2, batch_size=2), progress=False)
+    fit = dipa.distill(
+        solver(2),
+        P,
+        student,
+        teacher,
+        x,
+        losses=EVERY_TERM,
+        budget=Budget(steps=2, batch_size=2),
+        progress=False,
+    )
     assert math.isfinite(fit.history[-1]["loss"])
 
 
@@ -333,7 +457,7 @@ def test_bf16_denoiser_trains_close_to_float32():
     assert a != b and b == pytest.approx(a, rel=0.05)
 
 
-# --- batches, noise, seeds -------------------------------------------------------------------------------------------
+# --- batches, noise, seeds ------------------------------------------------------------------------
 
 
 def test_more_images_a_batch_than_there_are():
@@ -346,7 +470,10 @@ def test_more_images_a_batch_than_there_are():
 
 def test_one_seed_is_one_run_and_another_seed_another():
     runs = [train(seed=seed, noise_sigma=0.05) for seed in (0, 0, 1)]
-    assert torch.equal(runs[0].preconditioner.matrix, runs[1].preconditioner.matrix) and runs[0].history == runs[1].history
+    assert (
+        torch.equal(runs[0].preconditioner.matrix, runs[1].preconditioner.matrix)
+        and runs[0].history == runs[1].history
+    )
     assert runs[0].history != runs[2].history
 
 
@@ -361,20 +488,35 @@ def test_the_global_generator_is_neither_read_nor_moved():
 
 
 def test_noise_of_an_image_is_the_same_every_time_it_is_drawn():
-    """With P frozen by a vanishing rate, an epoch's mean loss repeats: each image meets the same noise again."""
-    history = train(LossWeights(supervised=1.0), noise_sigma=0.1, steps=4, batch_size=5, learning_rate=1e-30).history
+    """With P frozen by a vanishing rate, an epoch's mean loss repeats: each image meets the
+    same noise again.
+    """
+    history = train(
+        LossWeights(supervised=1.0), noise_sigma=0.1, steps=4, batch_size=5, learning_rate=1e-30
+    ).history
     epochs = [(history[i]["loss"] + history[i + 1]["loss"]) / 2 for i in (0, 2)]
-    assert epochs[0] == pytest.approx(epochs[1], rel=1e-5) and history[0]["loss"] != history[2]["loss"]
+    assert (
+        epochs[0] == pytest.approx(epochs[1], rel=1e-5) and history[0]["loss"] != history[2]["loss"]
+    )
 
 
-# --- optimiser and schedules -----------------------------------------------------------------------------------------
+# --- optimiser and schedules ----------------------------------------------------------------------
 
 
 def stagnant(**kwargs):
-    """Inpainting, adjoint start, D = I: the data gradient is exactly zero, P does nothing, the loss never moves."""
+    """Inpainting, adjoint start, D = I: the data gradient is exactly zero, P does nothing, the
+    loss never moves.
+    """
     student, x = inpainting(), images(4, *SHAPE)
     start, solve = LinearPreconditioner.identity(student), solver(2, identity_denoiser)
-    settings = {"batch_size": 4, "student": student, "teacher": None, "start": start, "solve": solve, "images": x}
+    settings = {
+        "batch_size": 4,
+        "student": student,
+        "teacher": None,
+        "start": start,
+        "solve": solve,
+        "images": x,
+    }
     return train(LossWeights(supervised=1.0), **(settings | kwargs))
 
 
@@ -383,22 +525,42 @@ def rates(fit) -> list[float]:
 
 
 def test_plateau_lowers_the_rate_when_the_loss_stagnates():
-    """Looks after steps 2, 4, ...: the first sets the record, then patience 1 allows one bad look and acts at the next."""
-    fit = stagnant(steps=16, schedule="plateau", window=2, patience=1, factor=0.5, learning_rate=0.01)
+    """Looks after steps 2, 4, ...: the first sets the record, then patience 1 allows one bad
+    look and acts at the next.
+    """
+    fit = stagnant(
+        steps=16, schedule="plateau", window=2, patience=1, factor=0.5, learning_rate=0.01
+    )
     assert rates(fit) == pytest.approx([0.01] * 6 + [0.005] * 4 + [0.0025] * 4 + [0.00125] * 2)
 
 
 def test_plateau_keeps_the_rate_while_the_loss_falls():
     fit = train(
-        LossWeights(supervised=1.0), steps=12, batch_size=10, schedule="plateau", window=1, patience=0, learning_rate=1e-3
+        LossWeights(supervised=1.0),
+        steps=12,
+        batch_size=10,
+        schedule="plateau",
+        window=1,
+        patience=0,
+        learning_rate=1e-3,
     )
     history = [record["loss"] for record in fit.history]
     assert history == sorted(history, reverse=True) and rates(fit) == [1e-3] * 12
 
 
 def test_plateau_looks_at_the_mean_of_its_window():
-    """Batches of one image make single losses jump; whole epochs do not change, and the rate falls on schedule."""
-    fit = stagnant(steps=16, batch_size=1, schedule="plateau", window=4, patience=0, factor=0.1, learning_rate=0.01)
+    """Batches of one image make single losses jump; whole epochs do not change, and the rate
+    falls on schedule.
+    """
+    fit = stagnant(
+        steps=16,
+        batch_size=1,
+        schedule="plateau",
+        window=4,
+        patience=0,
+        factor=0.1,
+        learning_rate=0.01,
+    )
     assert len({round(record["loss"], 4) for record in fit.history}) == 4
     assert rates(fit) == pytest.approx([0.01] * 8 + [0.001] * 4 + [0.0001] * 4)
 
@@ -412,8 +574,12 @@ def test_cosine_and_constant_schedules():
 def test_adamw_decays_by_its_closed_form_and_adam_rests():
     """No gradient: Adam leaves P alone, AdamW multiplies it by (1 - rate * decay) at each step."""
     start = LinearPreconditioner.identity(inpainting()).matrix
-    adam = stagnant(steps=5, optimizer="adam", schedule="constant", learning_rate=0.1).preconditioner.matrix
-    adamw = stagnant(steps=5, optimizer="adamw", weight_decay=0.2, schedule="constant", learning_rate=0.1).preconditioner.matrix
+    adam = stagnant(
+        steps=5, optimizer="adam", schedule="constant", learning_rate=0.1
+    ).preconditioner.matrix
+    adamw = stagnant(
+        steps=5, optimizer="adamw", weight_decay=0.2, schedule="constant", learning_rate=0.1
+    ).preconditioner.matrix
     assert torch.equal(adam, start)
     assert relative(adamw, start * (1 - 0.1 * 0.2) ** 5) < 1e-6
 
@@ -421,11 +587,13 @@ def test_adamw_decays_by_its_closed_form_and_adam_rests():
 def test_clip_bounds_the_gradient_that_is_applied():
     free, clipped = (train(steps=1, clip=clip) for clip in (0, 1e-3))
     assert free.history == clipped.history, "the record holds the norm before clipping"
-    assert free.preconditioner.matrix.grad.norm().item() == pytest.approx(free.history[0]["gradient_norm"], rel=1e-5)
+    assert free.preconditioner.matrix.grad.norm().item() == pytest.approx(
+        free.history[0]["gradient_norm"], rel=1e-5
+    )
     assert clipped.preconditioner.matrix.grad.norm().item() == pytest.approx(1e-3, rel=1e-3)
 
 
-# --- failure ---------------------------------------------------------------------------------------------------------
+# --- failure --------------------------------------------------------------------------------------
 
 
 def poison_at(step: int):
@@ -437,17 +605,27 @@ def test_a_gradient_that_is_not_finite_stops_and_leaves_the_checkpoint_usable(tm
     path = tmp_path / "run.checkpoint"
     whole = train(checkpoint_every=1)
     start = LinearPreconditioner.identity(next(cameras()))
-    refuses(lambda: train(start=start, checkpoint=path, checkpoint_every=1, hook=poison_at(4)), "not finite", "step 4")
+    refuses(
+        lambda: train(start=start, checkpoint=path, checkpoint_every=1, hook=poison_at(4)),
+        "not finite",
+        "step 4",
+    )
     assert torch.isfinite(start.matrix).all(), "the bad gradient was not applied"
     resumed = train(checkpoint=path, checkpoint_every=1)
-    assert torch.equal(resumed.preconditioner.matrix, whole.preconditioner.matrix) and resumed.history == whole.history
+    assert (
+        torch.equal(resumed.preconditioner.matrix, whole.preconditioner.matrix)
+        and resumed.history == whole.history
+    )
 
 
 def test_a_diverging_student_stops_with_the_cause(tmp_path):
     path = tmp_path / "run.checkpoint"
     solve = solver(6, start="zero")
     refuses(
-        lambda: train(solve=solve, stepsize=1e4, checkpoint=path), "stepsize or learning_rate", "step 1 ", "diverged at iteration"
+        lambda: train(solve=solve, stepsize=1e4, checkpoint=path),
+        "stepsize or learning_rate",
+        "step 1 ",
+        "diverged at iteration",
     )
     assert not path.exists()
 
@@ -456,7 +634,9 @@ def test_a_student_that_diverges_later_is_told_with_its_step_and_keeps_the_check
     """A rate of 1e3 keeps P finite and makes the second student run leave its bounds."""
     path = tmp_path / "run.checkpoint"
     settings = {"solve": solver(6, start="zero"), "learning_rate": 1e3, "checkpoint_every": 1}
-    refuses(lambda: train(checkpoint=path, **settings), "at training step 2", "diverged at iteration")
+    refuses(
+        lambda: train(checkpoint=path, **settings), "at training step 2", "diverged at iteration"
+    )
     saved = torch.load(path, weights_only=True)
     assert len(saved["history"]) == 1 and torch.isfinite(saved["module"]["matrix"]).all()
 
@@ -466,20 +646,31 @@ def test_a_step_that_breaks_p_is_not_saved(tmp_path):
     path, seen = tmp_path / "run.checkpoint", []
     start = LinearPreconditioner.identity(next(cameras()), form="dense")
     start.matrix.data *= 2
-    budget = {"checkpoint_every": 1, "optimizer": "adamw", "learning_rate": 3e37, "weight_decay": 10.0}
-    refuses(lambda: train(start=start, checkpoint=path, report=seen.append, **budget), "P is not finite after step 1")
+    budget = {
+        "checkpoint_every": 1,
+        "optimizer": "adamw",
+        "learning_rate": 3e37,
+        "weight_decay": 10.0,
+    }
+    refuses(
+        lambda: train(start=start, checkpoint=path, report=seen.append, **budget),
+        "P is not finite after step 1",
+    )
     assert not torch.isfinite(start.matrix).all() and not path.exists() and not seen
 
 
 def test_a_diverging_teacher_stops_with_the_cause(tmp_path):
     solve = solver(6, start="zero")
     refuses(
-        lambda: train(solve=solve, teacher_stepsize=1e4, cache=tmp_path), "teacher_stepsize", "10000.0", "diverged at iteration"
+        lambda: train(solve=solve, teacher_stepsize=1e4, cache=tmp_path),
+        "teacher_stepsize",
+        "10000.0",
+        "diverged at iteration",
     )
     assert not list(tmp_path.iterdir()), "and nothing of it is cached"
 
 
-# --- checkpoints -----------------------------------------------------------------------------------------------------
+# --- checkpoints ----------------------------------------------------------------------------------
 
 
 class Killed(BaseException):
@@ -501,7 +692,8 @@ def test_resumed_is_uninterrupted_bitwise(schedule, optimizer, tmp_path):
     budget = {"steps": 7, "checkpoint_every": 2, "schedule": schedule, "optimizer": optimizer}
     budget |= {"window": 2, "patience": 0, "weight_decay": 0.01, "learning_rate": 0.01}
     whole = train(noise_sigma=0.05, **budget)
-    for step in (3, 4, 6):  # dies before, at and after a checkpoint; each time 2, 2 and 4 steps are safe
+    # dies before, at and after a checkpoint; each time 2, 2 and 4 steps are safe
+    for step in (3, 4, 6):
         with pytest.raises(Killed):
             train(noise_sigma=0.05, checkpoint=path, report=kill_at(step), **budget)
         torch.manual_seed(step)
@@ -540,7 +732,10 @@ def test_checkpointing_changes_nothing(tmp_path):
         ({"form": "dense"}, "preconditioner"),
         ({"solve": solver(4)}, "solver"),
         ({"solve": solver(3, tiny_denoiser(seed=1))}, "solver"),
-        ({"solve": dipa.FISTA(dipa.PnP(tiny_denoiser(), precision="bf16"), 3)}, "precision, solver"),
+        (
+            {"solve": dipa.FISTA(dipa.PnP(tiny_denoiser(), precision="bf16"), 3)},
+            "precision, solver",
+        ),
         ({"student": single_pixel(SHAPE, ratio=0.3, ordering="xy")}, "operator"),
         ({"teacher": single_pixel(SHAPE, ratio=0.6)}, "teacher's operator"),
         ({"differentiation": Differentiation("truncated", 1)}, "settings"),
@@ -552,7 +747,11 @@ def test_a_checkpoint_of_another_run_is_refused_and_says_what_differs(change, pa
     train(checkpoint=path)
     kept = path.read_bytes()
     change = dict(change)
-    refuses(lambda: train(change.pop("weights", None), checkpoint=path, **change), "run.checkpoint", f"with other {part}")
+    refuses(
+        lambda: train(change.pop("weights", None), checkpoint=path, **change),
+        "run.checkpoint",
+        f"with other {part}",
+    )
     assert path.read_bytes() == kept
 
 
@@ -577,7 +776,14 @@ OWNER = {"settings": describe([1])}
 
 @pytest.mark.parametrize(
     "state",
-    [{"identity": to_record(OWNER), "history": Payload()}, Payload(), {"identity": "k"}, {"state": 1}, [1, 2], torch.rand(2)],
+    [
+        {"identity": to_record(OWNER), "history": Payload()},
+        Payload(),
+        {"identity": "k"},
+        {"state": 1},
+        [1, 2],
+        torch.rand(2),
+    ],
 )
 def test_a_checkpoint_with_code_or_without_owner_is_refused(state, tmp_path):
     path = tmp_path / "run.checkpoint"
@@ -606,23 +812,44 @@ def test_checkpoint_round_trip(tmp_path):
     refuses(lambda: load_checkpoint(path, other), "run.checkpoint", "with other settings")
 
 
-# --- the teacher -----------------------------------------------------------------------------------------------------
+# --- the teacher ----------------------------------------------------------------------------------
 
 
 def test_the_teacher_runs_once():
     denoiser = Counting(tiny_denoiser())
-    train(solve=solver(3, denoiser), steps=6, batch_size=4, differentiation=Differentiation("unrolled"))
+    train(
+        solve=solver(3, denoiser),
+        steps=6,
+        batch_size=4,
+        differentiation=Differentiation("unrolled"),
+    )
     assert denoiser.planes == 3 * 10 + 6 * 3 * 4, "K on each of ten images, then K on each batch"
     denoiser = Counting(tiny_denoiser())
     way = Differentiation("unrolled")
-    train(LossWeights(supervised=1.0), solve=solver(3, denoiser), steps=6, batch_size=4, differentiation=way)
+    train(
+        LossWeights(supervised=1.0),
+        solve=solver(3, denoiser),
+        steps=6,
+        batch_size=4,
+        differentiation=way,
+    )
     assert denoiser.planes == 6 * 3 * 4, "no teacher where no loss needs it"
 
 
 def teach(cache=None, denoiser=None, x=None, *, stepsize=0.7, seed=0, **solve):
-    physics = solve.pop("physics", None) or single_pixel(SHAPE, ratio=0.7, noise_sigma=solve.pop("noise_sigma", 0.0))
+    physics = solve.pop("physics", None) or single_pixel(
+        SHAPE, ratio=0.7, noise_sigma=solve.pop("noise_sigma", 0.0)
+    )
     x = smooth_images(10) if x is None else x
-    return teacher_targets(solver(3, denoiser, **solve), physics, x, stepsize=stepsize, seed=seed, cache=cache, progress=False)
+    return teacher_targets(
+        solver(3, denoiser, **solve),
+        physics,
+        x,
+        stepsize=stepsize,
+        seed=seed,
+        cache=cache,
+        progress=False,
+    )
 
 
 def test_targets_are_the_solution_and_its_data_gradient():
@@ -636,7 +863,9 @@ def test_targets_are_the_solution_and_its_data_gradient():
 
 
 def test_teacher_and_student_draw_their_own_noise():
-    """Everything measured, D = I: the target is the image plus the teacher's noise, not the student's."""
+    """Everything measured, D = I: the target is the image plus the teacher's noise, not the
+    student's.
+    """
     physics, x = single_pixel(SHAPE, ratio=1.0, noise_sigma=0.1), smooth_images(4)
     noisy = teach(physics=physics, denoiser=identity_denoiser, x=x, seed=2).x
     students = physics.A_adjoint(measure(physics, x, seed=2))
@@ -647,7 +876,10 @@ def test_teacher_and_student_draw_their_own_noise():
 def test_targets_do_not_depend_on_the_internal_batches():
     arguments = {"stepsize": 0.7, "progress": False, "seed": 3}
     physics = single_pixel(SHAPE, ratio=0.7, noise_sigma=0.1)
-    a, b = (teacher_targets(solver(3), physics, smooth_images(10), batch_size=size, **arguments) for size in (3, 64))
+    a, b = (
+        teacher_targets(solver(3), physics, smooth_images(10), batch_size=size, **arguments)
+        for size in (3, 64)
+    )
     assert relative(a.x, b.x) < 1e-5 and relative(a.gradient, b.gradient) < 1e-4
 
 
@@ -657,7 +889,11 @@ def test_a_cache_hit_is_bitwise_and_needs_no_denoiser_call(tmp_path, monkeypatch
     failing = "the teacher ran although its targets are cached"
     monkeypatch.setattr(type(tiny_denoiser()), "forward", lambda *_: pytest.fail(failing))
     cached = teach(tmp_path / "cache", tiny_denoiser())
-    assert torch.equal(cached.x, fresh.x) and torch.equal(cached.gradient, fresh.gradient) and cached.cached == 10
+    assert (
+        torch.equal(cached.x, fresh.x)
+        and torch.equal(cached.gradient, fresh.gradient)
+        and cached.cached == 10
+    )
 
 
 def blank(noise_sigma: float):
@@ -719,13 +955,18 @@ def test_a_function_is_not_cached_and_a_plain_attribute_tells_modules_apart(tmp_
 def test_a_checkpoint_says_that_it_cannot_check_a_function(tmp_path):
     path = tmp_path / "run.checkpoint"
     first = train(solve=solver(3, identity_denoiser), cache=tmp_path / "cache", checkpoint=path)
-    with pytest.warns(UserWarning, match=r"run.checkpoint: cannot check .*solver: FISTA.prior.denoiser \(a function\)$"):
+    with pytest.warns(
+        UserWarning,
+        match=r"run.checkpoint: cannot check .*solver: FISTA.prior.denoiser \(a function\)$",
+    ):
         again = train(solve=solver(3, identity_denoiser), cache=tmp_path / "cache", checkpoint=path)
     assert again.history == first.history and not (tmp_path / "cache").exists()
 
 
 def test_an_operator_that_is_made_again_continues_its_checkpoint(tmp_path):
-    """The last digits of its norm, and so those of a basis of its range, are not the same in another process."""
+    """The last digits of its norm, and so those of a basis of its range, are not the same in
+    another process.
+    """
     path = tmp_path / "run.checkpoint"
 
     def run(scale):
@@ -741,9 +982,16 @@ def test_an_operator_that_is_made_again_continues_its_checkpoint(tmp_path):
 def test_the_teacher_runs_on_the_images_that_training_uses():
     denoiser = Counting(tiny_denoiser())
     fit = train(
-        solve=solver(3, denoiser), images=smooth_images(40), steps=3, batch_size=4, differentiation=Differentiation("unrolled")
+        solve=solver(3, denoiser),
+        images=smooth_images(40),
+        steps=3,
+        batch_size=4,
+        differentiation=Differentiation("unrolled"),
     )
-    assert denoiser.planes == 3 * 12 + 3 * 3 * 4 and fit.record["teacher_images"] == {"all": 12, "cached": 0}
+    assert denoiser.planes == 3 * 12 + 3 * 3 * 4 and fit.record["teacher_images"] == {
+        "all": 12,
+        "cached": 0,
+    }
 
 
 def test_targets_of_some_images_are_those_of_all(tmp_path):
@@ -757,7 +1005,11 @@ def test_targets_of_some_images_are_those_of_all(tmp_path):
 
 def test_a_killed_teacher_goes_on_after_its_last_batch(tmp_path, monkeypatch):
     """Killed in the third of four batches: the first two are read, the others computed."""
-    physics, x, options = single_pixel(SHAPE, ratio=0.7), smooth_images(16), {"stepsize": 0.7, "progress": False, "batch_size": 4}
+    physics, x, options = (
+        single_pixel(SHAPE, ratio=0.7),
+        smooth_images(16),
+        {"stepsize": 0.7, "progress": False, "batch_size": 4},
+    )
     whole = teacher_targets(solver(3), physics, x, **options)
     solved = []
 
@@ -777,7 +1029,11 @@ def test_a_killed_teacher_goes_on_after_its_last_batch(tmp_path, monkeypatch):
 
 
 def test_any_prior_can_be_distilled(tmp_path):
-    fit = train(solve=dipa.FISTA(Bare(), 3), cache=tmp_path / "cache", checkpoint=tmp_path / "run.checkpoint")
+    fit = train(
+        solve=dipa.FISTA(Bare(), 3),
+        cache=tmp_path / "cache",
+        checkpoint=tmp_path / "run.checkpoint",
+    )
     assert len(fit.history) == 6 and fit.record["solver"]["prior"] == {"kind": "Bare"}
 
 
@@ -792,7 +1048,7 @@ def test_distillation_from_the_cache_is_the_same(tmp_path):
     assert runs[0].history == runs[1].history == runs[2].history
 
 
-# --- doors and records -----------------------------------------------------------------------------------------------
+# --- doors and records ----------------------------------------------------------------------------
 
 
 def test_arguments_that_do_not_fit_together():
@@ -801,14 +1057,22 @@ def test_arguments_that_do_not_fit_together():
     for name in ("imitation", "gradient", "convergence"):
         refuses(lambda name=name: train(ONE_TERM[name], teacher=None), "teacher", name)
     assert len(train(LossWeights(supervised=1.0, row_space=0.1), teacher=None).history) == 6
-    refuses(lambda: train(images=images(4, 1, 16, 16)), "student.img_size", "(1, 8, 8)", "(1, 16, 16)")
-    refuses(lambda: train(teacher=single_pixel((1, 16, 16), ratio=0.7)), "teacher.img_size", "(1, 16, 16)")
+    refuses(
+        lambda: train(images=images(4, 1, 16, 16)), "student.img_size", "(1, 8, 8)", "(1, 16, 16)"
+    )
+    refuses(
+        lambda: train(teacher=single_pixel((1, 16, 16), ratio=0.7)),
+        "teacher.img_size",
+        "(1, 16, 16)",
+    )
     refuses(lambda: train(student=downsampling(16)), "student.img_size", "(1, 16, 16)", "(1, 8, 8)")
     refuses(lambda: train(images=smooth_images(4) * float("nan")), "images", "finite")
     refuses(lambda: train(images=smooth_images(4)[0]), "images.shape")
     refuses(lambda: train(stepsize=-1.0), "stepsize", "-1.0")
     refuses(
-        lambda: dipa.distill(solver(), dipa.Identity(), *cameras(), smooth_images(4), losses=EVERY_TERM),
+        lambda: dipa.distill(
+            solver(), dipa.Identity(), *cameras(), smooth_images(4), losses=EVERY_TERM
+        ),
         "preconditioner",
         "Identity",
     )
@@ -835,7 +1099,9 @@ def test_the_record_says_how_and_travels_with_the_file(tmp_path):
     record = json.loads(json.dumps(fit.record))
     assert record["seed"] == 4 and record["budget"]["steps"] == 2 and record["images"] == 10
     assert record["losses"]["imitation"] == 0.5 and record["solver"]["iterations"] == 3
-    assert (record["stepsize"], record["teacher_stepsize"]) == (0.4, 0.7) and record["training_seconds"] >= 0
+    assert (record["stepsize"], record["teacher_stepsize"]) == (0.4, 0.7) and record[
+        "training_seconds"
+    ] >= 0
     P, back = dipa.load(dipa.save(fit, tmp_path / "fit.safetensors"))
     assert torch.equal(P.matrix, fit.preconditioner.matrix) and back == record
 

@@ -14,14 +14,19 @@ LETTERS = "abcdefghijklm"
 
 def chain(*held: int) -> str:
     """A YAML mapping of lists, each of so many aliases of the one before."""
-    parts = [f"{b}: &{b} [{', '.join([f'*{a}'] * n)}]" for a, b, n in zip(LETTERS, LETTERS[1:], held, strict=False)]
+    parts = [
+        f"{b}: &{b} [{', '.join([f'*{a}'] * n)}]"
+        for a, b, n in zip(LETTERS, LETTERS[1:], held, strict=False)
+    ]
     return "{a: &a [x, x], " + ", ".join(parts) + "}"
 
 
 BOMB, CHAIN = chain(*[9] * 6), chain(*[2] * 12)
 
 
-@pytest.mark.parametrize("text", [BOMB, CHAIN, "&a [*a]", "&a x", "{b: *a}", "[" * 3000, "- " * 3000, "{a: " * 3000])
+@pytest.mark.parametrize(
+    "text", [BOMB, CHAIN, "&a [*a]", "&a x", "{b: *a}", "[" * 3000, "- " * 3000, "{a: " * 3000]
+)
 def test_values_that_stand_for_more_than_they_say_are_refused_at_once(text):
     began = time.monotonic()
     for call in (
@@ -33,19 +38,42 @@ def test_values_that_stand_for_more_than_they_say_are_refused_at_once(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["{a: 1, a: 2}", "a: 1\nb: 2\na: 1", "x: {a: 1, 'a': 2}", "{1: a, true: b}", "{a: 1, <<: {a: 2}}"]
+    "text",
+    [
+        "{a: 1, a: 2}",
+        "a: 1\nb: 2\na: 1",
+        "x: {a: 1, 'a': 2}",
+        "{1: a, true: b}",
+        "{a: 1, <<: {a: 2}}",
+    ],
 )
 def test_a_key_given_twice_is_refused(text):
     refuses(lambda: documents.parse_yaml(text, "a.yaml"), "a.yaml", "a key is given twice")
 
 
 def test_plain_yaml_is_what_pyyaml_makes_of_it():
-    for text in ("a: [1, 2.5, x, null, true]\nb: {c: '1'}", "x", "", "[[[[[]]]]]", "1e-3", "2020-01-01"):
+    for text in (
+        "a: [1, 2.5, x, null, true]\nb: {c: '1'}",
+        "x",
+        "",
+        "[[[[[]]]]]",
+        "1e-3",
+        "2020-01-01",
+    ):
         assert documents.parse_yaml(text, "a") == yaml.safe_load(text)
 
 
 @pytest.mark.parametrize(
-    "text", ["[", "a: b: c", "\x07", "!!python/object/apply:os.getcwd []", "!!int x", "2020-13-45", "{[]: 1}"]
+    "text",
+    [
+        "[",
+        "a: b: c",
+        "\x07",
+        "!!python/object/apply:os.getcwd []",
+        "!!int x",
+        "2020-13-45",
+        "{[]: 1}",
+    ],
 )
 def test_text_that_is_no_yaml_is_refused(text):
     refuses(lambda: documents.parse_yaml(text, "a.yaml"), "a.yaml", "a value YAML can read")
@@ -57,7 +85,18 @@ def test_yaml_has_a_length():
 
 
 @pytest.mark.parametrize(
-    "text", ['{"a": 1, "a": 2}', "[" * 100_000, '{"a": NaN}', "[-Infinity]", "[1e999]", "[" + "9" * 5000 + "]", "", "{", "{} {}"]
+    "text",
+    [
+        '{"a": 1, "a": 2}',
+        "[" * 100_000,
+        '{"a": NaN}',
+        "[-Infinity]",
+        "[1e999]",
+        "[" + "9" * 5000 + "]",
+        "",
+        "{",
+        "{} {}",
+    ],
 )
 def test_json_is_the_standard_s(text):
     refuses(lambda: documents.parse_json(text, "a.json"), "a.json", "not JSON")
@@ -81,13 +120,28 @@ def test_files_are_read_and_refused_by_name(tmp_path, monkeypatch):
     refuses(lambda: documents.read_json(path), "a.file", "at most")
 
 
-# --- values on the command line --------------------------------------------------------------------------------------
+# --- values on the command line -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("007", "007"), ('"/a #1/c.npz"', "/a #1/c.npz"), ("/a #1/c.npz", "/a #1/c.npz"), ("'1e3'", "1e3"), ("no", "no"), ("", "")]
-    + [("null", "null"), ("[x", "[x"), ("&a", "&a"), ("~/a: b.npz", "~/a: b.npz"), ("'", "'"), ("a=b", "a=b"), ("\"x'", "\"x'")],
+    [
+        ("007", "007"),
+        ('"/a #1/c.npz"', "/a #1/c.npz"),
+        ("/a #1/c.npz", "/a #1/c.npz"),
+        ("'1e3'", "1e3"),
+        ("no", "no"),
+        ("", ""),
+    ]
+    + [
+        ("null", "null"),
+        ("[x", "[x"),
+        ("&a", "&a"),
+        ("~/a: b.npz", "~/a: b.npz"),
+        ("'", "'"),
+        ("a=b", "a=b"),
+        ("\"x'", "\"x'"),
+    ],
 )
 def test_a_text_field_takes_the_text(text, value):
     assert experiments.resolve("idea", "smoke", overrides=[f"data.file={text}"]).data.file == value
@@ -106,7 +160,9 @@ def test_a_text_field_takes_the_text(text, value):
 )
 def test_other_fields_take_numbers_and_yaml(key, text, value):
     section, name = key.split(".")
-    found = getattr(getattr(experiments.resolve("idea", "smoke", overrides=[f"{key}={text}"]), section), name)
+    found = getattr(
+        getattr(experiments.resolve("idea", "smoke", overrides=[f"{key}={text}"]), section), name
+    )
     assert found == value and type(found) is type(value)
 
 
@@ -126,4 +182,9 @@ def test_values_that_are_refused(text, words):
 
 
 def test_of_a_key_given_twice_the_last_one_counts():
-    assert experiments.resolve("idea", "smoke", overrides=["training.steps=3", "training.steps=5"]).training.steps == 5
+    assert (
+        experiments.resolve(
+            "idea", "smoke", overrides=["training.steps=3", "training.steps=5"]
+        ).training.steps
+        == 5
+    )

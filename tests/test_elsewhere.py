@@ -1,4 +1,6 @@
-"""What runs on the processor runs on another device, with the same numbers, and moves there and back; a mix is refused."""
+"""What runs on the processor runs on another device, with the same numbers, and moves there and
+back; a mix is refused.
+"""
 
 from types import SimpleNamespace
 
@@ -36,7 +38,9 @@ FIXED = {
     "hessian": lambda physics: dipa.Hessian(physics, physics.img_size, regularization=0.1),
     "chebyshev": lambda physics: dipa.Polynomial.chebyshev(physics, 2, img_size=physics.img_size),
 }
-ALL_LOSSES = dipa.LossWeights(supervised=1, imitation=1, gradient=1, convergence=0.1, row_space=0.1, data_fidelity=0.1)
+ALL_LOSSES = dipa.LossWeights(
+    supervised=1, imitation=1, gradient=1, convergence=0.1, row_space=0.1, data_fidelity=0.1
+)
 
 
 def network(name: str, img_size=SHAPE, **options):
@@ -48,11 +52,16 @@ def leaves(found) -> list:
     """The tensors and numbers that a result holds, in order."""
     if isinstance(found, dict):
         found = list(found.values())
-    return [leaf for part in found for leaf in leaves(part)] if isinstance(found, (list, tuple)) else [found]
+    return (
+        [leaf for part in found for leaf in leaves(part)]
+        if isinstance(found, (list, tuple))
+        else [found]
+    )
 
 
 def same(monkeypatch, compute, *, tolerance=1e-5):
-    """``compute(place)`` gives the same on the processor, on a device like mps and on a GPU that is there.
+    """``compute(place)`` gives the same on the processor, on a device like mps and on a GPU that is
+    there.
 
     Each tensor lies where it was computed.
     """
@@ -74,7 +83,7 @@ def require_alike(there, here, tolerance):
             torch.testing.assert_close(other, one, rtol=tolerance, atol=tolerance)
 
 
-# --- solving ----------------------------------------------------------------------------------------------------------
+# --- solving --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -98,9 +107,22 @@ def test_solver_and_its_deepinv_model(prior, momentum, start, monkeypatch):
     def compute(place):
         physics, P = OPERATORS["super-resolution"]().to(place), network("mlp").to(place)
         x = images(2, *SHAPE).to(place)
-        made = dipa.FISTA(PRIORS[prior](tiny_denoiser().to(place)), iterations=3, momentum=momentum, start=start)
-        ours = made(physics.A(x), physics, preconditioner=P, stepsize=0.4, x_true=x, history=True, iterates=True)
-        curves = [[record[part] for part in ("residual", "gradient_norm", "change", "psnr")] for record in ours.history]
+        made = dipa.FISTA(
+            PRIORS[prior](tiny_denoiser().to(place)), iterations=3, momentum=momentum, start=start
+        )
+        ours = made(
+            physics.A(x),
+            physics,
+            preconditioner=P,
+            stepsize=0.4,
+            x_true=x,
+            history=True,
+            iterates=True,
+        )
+        curves = [
+            [record[part] for part in ("residual", "gradient_norm", "change", "psnr")]
+            for record in ours.history
+        ]
         return ours.iterates, curves, dipa.to_deepinv(made, P, physics, 0.4)(physics.A(x), physics)
 
     same(monkeypatch, compute)
@@ -123,7 +145,9 @@ def test_the_closed_form(name, form, monkeypatch):
     def compute(place):
         physics = OPERATORS[name]().to(place)
         x = images(20, *physics.img_size).to(place)
-        P = dipa.LinearPreconditioner.ridge(physics, x, stepsize=0.5, form=form, null_weight=0.5, regularization=0.1)
+        P = dipa.LinearPreconditioner.ridge(
+            physics, x, stepsize=0.5, form=form, null_weight=0.5, regularization=0.1
+        )
         return P(x[:2], x[:2], 1), P.dense()
 
     same(monkeypatch, compute, tolerance=1e-4)
@@ -137,27 +161,40 @@ def test_backbones_and_their_gradients(name, code, monkeypatch):
         x = images(2, *SHAPE).to(place).requires_grad_()
         direction = P(x, x, 3)
         direction.square().sum().backward()
-        return direction, x.grad, [parameter.grad for parameter in P.parameters() if parameter.grad is not None]
+        return (
+            direction,
+            x.grad,
+            [parameter.grad for parameter in P.parameters() if parameter.grad is not None],
+        )
 
     same(monkeypatch, compute, tolerance=1e-4)
 
 
-# --- training ---------------------------------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------
 
 
 def trained(place, P=None, *, way="checkpointed", steps=2, **options):
     """A preconditioner distilled with every loss, on ``place``."""
-    student, teacher = (single_pixel(SHAPE, ratio=ratio, noise_sigma=0.01).to(place) for ratio in (0.3, 0.8))
+    student, teacher = (
+        single_pixel(SHAPE, ratio=ratio, noise_sigma=0.01).to(place) for ratio in (0.3, 0.8)
+    )
     P = (dipa.LinearPreconditioner.identity(student) if P is None else P).to(place)
     made = dipa.FISTA(dipa.PnP(tiny_denoiser().to(place)), iterations=4)
     budget = dipa.Budget(steps=steps, batch_size=2, learning_rate=0.01, checkpoint_every=1)
     plan = dipa.settings.Differentiation(way, tail=2)
-    options = {"losses": ALL_LOSSES, "budget": budget, "differentiation": plan, "progress": False} | options
+    options = {
+        "losses": ALL_LOSSES,
+        "budget": budget,
+        "differentiation": plan,
+        "progress": False,
+    } | options
     return dipa.distill(made, P, student, teacher, smooth_images(4).to(place), **options)
 
 
 def outcome(fit):
-    history = [[record[name] for name in ("loss", "psnr", "gradient_norm")] for record in fit.history]
+    history = [
+        [record[name] for name in ("loss", "psnr", "gradient_norm")] for record in fit.history
+    ]
     return list(fit.preconditioner.parameters()), history
 
 
@@ -174,8 +211,13 @@ def test_every_loss_and_way_to_differentiate(kind, way, monkeypatch):
 def test_networks_end_to_end(name, monkeypatch, tmp_path):
     def compute(place):
         physics = OPERATORS["single pixel"]().to(place)
-        x, net = smooth_images(3).to(place), endtoend.build(name, SHAPE, features=4, blocks=2).to(place)
-        fit = dipa.train_network(net, physics, x, budget=dipa.Budget(steps=2, batch_size=2), progress=False)
+        x, net = (
+            smooth_images(3).to(place),
+            endtoend.build(name, SHAPE, features=4, blocks=2).to(place),
+        )
+        fit = dipa.train_network(
+            net, physics, x, budget=dipa.Budget(steps=2, batch_size=2), progress=False
+        )
         back, _ = dipa.load(dipa.save(fit.network, tmp_path / f"{place.type}.safetensors"))
         losses = [record["loss"] for record in fit.history]
         return fit.network(measure(physics, x), physics), list(back.to(place).parameters()), losses
@@ -186,7 +228,11 @@ def test_networks_end_to_end(name, monkeypatch, tmp_path):
 def test_gradients_are_averaged_where_processes_can_meet(monkeypatch):
     met = []
     monkeypatch.setattr(parallel, "size", lambda: 2)
-    monkeypatch.setattr(parallel.dist, "all_reduce", lambda flat: met.append(flat.device.type) or flat.add_(flat.clone()))
+    monkeypatch.setattr(
+        parallel.dist,
+        "all_reduce",
+        lambda flat: met.append(flat.device.type) or flat.add_(flat.clone()),
+    )
     for like_mps in (True, False):
         with pretended(monkeypatch, like_mps) as place:
             gradients = [torch.ones(2, 3).to(place), torch.zeros(4).to(place)]
@@ -197,8 +243,20 @@ def test_gradients_are_averaged_where_processes_can_meet(monkeypatch):
 
 @pytest.mark.parametrize("method", ["fista-net", "ridge"])
 def test_a_run_like_on_mps(method, monkeypatch, tmp_path):
-    tiny = {"data.train_count": 4, "data.ridge_count": 16, "data.test_count": 2, "training.steps": 1, "solver.iterations": 2}
-    tiny |= {"method": method, "network.features": 4, "network.blocks": 1, "task.size": 16, "solver.precision": "float32"}
+    tiny = {
+        "data.train_count": 4,
+        "data.ridge_count": 16,
+        "data.test_count": 2,
+        "training.steps": 1,
+        "solver.iterations": 2,
+    }
+    tiny |= {
+        "method": method,
+        "network.features": 4,
+        "network.blocks": 1,
+        "task.size": 16,
+        "solver.precision": "float32",
+    }
     config = experiments.resolve("baseline", "smoke", overrides=tiny)
     here = experiments.run(config, tmp_path / "here", device="cpu", progress=False)
     monkeypatch.setenv("DIPA_CACHE", str(tmp_path / "another cache"))
@@ -208,7 +266,7 @@ def test_a_run_like_on_mps(method, monkeypatch, tmp_path):
         assert there.metrics[role]["psnr"] == pytest.approx(here.metrics[role]["psnr"], abs=0.02)
 
 
-# --- moving -----------------------------------------------------------------------------------------------------------
+# --- moving ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("first_there", [True, False])
@@ -251,17 +309,26 @@ def test_saved_preconditioners_move(name, monkeypatch, tmp_path):
     torch.testing.assert_close(dipa.load(back)[0](x, x, 2), expected)
 
 
-# --- analysis ---------------------------------------------------------------------------------------------------------
+# --- analysis -------------------------------------------------------------------------------------
 
 
 def things(place, kind="network"):
     """What a reconstruction takes, all of it on ``place``."""
-    physics, teacher = (single_pixel(SHAPE, ratio=ratio, noise_sigma=0.01).to(place) for ratio in (0.4, 0.8))
+    physics, teacher = (
+        single_pixel(SHAPE, ratio=ratio, noise_sigma=0.01).to(place) for ratio in (0.4, 0.8)
+    )
     x, denoiser = smooth_images(2).to(place), Counting(tiny_denoiser()).to(place)
     made = dipa.FISTA(dipa.PnP(denoiser), iterations=3)
-    held = {"denoiser": denoiser, "solver": made, "P": LEARNED[kind](physics).to(place), "basis": range_basis(physics)}
+    held = {
+        "denoiser": denoiser,
+        "solver": made,
+        "P": LEARNED[kind](physics).to(place),
+        "basis": range_basis(physics),
+    }
     net = endtoend.build("fista-net", SHAPE, features=4, blocks=1).to(place)
-    return SimpleNamespace(physics=physics, teacher=teacher, x=x, y=measure(physics, x), net=net, **held)
+    return SimpleNamespace(
+        physics=physics, teacher=teacher, x=x, y=measure(physics, x), net=net, **held
+    )
 
 
 def long_run(t):
@@ -271,7 +338,9 @@ def long_run(t):
 
 def shifted(t):
     other = tiny_denoiser(1).to(t.x.device)
-    rows = analysis.conditions(t.physics, t.solver, 0.4, noise=[0.02], denoisers={"x": other}, operators={"x": t.teacher})
+    rows = analysis.conditions(
+        t.physics, t.solver, 0.4, noise=[0.02], denoisers={"x": other}, operators={"x": t.teacher}
+    )
     return analysis.shifts(t.P, t.x, rows)
 
 
@@ -285,7 +354,9 @@ ANALYSES = {
     "stepsize": lambda t: analysis.as_stepsize(t.P, t.x),
     "linearity": lambda t: analysis.linearity_index(t.P, t.x, t.x.flip(0)),
     "convergence": long_run,
-    "falsification": lambda t: analysis.falsification(t.solver, t.physics, t.P, t.y, t.x, 0.4, t.basis),
+    "falsification": lambda t: analysis.falsification(
+        t.solver, t.physics, t.P, t.y, t.x, 0.4, t.basis
+    ),
     "shifts": shifted,
     "spectra": spectra_of,
     "metrics": lambda t: metrics.summary(t.x, t.x.flip(0), 2),
@@ -307,24 +378,40 @@ def test_analysis(name, monkeypatch):
     same(monkeypatch, compute, tolerance=1e-4)
 
 
-# --- a mix of devices -------------------------------------------------------------------------------------------------
+# --- a mix of devices -----------------------------------------------------------------------------
 
 
 def solved(t, y=None, P=None, **options):
-    return t.solver(t.y if y is None else y, t.physics, preconditioner=t.P if P is None else P, stepsize=0.4, **options)
+    return t.solver(
+        t.y if y is None else y,
+        t.physics,
+        preconditioner=t.P if P is None else P,
+        stepsize=0.4,
+        **options,
+    )
 
 
 def distilled(t, solver=None, P=None, student=None, teacher=None, x=None):
-    held = solver or t.solver, P or t.P, student or t.physics, teacher or t.teacher, t.x if x is None else x
+    held = (
+        solver or t.solver,
+        P or t.P,
+        student or t.physics,
+        teacher or t.teacher,
+        t.x if x is None else x,
+    )
     return dipa.distill(*held, losses=ALL_LOSSES, progress=False)
 
 
-# what is refused, with the words that say so: all of a call is there (t) but for one argument, which is here (h)
+# what is refused, with the words that say so: all of a call is there (t) but for one argument,
+# which is here (h)
 MIXES = {
     "y": (lambda t, h: solved(t, h.y), "y.device"),
     "x_true": (lambda t, h: solved(t, x_true=h.x), "x_true.device"),
     "preconditioner": (lambda t, h: solved(t, P=h.P), "preconditioner: got 'parameters"),
-    "fixed preconditioner": (lambda t, h: solved(t, P=dipa.Polynomial(h.physics, [1.0])), "preconditioner.device"),
+    "fixed preconditioner": (
+        lambda t, h: solved(t, P=dipa.Polynomial(h.physics, [1.0])),
+        "preconditioner.device",
+    ),
     "denoiser": (lambda t, h: h.solver(t.y, t.physics, stepsize=0.4), "prior.denoiser"),
     "student": (lambda t, h: distilled(t, student=h.physics), "student.device"),
     "teacher": (lambda t, h: distilled(t, teacher=h.teacher), "teacher.device"),
@@ -332,13 +419,28 @@ MIXES = {
     "prior": (lambda t, h: distilled(t, solver=h.solver), "prior.denoiser"),
     "images": (lambda t, h: distilled(t, x=h.x), "student.device"),
     "measured": (lambda t, h: measure(t.physics, h.x), "images.device"),
-    "closed form": (lambda t, h: dipa.LinearPreconditioner.ridge(h.physics, t.x, stepsize=1.0), "physics.device"),
-    "network": (lambda t, h: dipa.train_network(h.net, t.physics, t.x, progress=False), "network: got 'parameters"),
-    "its operator": (lambda t, h: dipa.train_network(t.net, h.physics, t.x, progress=False), "physics.device"),
+    "closed form": (
+        lambda t, h: dipa.LinearPreconditioner.ridge(h.physics, t.x, stepsize=1.0),
+        "physics.device",
+    ),
+    "network": (
+        lambda t, h: dipa.train_network(h.net, t.physics, t.x, progress=False),
+        "network: got 'parameters",
+    ),
+    "its operator": (
+        lambda t, h: dipa.train_network(t.net, h.physics, t.x, progress=False),
+        "physics.device",
+    ),
     "its measurements": (lambda t, h: t.net(h.y, t.physics), "y.device"),
-    "audit: x_true": (lambda t, h: analysis.audit(t.x, h.x, t.y, t.physics, t.basis), "x_true.device"),
+    "audit: x_true": (
+        lambda t, h: analysis.audit(t.x, h.x, t.y, t.physics, t.basis),
+        "x_true.device",
+    ),
     "audit: y": (lambda t, h: analysis.audit(t.x, t.x, h.y, t.physics, t.basis), "y.device"),
-    "audit: basis": (lambda t, h: analysis.audit(t.x, t.x, t.y, t.physics, h.basis), "basis.device"),
+    "audit: basis": (
+        lambda t, h: analysis.audit(t.x, t.x, t.y, t.physics, h.basis),
+        "basis.device",
+    ),
     "falsification: basis": (
         lambda t, h: analysis.falsification(t.solver, t.physics, t.P, t.y, t.x, 0.4, h.basis),
         "basis.device",
@@ -347,10 +449,19 @@ MIXES = {
         lambda t, h: analysis.falsification(t.solver, t.physics, h.P, t.y, t.x, 0.4, t.basis),
         "preconditioner: got 'parameters",
     ),
-    "long run": (lambda t, h: analysis.convergence(h.solver, t.physics, t.y, iterations=3), "prior.denoiser"),
-    "spectra: basis": (lambda t, h: analysis.spectra(t.P, t.physics, t.x[:1], basis=h.basis), "basis.device"),
+    "long run": (
+        lambda t, h: analysis.convergence(h.solver, t.physics, t.y, iterations=3),
+        "prior.denoiser",
+    ),
+    "spectra: basis": (
+        lambda t, h: analysis.spectra(t.P, t.physics, t.x[:1], basis=h.basis),
+        "basis.device",
+    ),
     "spectra: physics": (lambda t, h: analysis.spectra(t.P, h.physics, t.x[:1]), "physics.device"),
-    "blocks": (lambda t, h: analysis.coordinate_blocks(LEARNED["identity"](t.physics), h.basis), "basis.device"),
+    "blocks": (
+        lambda t, h: analysis.coordinate_blocks(LEARNED["identity"](t.physics), h.basis),
+        "basis.device",
+    ),
     "jacobian: P": (lambda t, h: analysis.jacobian(h.P, t.x[:1]), "preconditioner.device"),
     "jacobian: iterate": (lambda t, h: analysis.jacobian(t.P, t.x[:1], h.x[:1]), "iterate.device"),
     "directions": (lambda t, h: analysis.directional(t.P, t.x[:1], h.x), "directions.device"),
@@ -373,6 +484,11 @@ def test_a_mix_of_devices_is_refused_at_the_door(argument, monkeypatch):
 def test_functions_that_give_back_to_another_device_are_named(monkeypatch):
     with pretended(monkeypatch) as place:
         t = things(place)
-        refuses(lambda: solved(t, P=lambda gradient, iterate, k: gradient.cpu()), "preconditioner.device", "cpu", "pretended:0")
+        refuses(
+            lambda: solved(t, P=lambda gradient, iterate, k: gradient.cpu()),
+            "preconditioner.device",
+            "cpu",
+            "pretended:0",
+        )
         away = dipa.FISTA(dipa.PnP(lambda planes, sigma: planes.cpu()), iterations=2)
         refuses(lambda: away(t.y, t.physics, stepsize=0.4), "denoiser.device", "cpu", "pretended:0")

@@ -34,7 +34,9 @@ PROBLEMS = {
     "complex MRI": lambda: mri((2, 13, 18), acceleration=4, noise_sigma=0.01),
     "real MRI": lambda: mri((1, 15, 11), acceleration=4),
     "super-resolution": lambda: super_resolution((1, 22, 18), factor=4),
-    "colour inpainting": lambda: deepinv.physics.Inpainting((3, 9, 13), mask=(images(1, 9, 13, seed=9) > 0.4).float()),
+    "colour inpainting": lambda: deepinv.physics.Inpainting(
+        (3, 9, 13), mask=(images(1, 9, 13, seed=9) > 0.4).float()
+    ),
 }
 
 
@@ -43,7 +45,9 @@ def network(name, img_size, *, shaken=False, seed=0, **size):
     net = endtoend.build(name, img_size, seed=seed, **(SMALL[name] | size))
     if shaken:
         for i, parameter in enumerate(net.parameters()):
-            parameter.data += 0.1 * torch.randn(parameter.shape, generator=rng(i), dtype=parameter.dtype)
+            parameter.data += 0.1 * torch.randn(
+                parameter.shape, generator=rng(i), dtype=parameter.dtype
+            )
     return net.eval()
 
 
@@ -57,7 +61,7 @@ def test_the_list_of_small_networks_is_complete():
     assert SMALL.keys() == endtoend.NETWORKS.keys()
 
 
-# --- every network, every operator -----------------------------------------------------------------------------------
+# --- every network, every operator ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -86,10 +90,17 @@ def test_a_few_steps_lower_the_loss(name, problem):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_one_network_runs_on_other_operators(name):
-    """Trained weights meet another ratio and another kind of operator; the result is that operator's, not the first one's."""
+    """Trained weights meet another ratio and another kind of operator; the result is that
+    operator's, not the first one's.
+    """
     x = pictures(2, (1, 16, 16))
     net = network(name, (1, 16, 16), shaken=True)
-    operators = [single_pixel((1, 16, 16), ratio=0.3), single_pixel((1, 16, 16), ratio=0.1), inpainting(16), downsampling(16)]
+    operators = [
+        single_pixel((1, 16, 16), ratio=0.3),
+        single_pixel((1, 16, 16), ratio=0.1),
+        inpainting(16),
+        downsampling(16),
+    ]
     results = [net(physics.A(x), physics) for physics in operators]
     assert all(result.shape == x.shape for result in results)
     assert all(relative(a, b) > 1e-3 for a, b in itertools.combinations(results, 2))
@@ -97,7 +108,9 @@ def test_one_network_runs_on_other_operators(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_gradients_reach_every_parameter_and_are_true(name):
-    """In float64, along random directions of all parameters together, against finite differences."""
+    """In float64, along random directions of all parameters together, against finite
+    differences.
+    """
     physics = single_pixel((1, 8, 8), ratio=0.5).double()
     net = network(name, (1, 8, 8), shaken=True).double()
     x = pictures(2, (1, 8, 8), torch.float64)
@@ -108,13 +121,18 @@ def test_gradients_reach_every_parameter_and_are_true(name):
 
     gradients = torch.autograd.grad(loss(), parameters)
     assert all(gradient.abs().max() > 0 for gradient in gradients)
-    along = [torch.randn(p.shape, generator=rng(i), dtype=p.dtype) for i, p in enumerate(parameters)]
+    along = [
+        torch.randn(p.shape, generator=rng(i), dtype=p.dtype) for i, p in enumerate(parameters)
+    ]
     step, values = 1e-7, []
     for sign in (1, -2):
         for parameter, direction in zip(parameters, along, strict=True):
             parameter.data += sign * step * direction
         values.append(loss().item())
-    slope = sum(torch.sum(gradient * direction).item() for gradient, direction in zip(gradients, along, strict=True))
+    slope = sum(
+        torch.sum(gradient * direction).item()
+        for gradient, direction in zip(gradients, along, strict=True)
+    )
     assert slope == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-4)
 
 
@@ -135,15 +153,19 @@ def test_weights_come_from_the_seed_alone(name):
 def test_untrained_direct_networks_give_their_start(name, start):
     physics, x = downsampling(16), pictures(2, (1, 16, 16))
     y = physics.A(x)
-    assert torch.equal(network(name, (1, 16, 16), start=start)(y, physics), STARTS[start](y, physics))
+    assert torch.equal(
+        network(name, (1, 16, 16), start=start)(y, physics), STARTS[start](y, physics)
+    )
 
 
-# --- FISTA-Net -------------------------------------------------------------------------------------------------------
+# --- FISTA-Net ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_hessian_step_is_the_dense_solve(problem):
-    r"""(H^T H + lambda I)^-1 H^T (H z - y) against a dense factorisation, at the operator's own accuracy."""
+    r"""(H^T H + lambda I)^-1 H^T (H z - y) against a dense factorisation, at the operator's own
+    accuracy.
+    """
     physics = PROBLEMS[problem]().double()
     size, damping = tuple(physics.img_size), 0.05
     net = network("fista-net", size, regularization=damping).double()
@@ -166,14 +188,21 @@ def test_the_gradient_through_the_hessian_step_is_the_dense_one():
     z.requires_grad_()
     (gradient,) = torch.autograd.grad(torch.sum(w * net.direction(z, y, physics)), z)
     gram = matrix.T @ matrix
-    expected = gram @ torch.linalg.solve(gram + 0.5 * torch.eye(36, dtype=torch.float64), w.flatten(1).T)
+    expected = gram @ torch.linalg.solve(
+        gram + 0.5 * torch.eye(36, dtype=torch.float64), w.flatten(1).T
+    )
     assert relative(gradient.flatten(1), expected.T) < 1e-6
 
 
 def test_fista_net_is_the_printed_recursion():
-    """A projector, where the inverse Hessian is 1 / (1 + lambda): the untrained network by hand, momentum and all."""
+    """A projector, where the inverse Hessian is 1 / (1 + lambda): the untrained network by
+    hand, momentum and all.
+    """
     physics, x = single_pixel((1, 8, 8), ratio=0.4), pictures(2, (1, 8, 8))
-    y, net = physics.A(x), network("fista-net", (1, 8, 8), blocks=4, start="zero", regularization=0.25)
+    y, net = (
+        physics.A(x),
+        network("fista-net", (1, 8, 8), blocks=4, start="zero", regularization=0.25),
+    )
 
     def softplus(value):
         return torch.log1p(torch.exp(torch.tensor(value)))
@@ -187,16 +216,25 @@ def test_fista_net_is_the_printed_recursion():
 
 
 def test_every_layer_of_fista_net_has_its_own_numbers():
-    """The recursion by hand with a block at work: stepsize, threshold and momentum of layer k are softplus of a line at k."""
+    """The recursion by hand with a block at work: stepsize, threshold and momentum of layer k
+    are softplus of a line at k.
+    """
     physics, x = single_pixel((1, 8, 8), ratio=0.4).double(), pictures(2, (1, 8, 8), torch.float64)
-    net = network("fista-net", (1, 8, 8), blocks=3, start="zero", regularization=0.25, shaken=True).double()
-    net.stepsize.data, net.threshold.data = torch.tensor([0.7, -0.3]).double(), torch.tensor([-1.5, 0.2]).double()
+    net = network(
+        "fista-net", (1, 8, 8), blocks=3, start="zero", regularization=0.25, shaken=True
+    ).double()
+    net.stepsize.data, net.threshold.data = (
+        torch.tensor([0.7, -0.3]).double(),
+        torch.tensor([-1.5, 0.2]).double(),
+    )
     net.momentum.data, y = torch.tensor([0.9, 0.1]).double(), physics.A(x)
 
     def numbers(line):
         return [torch.log1p(torch.exp(line[0] * k + line[1])) for k in range(3)]
 
-    steps, thresholds, momenta = (numbers(line) for line in (net.stepsize, net.threshold, net.momentum))
+    steps, thresholds, momenta = (
+        numbers(line) for line in (net.stepsize, net.threshold, net.momentum)
+    )
     x_k = z = torch.zeros_like(x)
     for k in range(3):
         r = z - steps[k] / 1.25 * physics.A_adjoint(physics.A(z) - y)
@@ -205,7 +243,14 @@ def test_every_layer_of_fista_net_has_its_own_numbers():
         x_next = r + net.block.head(net.block.back(kept))
         z, x_k = x_next + (1 - momenta[0] / momenta[k]) * (x_next - x_k), x_next
     assert relative(net(y, physics), x_k) < 1e-6
-    assert min(abs(a - b) for numbers in (steps, thresholds, momenta) for a, b in itertools.pairwise(numbers)) > 0.1
+    assert (
+        min(
+            abs(a - b)
+            for numbers in (steps, thresholds, momenta)
+            for a, b in itertools.pairwise(numbers)
+        )
+        > 0.1
+    )
 
 
 def test_fista_net_thresholds_its_features():
@@ -221,23 +266,32 @@ def test_fista_net_thresholds_its_features():
 def test_published_sizes():
     """FISTA-Net's 74,599 parameters; E2E-VarNet's 29.5 M in 12 cascades; Restormer's 26.1 M."""
     assert endtoend.build("fista-net", (1, 32, 32)).parameter_count == 74_599
-    assert round(endtoend.build("e2e-varnet", (2, 320, 320), blocks=12).parameter_count / 1e6, 1) == 29.5
+    assert (
+        round(endtoend.build("e2e-varnet", (2, 320, 320), blocks=12).parameter_count / 1e6, 1)
+        == 29.5
+    )
     grey = deepinv.models.Restormer(1, 1, pretrained=None)
-    assert endtoend.build("restormer", (1, 32, 32)).parameter_count == sum(p.numel() for p in grey.parameters())
+    assert endtoend.build("restormer", (1, 32, 32)).parameter_count == sum(
+        p.numel() for p in grey.parameters()
+    )
 
 
-# --- VarNet ----------------------------------------------------------------------------------------------------------
+# --- VarNet ---------------------------------------------------------------------------------------
 
 
 def test_the_scales_of_the_unet_double_in_width():
     convolutions = [
-        layer for layer in network("u-net", (1, 16, 16), features=4, blocks=3).modules() if isinstance(layer, CONVOLUTIONS)
+        layer
+        for layer in network("u-net", (1, 16, 16), features=4, blocks=3).modules()
+        if isinstance(layer, CONVOLUTIONS)
     ]
     assert {layer.out_channels for layer in convolutions} == {1, 4, 8, 16}
 
 
 def test_varnet_in_k_space():
-    """The published recursion on k-space, with the network's own parts, for a masked unitary Fourier transform."""
+    """The published recursion on k-space, with the network's own parts, for a masked unitary
+    Fourier transform.
+    """
     size = (2, 13, 18)
     physics = mri(size, acceleration=3, noise_sigma=0.05)
     fourier = deepinv.physics.MRI(img_size=size)
@@ -245,12 +299,18 @@ def test_varnet_in_k_space():
     y = measure(physics, pictures(2, size))
     k_space = y
     for step, part in zip(net.steps, net.networks, strict=True):
-        k_space = k_space - step * physics.mask * (k_space - y) + fourier.A(part(fourier.A_adjoint(k_space)))
+        k_space = (
+            k_space
+            - step * physics.mask * (k_space - y)
+            + fourier.A(part(fourier.A_adjoint(k_space)))
+        )
     assert relative(net(y, physics), fourier.A_adjoint(k_space)) < 1e-4
 
 
 def test_varnet_cascades_are_not_shared():
-    counts = [network("e2e-varnet", (2, 16, 16), blocks=blocks).parameter_count for blocks in (1, 2, 5)]
+    counts = [
+        network("e2e-varnet", (2, 16, 16), blocks=blocks).parameter_count for blocks in (1, 2, 5)
+    ]
     assert counts[1] == 2 * counts[0] and counts[2] == 5 * counts[0]
     net = network("e2e-varnet", (2, 16, 16), blocks=2)
     first, second = (dict(part.named_parameters()) for part in net.networks)
@@ -258,7 +318,9 @@ def test_varnet_cascades_are_not_shared():
 
 
 def test_varnet_output_scales_with_its_input():
-    """Its U-Nets see images of mean 0 and deviation 1: k-space a thousand times larger gives such an image."""
+    """Its U-Nets see images of mean 0 and deviation 1: k-space a thousand times larger gives
+    such an image.
+    """
     physics = mri((2, 13, 18), acceleration=3)
     net, y = network("e2e-varnet", (2, 13, 18), shaken=True), physics.A(pictures(2, (2, 13, 18)))
     assert relative(net(1e3 * y, physics), 1e3 * net(y, physics)) < 1e-4
@@ -266,7 +328,9 @@ def test_varnet_output_scales_with_its_input():
 
 @pytest.mark.parametrize("side", [1, 2, 3, 5, 16, 17, 33])
 def test_varnet_on_small_images(side):
-    """As many halvings as leave two pixels; an imaginary part that is zero everywhere stays finite, its gradient too."""
+    """As many halvings as leave two pixels; an imaginary part that is zero everywhere stays
+    finite, its gradient too.
+    """
     physics = deepinv.physics.Inpainting((2, side, 8), mask=(images(1, side, 8) > 0.3).float())
     x = pictures(2, (2, side, 8)) * torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1)
     net = network("e2e-varnet", (2, side, 8), shaken=True)
@@ -275,7 +339,7 @@ def test_varnet_on_small_images(side):
     assert all(torch.isfinite(p.grad).all() for p in net.parameters())
 
 
-# --- files and doors -------------------------------------------------------------------------------------------------
+# --- files and doors ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -285,14 +349,23 @@ def test_files_give_back_the_network(name, dtype, tmp_path):
     y = physics.A(pictures(2, (1, 16, 16), dtype))
     net = network(name, (1, 16, 16), shaken=True, start="adjoint").to(dtype)
     back, record = dipa.load(dipa.save(net, tmp_path / "net.safetensors", {"seed": 3}))
-    assert type(back) is type(net) and back.header() == net.header() and record == {"seed": 3} and not back.training
+    assert (
+        type(back) is type(net)
+        and back.header() == net.header()
+        and record == {"seed": 3}
+        and not back.training
+    )
     assert torch.equal(back(y, physics), net(y, physics))
 
 
 def test_files_of_earlier_versions_load(tmp_path):
     """Until 0.3.0 every network was of one kind, its name and sizes one level down."""
     net = network("u-net", (1, 16, 16), shaken=True)
-    header = {"kind": "end-to-end", "network": {"name": "u-net", **net.header()}, "made_by": {"seed": 3}}
+    header = {
+        "kind": "end-to-end",
+        "network": {"name": "u-net", **net.header()},
+        "made_by": {"seed": 3},
+    }
     path = storage.write_tensors(tmp_path / "net.safetensors", net.state_dict(), header)
     back, record = dipa.load(path)
     assert type(back) is type(net) and back.header() == net.header() and record == {"seed": 3}
@@ -322,7 +395,9 @@ def test_files_that_are_refused(tmp_path):
 @pytest.mark.parametrize("name", SMALL)
 def test_sizes_that_are_refused(name):
     for what, bad in itertools.product(("features", "blocks"), (0, 1.5, True)):
-        refuses(lambda what=what, bad=bad: network(name, (1, 16, 16), **{what: bad}), what, repr(bad))
+        refuses(
+            lambda what=what, bad=bad: network(name, (1, 16, 16), **{what: bad}), what, repr(bad)
+        )
     refuses(lambda: network(name, (16, 16)), "img_size")
     refuses(lambda: network(name, (1, 16, 0)), "img_size", "0")
     refuses(lambda: network(name, (1, 16, 16), start="adjunct"), "start", "adjunct", "adjoint")
@@ -334,7 +409,11 @@ def test_names_and_special_sizes_that_are_refused():
     refuses(lambda: network("restormer", (1, 16, 16), features=5), "features", "5", "even")
     refuses(lambda: network("u-net", (1, 16, 16), blocks=1), "blocks", "1", "2 scales")
     for bad in (0, -1, float("nan"), "1"):
-        refuses(lambda bad=bad: network("fista-net", (1, 16, 16), regularization=bad), "regularization", repr(bad))
+        refuses(
+            lambda bad=bad: network("fista-net", (1, 16, 16), regularization=bad),
+            "regularization",
+            repr(bad),
+        )
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -343,10 +422,15 @@ def test_measurements_that_are_refused(name):
     refuses(lambda: net("y", physics), "y", "str")
     refuses(lambda: net(torch.full((1, 1, 16, 16), float("nan")), physics), "y", "finite")
     refuses(lambda: net(torch.rand(2, 7, 5, 3), physics), "y", "SinglePixel")
-    refuses(lambda: net(torch.rand(2, 3, 8, 8), single_pixel((3, 8, 8), ratio=0.5)), "physics", "(3, 8, 8)", "1 channels")
+    refuses(
+        lambda: net(torch.rand(2, 3, 8, 8), single_pixel((3, 8, 8), ratio=0.5)),
+        "physics",
+        "(3, 8, 8)",
+        "1 channels",
+    )
 
 
-# --- training --------------------------------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------
 
 
 class Killed(BaseException):
@@ -362,7 +446,9 @@ def kill_at(step):
 
 
 def fit_small(name="u-net", *, seed=0, x=None, physics=None, net=None, **kwargs):
-    budget = Budget(steps=7, batch_size=3, checkpoint_every=2, learning_rate=kwargs.pop("learning_rate", 1e-3))
+    budget = Budget(
+        steps=7, batch_size=3, checkpoint_every=2, learning_rate=kwargs.pop("learning_rate", 1e-3)
+    )
     physics = physics or single_pixel((1, 16, 16), ratio=0.3, noise_sigma=0.05)
     net = net or network(name, (1, 16, 16))
     x = pictures(5, (1, 16, 16)) if x is None else x
@@ -422,7 +508,9 @@ def test_a_trained_network_is_ready_to_be_used():
 
 @pytest.mark.parametrize("name", SMALL)
 def test_noise_belongs_to_the_image_whatever_its_place_in_the_batch(name):
-    """A step that sees every image: their order in the batch, which the seed decides, leaves the loss as it is."""
+    """A step that sees every image: their order in the batch, which the seed decides, leaves
+    the loss as it is.
+    """
     physics, x = single_pixel((1, 16, 16), ratio=0.3, noise_sigma=0.5), pictures(5, (1, 16, 16))
     net, budget = network(name, (1, 16, 16), shaken=True), Budget(steps=1, batch_size=5)
     expected = (net(measure(physics, x, seed=2), physics) - x).square().sum((1, 2, 3)).mean().item()
@@ -431,11 +519,15 @@ def test_noise_belongs_to_the_image_whatever_its_place_in_the_batch(name):
 
 
 def test_the_first_loss_is_that_of_the_start():
-    """An untrained U-Net gives the adjoint of the noisy measurements: ||H^T y - x||^2, averaged over the images."""
+    """An untrained U-Net gives the adjoint of the noisy measurements: ||H^T y - x||^2, averaged
+    over the images.
+    """
     physics, x = single_pixel((1, 16, 16), ratio=0.3, noise_sigma=0.05), pictures(3, (1, 16, 16))
     y = measure(physics, x, seed=4)
     expected = (physics.A_adjoint(y) - x).square().sum((1, 2, 3)).mean().item()
-    fit = fit_small(net=network("u-net", (1, 16, 16), start="adjoint"), physics=physics, x=x, seed=4)
+    fit = fit_small(
+        net=network("u-net", (1, 16, 16), start="adjoint"), physics=physics, x=x, seed=4
+    )
     assert fit.history[0]["loss"] == pytest.approx(expected, rel=1e-4)
 
 
@@ -457,9 +549,19 @@ def test_any_module_can_be_trained_and_what_does_not_fit_is_refused(tmp_path):
     assert 0.9 < fit.network.value.item() < 1 and fit.record["network"] == {"kind": "Scale"}
     refuses(lambda: fit_small(net=Scale(size=8)), "network", "(3, 1, 8, 16)", "(3, 1, 16, 16)")
     refuses(lambda: fit_small(net=Scale().requires_grad_(False)), "network", "Scale", "trainable")
-    refuses(lambda: fit_small(x=pictures(4, (1, 8, 8))), "physics.img_size", "(1, 16, 16)", "(1, 8, 8)")
+    refuses(
+        lambda: fit_small(x=pictures(4, (1, 8, 8))), "physics.img_size", "(1, 16, 16)", "(1, 8, 8)"
+    )
     refuses(lambda: fit_small(x=x[0]), "images.shape")
     path = tmp_path / "run.checkpoint"
-    refuses(lambda: fit_small(net=Scale(float("inf")), checkpoint=path), "training", "not finite at step 1")
-    refuses(lambda: fit_small(net=Scale(), learning_rate=3e37, checkpoint=path), "training", "not finite at step 2")
+    refuses(
+        lambda: fit_small(net=Scale(float("inf")), checkpoint=path),
+        "training",
+        "not finite at step 1",
+    )
+    refuses(
+        lambda: fit_small(net=Scale(), learning_rate=3e37, checkpoint=path),
+        "training",
+        "not finite at step 2",
+    )
     assert not path.exists()

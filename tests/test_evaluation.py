@@ -14,12 +14,22 @@ from dipa.experiments.methods import METHODS
 from dipa.experiments.problem import Problem, make_solver
 from dipa.experiments.tasks import KINDS
 
-SMALL = {"task.size": 16, "data.train_count": 8, "data.ridge_count": 16, "data.test_count": 3, "solver.iterations": 2}
+SMALL = {
+    "task.size": 16,
+    "data.train_count": 8,
+    "data.ridge_count": 16,
+    "data.test_count": 3,
+    "solver.iterations": 2,
+}
 SMALL |= {"training.steps": 2, "training.batch_size": 2}
 
 
 def tiny(preset, **more):
-    return experiments.resolve(preset, "smoke", overrides=SMALL | {key.replace("__", "."): value for key, value in more.items()})
+    return experiments.resolve(
+        preset,
+        "smoke",
+        overrides=SMALL | {key.replace("__", "."): value for key, value in more.items()},
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -41,7 +51,12 @@ def test_each_task_makes_two_operators_on_one_image_space(kind):
     ],
 )
 def test_bad_tasks_are_refused_by_name(task, words):
-    refuses(lambda: build(Config, {"preset": "x", "profile": "smoke", "method": "baseline", "task": task}), *words)
+    refuses(
+        lambda: build(
+            Config, {"preset": "x", "profile": "smoke", "method": "baseline", "task": task}
+        ),
+        *words,
+    )
 
 
 @pytest.mark.parametrize(
@@ -54,7 +69,13 @@ def test_bad_tasks_are_refused_by_name(task, words):
     ],
 )
 def test_bad_shifts_are_refused_when_the_configuration_is_made(shifts, words):
-    values = {"preset": "x", "profile": "smoke", "method": "baseline", "task": {"kind": "mri"}, "shifts": shifts}
+    values = {
+        "preset": "x",
+        "profile": "smoke",
+        "method": "baseline",
+        "task": {"kind": "mri"},
+        "shifts": shifts,
+    }
     refuses(lambda: build(Config, values), *words)
 
 
@@ -66,12 +87,19 @@ def test_the_cache_gives_back_what_was_computed(preset, tmp_path, monkeypatch):
     assert len(list((tmp_path / "cache").glob("evaluation-*.safetensors"))) == 2
     monkeypatch.setattr(evaluation, "_solved", lambda *_: pytest.fail("solved again"))
     second = experiments.run(tiny(preset), tmp_path / "b", progress=False)
-    assert json.loads((second.path / "metrics.json").read_text()) == json.loads((first.path / "metrics.json").read_text())
+    assert json.loads((second.path / "metrics.json").read_text()) == json.loads(
+        (first.path / "metrics.json").read_text()
+    )
 
 
 def test_seed_of_the_noise_and_solver_change_what_is_cached(tmp_path, monkeypatch):
     monkeypatch.setenv("DIPA_CACHE", str(tmp_path))
-    variants = [{}, {"solver__prior": "red"}, {"solver__prior": "red", "solver__red_weight": 0.5}, {"task__noise_sigma": 0.1}]
+    variants = [
+        {},
+        {"solver__prior": "red"},
+        {"solver__prior": "red", "solver__red_weight": 0.5},
+        {"task__noise_sigma": 0.1},
+    ]
     for variant in variants:
         problem = Problem.build(tiny("baseline", **variant))
         evaluation.evaluate(problem, None, progress=False)
@@ -84,7 +112,9 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("stage", ["teacher", "student"])
 def test_a_run_killed_while_it_is_tested_goes_on_after_the_last_batch(stage, tmp_path, monkeypatch):
-    """Killed in the second of two batches of a role: the batches before it, of every role, are not solved again."""
+    """Killed in the second of two batches of a role: the batches before it, of every role, are
+    not solved again.
+    """
     monkeypatch.setattr(evaluation, "TEST_BATCH", 2)
     config = tiny("l-dipa-supervised", data__test_count=4)
     whole = experiments.run(config, tmp_path / "whole", progress=False)
@@ -109,20 +139,28 @@ def test_a_run_killed_while_it_is_tested_goes_on_after_the_last_batch(stage, tmp
 
 def test_a_shifted_test_is_the_test_of_the_shifted_configuration():
     shifted = {"harsher": {"task": {"ratio": 0.1}}, "RED": {"solver": {"prior": "red"}}}
-    problem = Problem.build(tiny("l-dipa-supervised", shifts=shifted, preconditioner__complement=1.0))
+    problem = Problem.build(
+        tiny("l-dipa-supervised", shifts=shifted, preconditioner__complement=1.0)
+    )
     fit = problem.config.recipe.fit(problem, None, progress=False)
     numbers, *_ = evaluation.evaluate(problem, fit.preconditioner, progress=False)
     direct = Problem.build(tiny("l-dipa-supervised", task__ratio=0.1))
     expected, *_ = evaluation.evaluate(direct, fit.preconditioner, progress=False)
     for role in ("baseline", "student"):
-        assert numbers["shifts"]["harsher"][role]["psnr"] == pytest.approx(expected[role]["psnr"], abs=1e-4)
+        assert numbers["shifts"]["harsher"][role]["psnr"] == pytest.approx(
+            expected[role]["psnr"], abs=1e-4
+        )
     assert numbers["shifts"]["RED"]["student"]["psnr"] != numbers["student"]["psnr"]
 
 
 @pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.network])
 def test_end_to_end_networks_are_tested_under_the_operator_of_the_test(method):
     shifts = {"other": {"task": {"ratio": 0.5}}}
-    problem = Problem.build(tiny("e2e-single-pixel", method=method, shifts=shifts, network__features=8, network__blocks=2))
+    problem = Problem.build(
+        tiny(
+            "e2e-single-pixel", method=method, shifts=shifts, network__features=8, network__blocks=2
+        )
+    )
     fit = problem.config.recipe.fit(problem, None, progress=False)
     numbers, examples, _ = evaluation.evaluate(problem, fit.network, progress=False)
     other = problem.shifted("other").student
@@ -137,7 +175,9 @@ def test_fixed_methods_are_made_from_the_configuration():
     damping = 0.25
     problem = Problem.build(tiny("sr-hessian", preconditioner__damping=damping))
     gradient = problem.student.A_adjoint_A(problem.test.images)
-    direction = problem.config.recipe.fit(problem, None, progress=False).preconditioner(gradient, gradient, 1)
+    direction = problem.config.recipe.fit(problem, None, progress=False).preconditioner(
+        gradient, gradient, 1
+    )
     back = problem.student.A_adjoint_A(direction) + damping * problem.student.norm_sq * direction
     assert torch.allclose(back, gradient, atol=1e-5)
 
@@ -149,13 +189,20 @@ def test_precision_of_the_test_is_float32_whatever_the_training():
 
 
 def test_a_network_trained_in_bfloat16_is_tested_and_kept_in_float32(tmp_path):
-    run = experiments.run(tiny("n-dipa-supervised", solver__precision="bf16"), tmp_path, progress=False)
+    run = experiments.run(
+        tiny("n-dipa-supervised", solver__precision="bf16"), tmp_path, progress=False
+    )
     assert run.preconditioner().precision == "float32"
     physics, _ = run.config.task.pair()
     truth = torch.from_numpy(run.examples["truth"])
     solver = make_solver(run.config.solver, precision="float32")
     with torch.no_grad():
-        x = solver(physics.A(truth), physics, preconditioner=run.preconditioner(), stepsize=run.config.solver.stepsize).x
+        x = solver(
+            physics.A(truth),
+            physics,
+            preconditioner=run.preconditioner(),
+            stepsize=run.config.solver.stepsize,
+        ).x
     assert torch.allclose(x, torch.from_numpy(run.examples["student"]), atol=1e-5)
 
 

@@ -43,15 +43,22 @@ def test_every_preset_resolves_and_survives_a_round_trip(name, profile):
 
 
 def test_layers_apply_in_order():
-    config = experiments.resolve("idea", "small", overrides=["training.steps=7", "training.learning_rate=1e-4"])
+    config = experiments.resolve(
+        "idea", "small", overrides=["training.steps=7", "training.learning_rate=1e-4"]
+    )
     assert config.data.name == "embedded"  # the preset's own profile over the profile
-    assert (config.training.steps, config.training.learning_rate) == (7, 1e-4)  # overrides over everything
+    # overrides over everything
+    assert (config.training.steps, config.training.learning_rate) == (7, 1e-4)
     assert experiments.resolve("idea", "small").training.steps != 7
 
 
 def test_every_value_changes_the_digest():
     config = tiny()
-    changed = [tiny("l-dipa-distilled", "solver.stepsize=0.41"), tiny("l-dipa-distilled", "losses.gradient=2"), tiny(seed=1)]
+    changed = [
+        tiny("l-dipa-distilled", "solver.stepsize=0.41"),
+        tiny("l-dipa-distilled", "losses.gradient=2"),
+        tiny(seed=1),
+    ]
     assert len({c.digest for c in (config, *changed)}) == 4
     assert tiny().digest == config.digest
 
@@ -78,11 +85,23 @@ def test_bad_overrides_are_refused_by_name(overrides, words):
 
 
 def test_a_preset_reads_at_one_glance():
-    """It completes at most one other preset, which completes none, on lines that need no scrolling."""
+    """It completes at most one other preset, which completes none, on lines that need no
+    scrolling.
+    """
     folder = Path(experiments.__file__).parent
-    entries = {name: entry for topic in presets.TOPICS for name, entry in presets._read(f"presets_{topic}").items()}
-    assert [name for name, entry in entries.items() if "like" in entries.get(entry.get("like"), {})] == []
-    lines = [line for file in folder.glob("pr*.yaml") for line in file.read_text(encoding="utf-8").splitlines()]
+    entries = {
+        name: entry
+        for topic in presets.TOPICS
+        for name, entry in presets._read(f"presets_{topic}").items()
+    }
+    assert [
+        name for name, entry in entries.items() if "like" in entries.get(entry.get("like"), {})
+    ] == []
+    lines = [
+        line
+        for file in folder.glob("pr*.yaml")
+        for line in file.read_text(encoding="utf-8").splitlines()
+    ]
     assert len(lines) > 1000 and max(map(len, lines)) <= 120
 
 
@@ -112,20 +131,35 @@ def test_a_run_folder_is_whole_and_says_what_made_it(tmp_path):
     assert run.config == tiny()
     assert run.path.name == tiny().run_name
     assert [record["step"] for record in run.history] == [1, 2, 3]
-    assert {"commit", "dirty", "versions", "device", "threads", "seconds", "peak_memory_mib", "sha256"} <= set(run.manifest)
+    assert {
+        "commit",
+        "dirty",
+        "versions",
+        "device",
+        "threads",
+        "seconds",
+        "peak_memory_mib",
+        "sha256",
+    } <= set(run.manifest)
     assert set(run.manifest["sha256"]) == {"train", "test", "masks", "denoiser"}
     assert [path.name for path in tmp_path.iterdir()] == [run.path.name]  # no leftovers
 
 
 def test_metrics_agree_with_the_stored_examples(tmp_path):
-    """All three test images are stored, so PSNR can be recomputed from the folder with plain numpy."""
+    """All three test images are stored, so PSNR can be recomputed from the folder with plain
+    numpy.
+    """
     run = experiments.run(tiny("l-dipa-supervised"), tmp_path, progress=False)
     truth = run.examples["truth"]
     for role in ("baseline", "student", "teacher"):
         mse = ((run.examples[role] - truth) ** 2).mean(axis=(1, 2, 3))
         assert run.metrics[role]["psnr"] == pytest.approx((-10 * np.log10(mse)).mean(), abs=1e-3)
-        assert run.metrics[role]["psnr_batch_mse"] == pytest.approx(-10 * np.log10(mse.mean()), abs=1e-3)
-        assert run.metrics[role]["curve"]["psnr"][-1] == pytest.approx(run.metrics[role]["psnr"], abs=1e-3)
+        assert run.metrics[role]["psnr_batch_mse"] == pytest.approx(
+            -10 * np.log10(mse.mean()), abs=1e-3
+        )
+        assert run.metrics[role]["curve"]["psnr"][-1] == pytest.approx(
+            run.metrics[role]["psnr"], abs=1e-3
+        )
         assert len(run.metrics[role]["curve"]["psnr"]) == run.config.solver.iterations + 1
 
 
@@ -190,7 +224,12 @@ def test_a_configuration_of_another_version_is_named(tmp_path):
         config.write("future: 1\n")
     made = manifest.sealed(run.manifest, manifest.hashes(run.path))
     (run.path / "manifest.json").write_text(json.dumps(made))
-    text = refuses(lambda: experiments.Run(run.path).config, "config.yaml", "another version", "move the folder away")
+    text = refuses(
+        lambda: experiments.Run(run.path).config,
+        "config.yaml",
+        "another version",
+        "move the folder away",
+    )
     assert "future" in text
 
 
@@ -199,18 +238,27 @@ def test_a_folder_that_holds_another_run_is_refused(tmp_path):
     run = experiments.run(one, tmp_path, progress=False)
     kept = (run.path / "metrics.json").read_bytes()
     run.path.rename(tmp_path / other.run_name)
-    refuses(lambda: experiments.run(other, tmp_path, progress=False), "run folder", other.run_name, "move it away")
+    refuses(
+        lambda: experiments.run(other, tmp_path, progress=False),
+        "run folder",
+        other.run_name,
+        "move it away",
+    )
     assert (tmp_path / other.run_name / "metrics.json").read_bytes() == kept
 
 
 def test_a_failed_write_leaves_no_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(results.files, "write_json", lambda *a: (_ for _ in ()).throw(OSError("no space left on device")))
+    monkeypatch.setattr(
+        results.files,
+        "write_json",
+        lambda *a: (_ for _ in ()).throw(OSError("no space left on device")),
+    )
     with pytest.raises(OSError, match="no space"):
         experiments.run(tiny("baseline"), tmp_path, progress=False)
     assert experiments.find_runs(tmp_path) == []
 
 
-# --- descriptions and overrides -----------------------------------------------------------------------------------------
+# --- descriptions and overrides -------------------------------------------------------------------
 
 
 def test_describe_has_the_promised_fields():
@@ -232,9 +280,13 @@ def test_numbers_of_numpy_in_overrides_are_those_of_python():
     plain = {"task.ratio": 0.25, "training.steps": 7, "solver.stepsize": 0.5, "data.name": "mnist"}
     plain |= {"shifts": {"noisy": {"task": {"noise_sigma": 0.5}}}}
     made, expected = (
-        experiments.resolve("baseline", seed=seed, overrides=values) for seed, values in ((np.int8(1), numpy), (1, plain))
+        experiments.resolve("baseline", seed=seed, overrides=values)
+        for seed, values in ((np.int8(1), numpy), (1, plain))
     )
     assert made == expected and made.run_name == expected.run_name
     assert yaml.safe_load(yaml.safe_dump(asdict(made))) == asdict(expected)
     json.dumps(asdict(made))
-    refuses(lambda: experiments.resolve("baseline", overrides={"training.steps": np.True_}), "training.steps")
+    refuses(
+        lambda: experiments.resolve("baseline", overrides={"training.steps": np.True_}),
+        "training.steps",
+    )

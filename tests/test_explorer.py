@@ -1,4 +1,6 @@
-"""The explorer: every picture of the static table is the one that was solved, and a changed control solves again."""
+"""The explorer: every picture of the static table is the one that was solved, and a changed
+control solves again.
+"""
 
 import base64
 import io
@@ -14,7 +16,12 @@ from dipa import plots
 from dipa.plots import explore
 
 TRUTH = np.full((4, 5), 0.5, dtype="float32")
-SETTINGS = {"run": ("left", "right"), "iterations": (0, 2, 4), "step_size": (0.1, 0.5), "weight": (0.1, 10.0)}
+SETTINGS = {
+    "run": ("left", "right"),
+    "iterations": (0, 2, 4),
+    "step_size": (0.1, 0.5),
+    "weight": (0.1, 10.0),
+}
 FIRST = {"run": "right", "iterations": 2, "step_size": 0.1, "weight": 10.0}
 
 
@@ -60,9 +67,15 @@ def test_a_changed_control_changes_the_picture():
         seen.append(picture.value)
     assert len(set(seen)) == 5 and output.outputs == ()
     shown = re.search(r'src="(.*?)"', seen[-1])[1]
-    assert grey(shown) == pytest.approx(3 / 20 + 0.05 + 0.01, abs=3e-3)  # values between those of the table
+    # values between those of the table
+    assert grey(shown) == pytest.approx(3 / 20 + 0.05 + 0.01, abs=3e-3)
     assert step_size.step == pytest.approx(0.01) and iterations.step == 1
-    kinds = [ipywidgets.ToggleButtons, ipywidgets.IntSlider, ipywidgets.FloatSlider, ipywidgets.FloatLogSlider]
+    kinds = [
+        ipywidgets.ToggleButtons,
+        ipywidgets.IntSlider,
+        ipywidgets.FloatSlider,
+        ipywidgets.FloatLogSlider,
+    ]
     assert [type(control) for control in box.children[:4]] == kinds
 
 

@@ -70,7 +70,9 @@ def test_json_refuses_what_is_not_json(tmp_path, bad):
     with pytest.raises(ValueError, match="JSON"):
         files.write_json(tmp_path / "a.json", {"loss": bad})
     assert os.listdir(tmp_path) == []
-    assert json.loads(files.write_json(tmp_path / "a.json", {"loss": 0.1}).read_text()) == {"loss": 0.1}
+    assert json.loads(files.write_json(tmp_path / "a.json", {"loss": 0.1}).read_text()) == {
+        "loss": 0.1
+    }
 
 
 TENSORS = {
@@ -84,7 +86,9 @@ TENSORS = {
 
 def test_tensors_round_trip_bitwise(tmp_path):
     record = {"steps": 3, "nested": {"a": [1, 2.5, None, "é"]}}
-    tensors, back = storage.read_tensors(storage.write_tensors(tmp_path / "a.safetensors", TENSORS, record))
+    tensors, back = storage.read_tensors(
+        storage.write_tensors(tmp_path / "a.safetensors", TENSORS, record)
+    )
     assert back == record
     assert tensors.keys() == TENSORS.keys()
     for name, tensor in TENSORS.items():
@@ -92,7 +96,9 @@ def test_tensors_round_trip_bitwise(tmp_path):
 
 
 def test_missing_truncated_foreign_and_empty_files_are_refused_by_name(tmp_path):
-    whole = storage.write_tensors(tmp_path / "whole.safetensors", {"a": torch.rand(100)}, {}).read_bytes()
+    whole = storage.write_tensors(
+        tmp_path / "whole.safetensors", {"a": torch.rand(100)}, {}
+    ).read_bytes()
     refuses(lambda: storage.read_tensors(tmp_path / "missing.safetensors"), "missing.safetensors")
     for length in (0, 5, 40, len(whole) - 1):
         (tmp_path / "cut.safetensors").write_bytes(whole[:length])
@@ -101,7 +107,9 @@ def test_missing_truncated_foreign_and_empty_files_are_refused_by_name(tmp_path)
     refuses(lambda: storage.read_tensors(tmp_path / "text.safetensors"), "text.safetensors")
     save_file({"a": torch.rand(2)}, tmp_path / "foreign.safetensors")
     refuses(lambda: storage.read_tensors(tmp_path / "foreign.safetensors"), "foreign.safetensors")
-    save_file({"a": torch.rand(2)}, tmp_path / "record.safetensors", metadata={"record": "{not json"})
+    save_file(
+        {"a": torch.rand(2)}, tmp_path / "record.safetensors", metadata={"record": "{not json"}
+    )
     refuses(lambda: storage.read_tensors(tmp_path / "record.safetensors"), "record.safetensors")
     torch.save({"a": torch.rand(2)}, tmp_path / "pickle.safetensors")
     refuses(lambda: storage.read_tensors(tmp_path / "pickle.safetensors"), "pickle.safetensors")
@@ -116,7 +124,12 @@ def test_one_flipped_bit_of_a_number_is_found(tmp_path):
 
 def test_any_strided_tensor_is_hashed_and_written(tmp_path):
     base = torch.rand(3, 2)
-    odd = {"expanded": torch.ones(1).expand(1), "turned": base.T, "part": base[:, 1], "conjugate": torch.tensor([1 + 2j]).conj()}
+    odd = {
+        "expanded": torch.ones(1).expand(1),
+        "turned": base.T,
+        "part": base[:, 1],
+        "conjugate": torch.tensor([1 + 2j]).conj(),
+    }
     plain = {
         "expanded": torch.ones(1),
         "turned": base.T.contiguous(),
@@ -124,8 +137,12 @@ def test_any_strided_tensor_is_hashed_and_written(tmp_path):
         "conjugate": torch.tensor([1 - 2j]),
     }
     assert storage.sha256_tensors(odd) == storage.sha256_tensors(plain)
-    again, _ = storage.read_tensors(storage.write_tensors(tmp_path / "a.safetensors", {"a": base, "b": base}, {}))
-    assert torch.equal(again["a"], base) and torch.equal(again["b"], base), "tensors that share memory"
+    again, _ = storage.read_tensors(
+        storage.write_tensors(tmp_path / "a.safetensors", {"a": base, "b": base}, {})
+    )
+    assert torch.equal(again["a"], base) and torch.equal(again["b"], base), (
+        "tensors that share memory"
+    )
 
 
 def test_files_without_a_checksum_can_be_read(tmp_path):
@@ -141,7 +158,9 @@ def test_what_the_system_refuses_to_write_is_named(tmp_path):
 
 
 def test_two_processes_of_the_same_number_write_under_names_of_their_own(tmp_path, monkeypatch):
-    """In containers that share a folder process numbers repeat: a writer in the middle of a file is not disturbed."""
+    """In containers that share a folder process numbers repeat: a writer in the middle of a
+    file is not disturbed.
+    """
     path = tmp_path / "a.txt"
     monkeypatch.setattr(files.os, "getpid", lambda: 7)
 
@@ -172,7 +191,10 @@ def test_sweep_removes_what_killed_writers_left_and_nothing_else(tmp_path):
 
 def test_hash_of_a_file_is_sha256(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
-    assert files.sha256_file(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert (
+        files.sha256_file(tmp_path / "abc")
+        == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
 
 
 def test_hash_of_tensors_sees_names_types_shapes_and_values():
@@ -198,7 +220,7 @@ def test_hash_of_json_ignores_key_order_only():
     assert files.sha256_json([1, 2]) != files.sha256_json([2, 1])
 
 
-# --- files that say the wrong thing ----------------------------------------------------------------------------------
+# --- files that say the wrong thing ---------------------------------------------------------------
 
 
 def raw(header: str | bytes, body: bytes = b"", length: int | None = None) -> bytes:
@@ -233,7 +255,11 @@ def test_headers_that_lie_are_refused_by_name(tmp_path, content):
     path = tmp_path / "a.safetensors"
     path.write_bytes(content)
     began = time.monotonic()
-    refuses(lambda: storage.read_tensors(path), "a.safetensors", "not a file written by dipa, or damaged")
+    refuses(
+        lambda: storage.read_tensors(path),
+        "a.safetensors",
+        "not a file written by dipa, or damaged",
+    )
     assert time.monotonic() - began < 2
 
 
@@ -250,16 +276,24 @@ def test_headers_that_lie_are_refused_by_name(tmp_path, content):
     ],
 )
 def test_weights_of_another_kind_are_refused_whole_as_their_file_is(tmp_path, tensor, words):
-    path = storage.write_tensors(tmp_path / "a.safetensors", {"steps": tensor}, {"kind": "scalar_steps", "iterations": 3})
+    path = storage.write_tensors(
+        tmp_path / "a.safetensors", {"steps": tensor}, {"kind": "scalar_steps", "iterations": 3}
+    )
     refuses(lambda: dipa.load(path), "a.safetensors", *words)
-    good = storage.write_tensors(tmp_path / "b.safetensors", {"steps": torch.ones(3)}, {"kind": "scalar_steps", "iterations": 3})
+    good = storage.write_tensors(
+        tmp_path / "b.safetensors",
+        {"steps": torch.ones(3)},
+        {"kind": "scalar_steps", "iterations": 3},
+    )
     assert torch.equal(dipa.load(good)[0].steps, torch.ones(3))
 
 
 def test_tensors_that_no_module_asks_for_are_refused(tmp_path):
     P = dipa.LinearPreconditioner.identity(dipa.operators.single_pixel((1, 4, 4), ratio=0.5))
     record = {"kind": "linear", **P.header()}
-    path = storage.write_tensors(tmp_path / "a.safetensors", P.state_dict() | {"other": torch.ones(2)}, record)
+    path = storage.write_tensors(
+        tmp_path / "a.safetensors", P.state_dict() | {"other": torch.ones(2)}, record
+    )
     refuses(lambda: dipa.load(path), "a.safetensors", "other", "no such tensor")
     for name, wrong in (
         ("basis.index", P.basis.index + 16),
@@ -279,8 +313,14 @@ def test_tensors_that_no_module_asks_for_are_refused(tmp_path):
         {"kind": "neural", "name": "vit", "img_size": [64, 8, 8], "features": 512, "blocks": 64},
         {"kind": "linear", "basis": "hadamard", "img_size": [1, 2**15, 2**15]},
         {"kind": "linear", "basis": "pixel", "img_size": [1, 10**6, 10**6]},
-        {"kind": "end-to-end", "network": {"name": "u-net", "img_size": [1, 8, 8], "features": 512, "blocks": 5}},
-        {"kind": "end-to-end", "network": {"name": "restormer", "img_size": [1, 8, 8], "features": 512, "blocks": 16}},
+        {
+            "kind": "end-to-end",
+            "network": {"name": "u-net", "img_size": [1, 8, 8], "features": 512, "blocks": 5},
+        },
+        {
+            "kind": "end-to-end",
+            "network": {"name": "restormer", "img_size": [1, 8, 8], "features": 512, "blocks": 16},
+        },
     ],
 )
 def test_a_small_file_that_describes_a_large_module_is_refused_without_making_it(tmp_path, record):

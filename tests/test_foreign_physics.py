@@ -1,4 +1,6 @@
-"""deepinv's operators, priors and denoisers handed to everything that takes one: it works, or says in one line why not."""
+"""deepinv's operators, priors and denoisers handed to everything that takes one: it works, or
+says in one line why not.
+"""
 
 import copy
 
@@ -15,7 +17,9 @@ from dipa import analysis, endtoend, operators
 # deepinv's own, of operators it makes here
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Complex modules are a new feature:UserWarning"),
-    pytest.mark.filterwarnings("ignore:At least one input physics is a DecomposablePhysics:UserWarning"),
+    pytest.mark.filterwarnings(
+        "ignore:At least one input physics is a DecomposablePhysics:UserWarning"
+    ),
 ]
 SIDE = 8
 GREY, PAIR, COLOUR = (1, SIDE, SIDE), (2, SIDE, SIDE), (3, SIDE, SIDE)
@@ -42,29 +46,65 @@ WORK = {
     "StructuredRandom": (lambda: dp.StructuredRandom(GREY, GREY, rng=rng(0)), GREY),
     "SinglePixelCamera": (lambda: dp.SinglePixelCamera(20, GREY), GREY),
     "MRI": (lambda: dp.MRI(mask=bits(SIDE, SIDE)), PAIR),
-    "MultiCoilMRI": (lambda: dp.MultiCoilMRI(mask=bits(SIDE, SIDE), coil_maps=coils(), img_size=PAIR), PAIR),
+    "MultiCoilMRI": (
+        lambda: dp.MultiCoilMRI(mask=bits(SIDE, SIDE), coil_maps=coils(), img_size=PAIR),
+        PAIR,
+    ),
     "Tomography": (lambda: dp.Tomography(angles=6, img_width=SIDE, normalize=False), GREY),
-    "Tomography, normalised": (lambda: dp.Tomography(angles=6, img_width=SIDE, normalize=True), GREY),
-    "HyperSpectralUnmixing": (lambda: dp.HyperSpectralUnmixing(M=torch.rand(3, 5, generator=rng(0))), COLOUR),
+    "Tomography, normalised": (
+        lambda: dp.Tomography(angles=6, img_width=SIDE, normalize=True),
+        GREY,
+    ),
+    "HyperSpectralUnmixing": (
+        lambda: dp.HyperSpectralUnmixing(M=torch.rand(3, 5, generator=rng(0))),
+        COLOUR,
+    ),
     "Decolorize": (lambda: dp.Decolorize(), COLOUR),
-    "functions": (lambda: dp.LinearPhysics(A=lambda x, **_: 2 * x, A_adjoint=lambda y, **_: 2 * y), GREY),
-    "a product": (lambda: dp.Blur(filter=BLUR, padding="circular") * dp.Inpainting(GREY, mask=bits(*GREY)), GREY),
+    "functions": (
+        lambda: dp.LinearPhysics(A=lambda x, **_: 2 * x, A_adjoint=lambda y, **_: 2 * y),
+        GREY,
+    ),
+    "a product": (
+        lambda: dp.Blur(filter=BLUR, padding="circular") * dp.Inpainting(GREY, mask=bits(*GREY)),
+        GREY,
+    ),
 }
-# what at least one call refuses, with words of its message: several tensors of measurements, masks of another batch size...
+# what at least one call refuses, with words of its message: several tensors of measurements, masks
+# of another batch size...
 REFUSED = {
-    "stack": (lambda: dp.stack(dp.Inpainting(GREY, mask=bits(*GREY)), dp.Denoising()), GREY, "TensorList"),
+    "stack": (
+        lambda: dp.stack(dp.Inpainting(GREY, mask=bits(*GREY)), dp.Denoising()),
+        GREY,
+        "TensorList",
+    ),
     "Pansharpen": (lambda: dp.Pansharpen(COLOUR, factor=2), COLOUR, "TensorList"),
-    "Inpainting, 4 masks": (lambda: dp.Inpainting(GREY, mask=bits(4, *GREY)), GREY, "made for 4 images"),
+    "Inpainting, 4 masks": (
+        lambda: dp.Inpainting(GREY, mask=bits(4, *GREY)),
+        GREY,
+        "made for 4 images",
+    ),
     "MRI, 4 masks": (lambda: dp.MRI(mask=bits(4, *PAIR)), PAIR, "made for 4 images"),
     "DynamicMRI": (lambda: dp.DynamicMRI(mask=bits(3, SIDE, SIDE)), PAIR, "DynamicMRI"),
     "Haze": (lambda: dp.Haze(), COLOUR, "a deepinv LinearPhysics"),
-    "RandomPhaseRetrieval": (lambda: dp.RandomPhaseRetrieval(m=9, img_size=GREY), GREY, "a deepinv LinearPhysics"),
+    "RandomPhaseRetrieval": (
+        lambda: dp.RandomPhaseRetrieval(m=9, img_size=GREY),
+        GREY,
+        "a deepinv LinearPhysics",
+    ),
     "SinglePhotonLidar": (lambda: dp.SinglePhotonLidar(), PAIR, "a deepinv LinearPhysics"),
     "Physics": (lambda: dp.Physics(), GREY, "a deepinv LinearPhysics"),
     "LinearPhysics without an adjoint": (lambda: dp.LinearPhysics(), GREY, "img_size must be set"),
     "Ptychography": (lambda: dp.Ptychography(img_size=GREY), GREY, "a deepinv LinearPhysics"),
-    "Upsampling": (lambda: dp.Upsampling((1, 16, 16), filter="gaussian", factor=2), GREY, "(1, 16, 16)"),
-    "Inpainting of another size": (lambda: dp.Inpainting((1, 5, 8), mask=bits(1, 5, 8)), GREY, "(1, 5, 8)"),
+    "Upsampling": (
+        lambda: dp.Upsampling((1, 16, 16), filter="gaussian", factor=2),
+        GREY,
+        "(1, 16, 16)",
+    ),
+    "Inpainting of another size": (
+        lambda: dp.Inpainting((1, 5, 8), mask=bits(1, 5, 8)),
+        GREY,
+        "(1, 5, 8)",
+    ),
 }
 
 
@@ -72,8 +112,14 @@ def calls(physics, size: tuple[int, int, int]) -> dict:
     """Everything that takes an operator, by name."""
     x = smooth_images(3 * size[0], SIDE).reshape(3, *size)
     solver, P = dipa.FISTA(dipa.PnP(tiny_denoiser()), iterations=2), dipa.ScalarSteps(2)
-    terms = {name: 1.0 for name in ("imitation", "gradient", "convergence", "row_space", "data_fidelity")}
-    training = {"losses": dipa.LossWeights(**terms), "budget": dipa.Budget(steps=1, batch_size=2), "progress": False}
+    terms = {
+        name: 1.0 for name in ("imitation", "gradient", "convergence", "row_space", "data_fidelity")
+    }
+    training = {
+        "losses": dipa.LossWeights(**terms),
+        "budget": dipa.Budget(steps=1, batch_size=2),
+        "progress": False,
+    }
     rules = {"stepsize": "1/L", "teacher_stepsize": "1/L"}
     network = endtoend.build("e2e-varnet", size, features=2, blocks=1)
     first = torch.ones(1, *size)
@@ -87,8 +133,12 @@ def calls(physics, size: tuple[int, int, int]) -> dict:
 
     return {
         "solve": lambda: solver(y(), physics, history=True, x_true=x),
-        "solve from the pseudo-inverse": lambda: dipa.FISTA(solver.prior, start="pseudo_inverse", iterations=1)(y(), physics),
-        "solve from the interpolated": lambda: dipa.FISTA(solver.prior, start="interpolated", iterations=1)(y(), physics),
+        "solve from the pseudo-inverse": lambda: dipa.FISTA(
+            solver.prior, start="pseudo_inverse", iterations=1
+        )(y(), physics),
+        "solve from the interpolated": lambda: dipa.FISTA(
+            solver.prior, start="interpolated", iterations=1
+        )(y(), physics),
         "identity": lambda: dipa.LinearPreconditioner.identity(physics, size)(x, x, 1),
         "planes": lambda: dipa.LinearPreconditioner.identity(physics, size, planes=True)(x, x, 1),
         "ridge": lambda: dipa.LinearPreconditioner.ridge(physics, x, stepsize=0.4)(x, x, 1),
@@ -96,8 +146,12 @@ def calls(physics, size: tuple[int, int, int]) -> dict:
         "Polynomial": lambda: dipa.Polynomial.l2(physics, img_size=size)(x, x, 1),
         "Polynomial, given": lambda: dipa.Polynomial(physics, (1.0, -0.1))(x, x, 1),
         "to_deepinv": lambda: dipa.to_deepinv(solver, P, physics, img_size=size)(y(), physics),
-        "distill": lambda: dipa.distill(solver, P, physics, copy.deepcopy(physics), x, **training, **rules),
-        "train_network": lambda: dipa.train_network(network, physics, x, budget=training["budget"], progress=False),
+        "distill": lambda: dipa.distill(
+            solver, P, physics, copy.deepcopy(physics), x, **training, **rules
+        ),
+        "train_network": lambda: dipa.train_network(
+            network, physics, x, budget=training["budget"], progress=False
+        ),
         "convergence": lambda: analysis.convergence(solver, physics, y(), x, iterations=2),
         "spectra": lambda: analysis.spectra(P, physics, first),
         "audit": lambda: analysis.audit(x, x, y(), physics, operators.range_basis(physics, size)),
@@ -131,7 +185,9 @@ def test_other_operators_are_refused_in_one_line(name):
 
 
 def test_the_range_of_complex_measurements_is_that_of_both_their_parts():
-    """y = B x with a complex B: the real images that Re(B^H y) can be are spanned by the rows of Re B and Im B."""
+    """y = B x with a complex B: the real images that Re(B^H y) can be are spanned by the rows
+    of Re B and Im B.
+    """
     matrix = torch.randn(5, 64, dtype=torch.complex128, generator=rng(0))
     physics = dp.LinearPhysics(
         A=lambda x, **_: x.flatten(1).to(torch.complex128) @ matrix.T,
@@ -141,21 +197,31 @@ def test_the_range_of_complex_measurements_is_that_of_both_their_parts():
     gradients = physics.A_adjoint(torch.randn(20, 5, dtype=torch.complex128, generator=rng(1)))
     assert basis.dim == 10 == torch.linalg.matrix_rank(gradients.flatten(1))
     rows = basis.rows.double()
-    assert (gradients.flatten(1) - gradients.flatten(1) @ rows.T @ rows).norm() < 1e-5 * gradients.norm()
+    assert (
+        gradients.flatten(1) - gradients.flatten(1) @ rows.T @ rows
+    ).norm() < 1e-5 * gradients.norm()
 
 
-# --- priors and denoisers of deepinv ------------------------------------------------------------------------------------
+# --- priors and denoisers of deepinv --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "prior", [deepinv.optim.PnP(tiny_denoiser()), deepinv.optim.prior.TVPrior(), deepinv.optim.prior.L1Prior()]
+    "prior",
+    [
+        deepinv.optim.PnP(tiny_denoiser()),
+        deepinv.optim.prior.TVPrior(),
+        deepinv.optim.prior.L1Prior(),
+    ],
 )
 @pytest.mark.parametrize("ours", [dipa.PnP, dipa.RED])
 def test_a_prior_of_deepinv_is_no_denoiser_and_no_prior_here(prior, ours):
-    with pytest.raises(dipa.InputError, match="denoiser: got .*deepinv's prior .*allowed: a denoiser"):
+    with pytest.raises(
+        dipa.InputError, match="denoiser: got .*deepinv's prior .*allowed: a denoiser"
+    ):
         ours(prior)
     with pytest.raises(
-        dipa.InputError, match=r"prior: got 'deepinv\.optim\.prior.*allowed: a prior such as dipa\.PnP\(denoiser\)"
+        dipa.InputError,
+        match=r"prior: got 'deepinv\.optim\.prior.*allowed: a prior such as dipa\.PnP\(denoiser\)",
     ):
         dipa.FISTA(prior)
 
@@ -181,8 +247,13 @@ def test_denoisers_denoise_or_are_refused_in_one_line(denoiser):
         result_or_clear_error(lambda: dipa.FISTA(dipa.PnP(denoiser), iterations=2)(y, physics))
 
 
-@pytest.mark.parametrize("P", [torch.nn.ReLU(), lambda g: g, lambda g, z, k: g @ torch.ones(3, 3), lambda g, z, k: None])
+@pytest.mark.parametrize(
+    "P", [torch.nn.ReLU(), lambda g: g, lambda g, z, k: g @ torch.ones(3, 3), lambda g, z, k: None]
+)
 def test_what_is_no_preconditioner_is_refused_by_name(P):
     physics = operators.single_pixel(GREY, ratio=0.5)
     solver = dipa.FISTA(dipa.PnP(tiny_denoiser()), iterations=2)
-    refuses(lambda: solver(physics.A(smooth_images(2, SIDE)), physics, preconditioner=P), "preconditioner: got")
+    refuses(
+        lambda: solver(physics.A(smooth_images(2, SIDE)), physics, preconditioner=P),
+        "preconditioner: got",
+    )

@@ -1,4 +1,5 @@
-"""Calls and command lines with something wrong in them: a result or one clear line, within five seconds.
+"""Calls and command lines with something wrong in them: a result or one clear line, within five
+seconds.
 
 ``make properties`` tries twenty times as many, and others every time.
 """
@@ -31,7 +32,9 @@ LONG = settings.default.max_examples > 100
 
 @contextmanager
 def limited(what: str):
-    """Fails where the stretch takes longer than ``SECONDS``; one that would never end is ended after ten times as many."""
+    """Fails where the stretch takes longer than ``SECONDS``; one that would never end is ended
+    after ten times as many.
+    """
 
     def late(signum, frame):
         raise TimeoutError(what)
@@ -47,17 +50,34 @@ def limited(what: str):
 
 
 def numbers(count: int, chunk: int) -> list[range]:
-    """``count`` numbers of calls in chunks: from 0 on, in the long form twenty times as many from anywhere."""
+    """``count`` numbers of calls in chunks: from 0 on, in the long form twenty times as many
+    from anywhere.
+    """
     first = random.randrange(2**40) if LONG else 0
     count *= 20 if LONG else 1
-    return [range(first + start, first + min(start + chunk, count)) for start in range(0, count, chunk)]
+    return [
+        range(first + start, first + min(start + chunk, count)) for start in range(0, count, chunk)
+    ]
 
 
 def public() -> set[str]:
-    """Every public name of a function or class, of the modules whose functions take arguments of the user."""
-    modules = (dipa, dipa.analysis, dipa.data, dipa.endtoend, dipa.networks, dipa.operators, dipa.preconditioners, dipa.solvers)
+    """Every public name of a function or class, of the modules whose functions take arguments
+    of the user.
+    """
+    modules = (
+        dipa,
+        dipa.analysis,
+        dipa.data,
+        dipa.endtoend,
+        dipa.networks,
+        dipa.operators,
+        dipa.preconditioners,
+        dipa.solvers,
+    )
     modules += (dipa.training, dipa.experiments)
-    return {name for module in modules for name in module.__all__ if callable(getattr(module, name))}
+    return {
+        name for module in modules for name in module.__all__ if callable(getattr(module, name))
+    }
 
 
 def test_every_public_call_is_tried():
@@ -87,7 +107,9 @@ def of_numpy(argument: str, value: object) -> list:
 
 @pytest.mark.parametrize("name", sorted(fuzz_calls.CALLS))
 def test_numbers_of_numpy_are_taken_wherever_a_number_is(name, tmp_path, monkeypatch):
-    """Each number of the call in each form of numpy, and an ``img_size`` of them: never refused for what they are."""
+    """Each number of the call in each form of numpy, and an ``img_size`` of them: never refused
+    for what they are.
+    """
     function, given = fuzz_calls.CALLS[name]
     for argument, value in (given() if callable(given) else given).items():
         for place, number in enumerate(of_numpy(argument, value)):
@@ -115,7 +137,7 @@ def test_mutated_calls(chunk, tmp_path, monkeypatch):
             assert "could not be written" in str(error), what
 
 
-# --- command lines -------------------------------------------------------------------------------------------------------
+# --- command lines --------------------------------------------------------------------------------
 
 
 def check_command(words: list[str], status: int, out: str, err: str) -> None:
@@ -125,7 +147,9 @@ def check_command(words: list[str], status: int, out: str, err: str) -> None:
     assert status in (0, 1, 2), (words, status)
     assert "Traceback" not in out + err, (words, err)
     if status:
-        assert err.startswith("error: ") and err.endswith("\n") and not out.strip().startswith("error"), (words, err)
+        assert (
+            err.startswith("error: ") and err.endswith("\n") and not out.strip().startswith("error")
+        ), (words, err)
         check_message(err)
     else:
         assert not err, (words, err)
@@ -133,7 +157,9 @@ def check_command(words: list[str], status: int, out: str, err: str) -> None:
 
 @pytest.fixture
 def nothing_is_computed(monkeypatch, tmp_path):
-    """A run ends where it would begin to compute; its data, operators, denoiser and solver are made."""
+    """A run ends where it would begin to compute; its data, operators, denoiser and solver are
+    made.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(experiments, "run", lambda config, out, **more: Problem.build(config))
@@ -146,7 +172,11 @@ def test_mutated_command_lines(chunk, nothing_is_computed):
     for number in chunk:
         words = fuzz_commands.line(number)
         out, err = io.StringIO(), io.StringIO()
-        with limited(f"line {number}: {words}"), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with (
+            limited(f"line {number}: {words}"),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
             status = cli.main(words)
         check_command(words, status, out.getvalue(), err.getvalue())
 
@@ -154,8 +184,13 @@ def test_mutated_command_lines(chunk, nothing_is_computed):
 @pytest.mark.parametrize("number", numbers(2, 40)[0] if LONG else [0])
 def test_mutated_command_lines_as_processes(number, tmp_path):
     """No run is begun; words that no shell can pass are left out."""
-    words = [word.replace("\0", "").encode("utf-8", "replace").decode() for word in fuzz_commands.line(number)]
+    words = [
+        word.replace("\0", "").encode("utf-8", "replace").decode()
+        for word in fuzz_commands.line(number)
+    ]
     words = ["show" if word == "run" else word for word in words]
     command = [sys.executable, "-m", "dipa", *words]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=os.environ)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=os.environ
+    )
     check_command(words, done.returncode, done.stdout, done.stderr)

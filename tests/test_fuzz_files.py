@@ -1,4 +1,6 @@
-"""Damaged files in numbers; ``make properties`` tries twenty times as many. What a case is: :mod:`fuzz_files`."""
+"""Damaged files in numbers; ``make properties`` tries twenty times as many. What a case is:
+:mod:`fuzz_files`.
+"""
 
 from collections import Counter
 
@@ -19,7 +21,9 @@ def test_damaged_safetensors(tmp_path):
     for number in range(CASES):
         saved_module(number, tmp_path)
     found = shares("safetensors")
-    assert found["safetensors refused"] > CASES / 2 and found["safetensors read"] > 0, "damage that does no harm is no test"
+    assert found["safetensors refused"] > CASES / 2 and found["safetensors read"] > 0, (
+        "damage that does no harm is no test"
+    )
 
 
 def test_damaged_files_of_other_kinds(tmp_path, monkeypatch):

@@ -1,4 +1,6 @@
-"""The slices of tools/gpu.py, with the processor as the device: what is done stays done, what is stopped goes on."""
+"""The slices of tools/gpu.py, with the processor as the device: what is done stays done, what
+is stopped goes on.
+"""
 
 import json
 import os
@@ -25,12 +27,16 @@ GOOD = "Path(sys.argv[sys.argv.index('--json') + 1]).write_text('{}'); note('goo
 BAD = "note('bad'); sys.exit('no such card')"
 SLOW = "note('slow'); time.sleep(60)"
 DEAF = "signal.signal(signal.SIGTERM, signal.SIG_IGN); note('deaf'); time.sleep(60)"
-RUN = "l-dipa-supervised --profile smoke --set task.size=8 --set solver.iterations=2 --set training.checkpoint_every=1"
+RUN = (
+    "l-dipa-supervised --profile smoke --set task.size=8 --set solver.iterations=2 --set "
+    "training.checkpoint_every=1"
+)
 
 
 @pytest.fixture
 def call(tmp_path, monkeypatch):
-    """``call(stages, ...)``: one slice of a list; a script is the text of a benchmark, run as a process of its own.
+    """``call(stages, ...)``: one slice of a list; a script is the text of a benchmark, run as a
+    process of its own.
 
     Returns its exit status and which scripts began, in turn.
     """
@@ -42,11 +48,25 @@ def call(tmp_path, monkeypatch):
         listed = {}
         for name, stage in stages.items():
             script = tmp_path / f"{name}.py"
-            script.write_text(f"{head}note = lambda text: open({str(notes)!r}, 'a').write({name!r} + '\\n')\n{stage}\n")
-            listed[name] = stage if isinstance(stage, dict) else {"benchmark": os.path.relpath(script, ROOT / "benchmarks")}
+            script.write_text(
+                f"{head}note = lambda text: open({str(notes)!r}, 'a').write({name!r} + "
+                f"'\\n')\n{stage}\n"
+            )
+            listed[name] = (
+                stage
+                if isinstance(stage, dict)
+                else {"benchmark": os.path.relpath(script, ROOT / "benchmarks")}
+            )
         (tmp_path / "list.yaml").write_text(yaml.safe_dump(listed, sort_keys=False))
         notes.write_text("")
-        where = ["--out", str(tmp_path / "out"), "--list", str(tmp_path / "list.yaml"), "--device", "cpu"]
+        where = [
+            "--out",
+            str(tmp_path / "out"),
+            "--list",
+            str(tmp_path / "list.yaml"),
+            "--device",
+            "cpu",
+        ]
         return gpu.main([*where, "--seconds", str(seconds), *options]), notes.read_text().split()
 
     return made
@@ -55,7 +75,12 @@ def call(tmp_path, monkeypatch):
 def test_what_is_done_is_not_repeated_and_what_failed_comes_last(call, capsys):
     assert call({"a": BAD, "b": GOOD}) == (1, ["a", "b"])
     said = capsys.readouterr().out
-    assert "a: failed" in said and "no such card" in said and "b: done" in said and "1 of 2 stages done" in said
+    assert (
+        "a: failed" in said
+        and "no such card" in said
+        and "b: done" in said
+        and "1 of 2 stages done" in said
+    )
     assert call({"a": GOOD, "b": GOOD, "c": GOOD}) == (0, ["c", "a"])
     assert call({"a": GOOD, "b": GOOD, "c": GOOD}) == (0, [])
 
@@ -113,15 +138,24 @@ def test_without_the_device_one_line_says_so(call, monkeypatch, capsys):
 
 @pytest.mark.parametrize("way", ["unrolled", "truncated", "straight_through"])
 def test_network_passes_are_those_of_a_training(way, monkeypatch, tmp_path):
-    changes = {"differentiation.way": way, "differentiation.tail": 2, "task.size": 8, "data.train_count": 5}
-    config = experiments.resolve("l-dipa-imitation", "smoke", overrides=changes | {"training.batch_size": 2})
+    changes = {
+        "differentiation.way": way,
+        "differentiation.tail": 2,
+        "task.size": 8,
+        "data.train_count": 5,
+    }
+    config = experiments.resolve(
+        "l-dipa-imitation", "smoke", overrides=changes | {"training.batch_size": 2}
+    )
     found = {"forward": 0, "backward": 0}
 
     def count(module, given, made):
         if isinstance(module, DnCNN):
             found["forward"] += len(made)
             if made.requires_grad:
-                made.register_hook(lambda gradient: found.update(backward=found["backward"] + len(gradient)))
+                made.register_hook(
+                    lambda gradient: found.update(backward=found["backward"] + len(gradient))
+                )
 
     monkeypatch.setattr(differentiate, "lean", lambda denoiser: denoiser)
     counting = torch.nn.modules.module.register_module_forward_hook(count)
@@ -130,7 +164,10 @@ def test_network_passes_are_those_of_a_training(way, monkeypatch, tmp_path):
     finally:
         counting.remove()
     counted = gpu.passes(config)
-    assert found == {"forward": counted["forward"] + counted["teacher"], "backward": counted["backward"]}
+    assert found == {
+        "forward": counted["forward"] + counted["teacher"],
+        "backward": counted["backward"],
+    }
 
 
 def test_the_list_asks_for_what_there_is():

@@ -13,7 +13,13 @@ from torch import nn
 
 import dipa
 from dipa import identity
-from dipa.identity import Description, describe, describe_code, describe_physics, describe_preconditioner
+from dipa.identity import (
+    Description,
+    describe,
+    describe_code,
+    describe_physics,
+    describe_preconditioner,
+)
 
 SHAPE = (1, 16, 16)
 IMAGES = torch.rand((2, *SHAPE), generator=torch.Generator().manual_seed(0))
@@ -45,25 +51,54 @@ def equivariant(kind: type):
 # each list: objects that give different results, made alike otherwise
 DIFFERENT = {
     "a plain attribute of a network": [
-        functools.partial(deepinv.models.GSDRUNet, alpha=alpha, in_channels=1, out_channels=1, pretrained=None, nc=[2] * 4, nb=1)
+        functools.partial(
+            deepinv.models.GSDRUNet,
+            alpha=alpha,
+            in_channels=1,
+            out_channels=1,
+            pretrained=None,
+            nc=[2] * 4,
+            nb=1,
+        )
         for alpha in (1.0, 0.2)
     ],
     "an activation": [dncnn, lambda: dncnn(nn.LeakyReLU), lambda: dncnn(nn.ELU)],
     "an activation's slope": [lambda slope=slope: nn.LeakyReLU(slope) for slope in (0.01, 0.02)],
-    "a transform": [lambda kind=kind: equivariant(kind) for kind in (deepinv.transform.Rotate, deepinv.transform.Reflect)],
+    "a transform": [
+        lambda kind=kind: equivariant(kind)
+        for kind in (deepinv.transform.Rotate, deepinv.transform.Reflect)
+    ],
     "weights": [dncnn, lambda: (dncnn(), dncnn())[1]],
     "training or not": [dncnn, lambda: dncnn().eval()],
-    "a list": [lambda scales=scales: Plain(scales=scales) for scales in ([1, 2], [2, 1], (1, 2), {1, 2}, {1: 2})],
-    "nested": [lambda value=value: Plain(options={"deep": [Plain(level=value)]}) for value in (0.1, 0.2, None, "0.1", True, 1)],
-    "an array": [lambda value=value: Plain(taps=torch.tensor(value).numpy()) for value in (0.5, 0.25)],
+    "a list": [
+        lambda scales=scales: Plain(scales=scales)
+        for scales in ([1, 2], [2, 1], (1, 2), {1, 2}, {1: 2})
+    ],
+    "nested": [
+        lambda value=value: Plain(options={"deep": [Plain(level=value)]})
+        for value in (0.1, 0.2, None, "0.1", True, 1)
+    ],
+    "an array": [
+        lambda value=value: Plain(taps=torch.tensor(value).numpy()) for value in (0.5, 0.25)
+    ],
     "the last digit": [lambda value=value: Plain(level=value) for value in (0.1, 0.1 + 1e-16)],
-    "a generator's state": [lambda seed=seed: Plain(rng=torch.Generator().manual_seed(seed)) for seed in (0, 1)],
-    "a function of a library": [lambda f=f: Plain(act=f) for f in (torch.tanh, torch.sigmoid, nn.functional.gelu)],
-    "a partial": [lambda a=a: Plain(act=functools.partial(nn.functional.leaky_relu, negative_slope=a)) for a in (0.1, 0.2)],
+    "a generator's state": [
+        lambda seed=seed: Plain(rng=torch.Generator().manual_seed(seed)) for seed in (0, 1)
+    ],
+    "a function of a library": [
+        lambda f=f: Plain(act=f) for f in (torch.tanh, torch.sigmoid, nn.functional.gelu)
+    ],
+    "a partial": [
+        lambda a=a: Plain(act=functools.partial(nn.functional.leaky_relu, negative_slope=a))
+        for a in (0.1, 0.2)
+    ],
     "a class": [lambda kind=kind: Plain(layer=kind) for kind in (nn.ReLU, nn.ELU)],
     "a prior": [lambda prior=prior: prior(dncnn()) for prior in (dipa.PnP, dipa.RED)],
     "sigma": [lambda sigma=sigma: dipa.PnP(dncnn(), sigma=sigma) for sigma in (0.01, 0.02)],
-    "a buffer's type": [lambda kind=kind: Plain(level=torch.ones(2, dtype=kind)) for kind in (torch.float32, torch.float64)],
+    "a buffer's type": [
+        lambda kind=kind: Plain(level=torch.ones(2, dtype=kind))
+        for kind in (torch.float32, torch.float64)
+    ],
 }
 
 
@@ -121,7 +156,7 @@ def test_the_code_of_a_class_outside_the_libraries_counts(tmp_path, monkeypatch)
     assert not found[0].same(found[1]) and found[0].unknown == ()
 
 
-# --- operators -------------------------------------------------------------------------------------------------------
+# --- operators ------------------------------------------------------------------------------------
 
 
 def noisy(noise):
@@ -150,7 +185,9 @@ NOISES = {
 
 
 def test_noise_models_are_told_apart_and_their_generators_do_not_count():
-    found = {name: describe_physics(noisy(make()), IMAGES)["noise"] for name, make in NOISES.items()}
+    found = {
+        name: describe_physics(noisy(make()), IMAGES)["noise"] for name, make in NOISES.items()
+    }
     assert len({one.exact for one in found.values()}) == len(NOISES)
     physics = noisy(deepinv.physics.GaussianNoise(0.1, rng=torch.Generator()))
     before = describe_physics(physics, IMAGES)
@@ -183,15 +220,24 @@ def test_use_does_not_change_an_operator(make):
 
 def test_operators_are_told_apart_by_what_they_do():
     masks = [torch.ones(SHAPE).index_fill(2, torch.tensor([i]), 0) for i in range(16)]
-    found = [describe_physics(deepinv.physics.Inpainting(SHAPE, mask=mask), IMAGES)["operator"] for mask in masks]
-    assert all(found[i].same(found[j]) == (i == j) for i, j in itertools.product(range(16), repeat=2))
+    found = [
+        describe_physics(deepinv.physics.Inpainting(SHAPE, mask=mask), IMAGES)["operator"]
+        for mask in masks
+    ]
+    assert all(
+        found[i].same(found[j]) == (i == j) for i, j in itertools.product(range(16), repeat=2)
+    )
 
 
 def test_functions_as_an_operator_are_told_apart_by_what_they_do():
     def operator(scale):
-        return deepinv.physics.LinearPhysics(A=lambda x, **_: scale * x, A_adjoint=lambda y, **_: scale * y)
+        return deepinv.physics.LinearPhysics(
+            A=lambda x, **_: scale * x, A_adjoint=lambda y, **_: scale * y
+        )
 
-    one, same, last_digits, other = (describe_physics(operator(s), IMAGES)["operator"] for s in (2.0, 2.0, 2 + 1e-6, 2.01))
+    one, same, last_digits, other = (
+        describe_physics(operator(s), IMAGES)["operator"] for s in (2.0, 2.0, 2 + 1e-6, 2.01)
+    )
     assert one.same(same) and one.same(last_digits) and not one.same(other) and one.unknown == ()
 
 
@@ -200,10 +246,16 @@ def test_an_operator_made_in_another_process_is_the_same():
     code = (
         "import deepinv, torch, json\nfrom dipa.identity import describe_physics\n"
         "physics = deepinv.physics.Tomography(angles=8, img_width=16, normalize=True)\n"
-        "print(json.dumps(describe_physics(physics, torch.zeros(1, 1, 16, 16))['operator'].record()))"
+        "print(json.dumps(describe_physics(physics, torch.zeros(1, 1, 16, "
+        "16))['operator'].record()))"
     )
     call = [sys.executable, "-c", code]
-    options = {"capture_output": True, "text": True, "check": True, "cwd": Path(dipa.__file__).parents[1]}
+    options = {
+        "capture_output": True,
+        "text": True,
+        "check": True,
+        "cwd": Path(dipa.__file__).parents[1],
+    }
     one, two = (Description.read(eval(subprocess.run(call, **options).stdout)) for _ in range(2))
     physics = deepinv.physics.Tomography(angles=8, img_width=16, normalize=True)
     physics.operator_norm *= 1.001
@@ -211,16 +263,20 @@ def test_an_operator_made_in_another_process_is_the_same():
     assert one.same(two) and not one.same(other)
 
 
-# --- preconditioners -------------------------------------------------------------------------------------------------
+# --- preconditioners ------------------------------------------------------------------------------
 
 
 def test_a_linear_preconditioner_is_what_it_does_whatever_its_basis():
     physics = dipa.operators.super_resolution(SHAPE, factor=2)
     P = dipa.LinearPreconditioner.identity(physics)
-    rotation = torch.linalg.qr(torch.randn(P.basis.dim, P.basis.dim, generator=torch.Generator().manual_seed(0)))[0]
+    rotation = torch.linalg.qr(
+        torch.randn(P.basis.dim, P.basis.dim, generator=torch.Generator().manual_seed(0))
+    )[0]
     rows = P.basis.image(rotation).flatten(1)
     turned = dipa.LinearPreconditioner(rows.T, type(dense_basis(rows))(SHAPE, rows))
-    same = dipa.LinearPreconditioner(dense_basis(physics_rows(P)).rows.T, dense_basis(physics_rows(P)))
+    same = dipa.LinearPreconditioner(
+        dense_basis(physics_rows(P)).rows.T, dense_basis(physics_rows(P))
+    )
     a, b = (describe_preconditioner(one, IMAGES, 3) for one in (turned, same))
     assert all(a[name].same(b[name]) for name in a)
     turned.matrix.data *= 1.001
@@ -249,14 +305,16 @@ def test_hidden_weights_of_a_network_count():
     """It starts as the identity: what it does says nothing about its seed."""
     found = [
         describe_preconditioner(
-            dipa.NeuralPreconditioner("convnext", img_size=SHAPE, features=4, blocks=1, seed=seed), IMAGES, 3
+            dipa.NeuralPreconditioner("convnext", img_size=SHAPE, features=4, blocks=1, seed=seed),
+            IMAGES,
+            3,
         )["preconditioner"]
         for seed in (0, 0, 1)
     ]
     assert found[0].same(found[1]) and not found[0].same(found[2])
 
 
-# --- code ------------------------------------------------------------------------------------------------------------
+# --- code -----------------------------------------------------------------------------------------
 
 
 def test_the_code_that_shapes_a_solve_counts_and_its_comments_do_not(tmp_path, monkeypatch):
@@ -272,15 +330,24 @@ def test_the_code_that_shapes_a_solve_counts_and_its_comments_do_not(tmp_path, m
         return describe_code().exact
 
     first = digest(solvers__momentum='"""Rules."""\nRULE = 1\n', plots__lines="COLOUR = 1\n")
-    assert digest(solvers__momentum='"""Other words."""\n# why\nRULE = 1\n', plots__lines="COLOUR = 2\n") == first
+    assert (
+        digest(
+            solvers__momentum='"""Other words."""\n# why\nRULE = 1\n', plots__lines="COLOUR = 2\n"
+        )
+        == first
+    )
     assert digest(solvers__momentum="RULE = 2\n") != first
     identity._syntax.cache_clear()
 
 
 def test_nothing_of_a_solve_is_left_out_of_the_code():
-    """What is left out: the command line, the adapter, reports, data (their images are hashed), experiments."""
+    """What is left out: the command line, the adapter, reports, data (their images are hashed),
+    experiments.
+    """
     root = Path(dipa.__file__).parent
-    counted = {path.name.removesuffix(".py") for path in root.iterdir()} - {name.removesuffix(".py") for name in identity.UNUSED}
+    counted = {path.name.removesuffix(".py") for path in root.iterdir()} - {
+        name.removesuffix(".py") for name in identity.UNUSED
+    }
     assert {
         "solvers",
         "priors",

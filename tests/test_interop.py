@@ -3,7 +3,18 @@
 import deepinv
 import pytest
 import torch
-from batteries import OPERATORS, PRIORS, Bare, images, refuses, relative, rng, size_of, solver, tiny_denoiser
+from batteries import (
+    OPERATORS,
+    PRIORS,
+    Bare,
+    images,
+    refuses,
+    relative,
+    rng,
+    size_of,
+    solver,
+    tiny_denoiser,
+)
 
 import dipa
 from dipa.interop import to_deepinv
@@ -57,15 +68,22 @@ def test_mri(img_size):
 def test_deepinv_momentum_is_deepinvs_own_fista(stepsize):
     physics = camera()
     y, denoiser = physics.A(images(3, 1, 16, 16)), tiny_denoiser()
-    terms = {"data_fidelity": deepinv.optim.data_fidelity.L2(), "prior": deepinv.optim.PnP(denoiser)}
-    theirs = deepinv.optim.FISTA(**terms, stepsize=stepsize, max_iter=12, g_param=2 / 255)(y, physics)
+    terms = {
+        "data_fidelity": deepinv.optim.data_fidelity.L2(),
+        "prior": deepinv.optim.PnP(denoiser),
+    }
+    theirs = deepinv.optim.FISTA(**terms, stepsize=stepsize, max_iter=12, g_param=2 / 255)(
+        y, physics
+    )
     ours = solver(iterations=12, denoiser=denoiser, momentum="deepinv", start="adjoint")
     assert relative(to_deepinv(ours, None, physics, stepsize)(y, physics), theirs) < 1e-6
     assert relative(to_deepinv(ours, stepping, physics, stepsize)(y, physics), theirs) > 1e-2
 
 
 def test_no_stopping_rule_cuts_the_iterations():
-    """A run that stands still from its start (identity denoiser, noiseless, adjoint start) goes through all of them."""
+    """A run that stands still from its start (identity denoiser, noiseless, adjoint start) goes
+    through all of them.
+    """
     physics, seen = camera(), []
 
     def counting(gradient, iterate, k):
@@ -110,7 +128,9 @@ def test_a_divergence_ends_as_ours_does():
 
 def test_deepinvs_metrics_work():
     physics, x = camera(), images(2, 1, 16, 16)
-    found, metrics = to_deepinv(solver(iterations=5), None, physics, 0.5)(physics.A(x), physics, x_gt=x, compute_metrics=True)
+    found, metrics = to_deepinv(solver(iterations=5), None, physics, 0.5)(
+        physics.A(x), physics, x_gt=x, compute_metrics=True
+    )
     assert [len(metrics["psnr"][i]) for i in range(2)] == [6, 6]
     assert metrics["psnr"][0][-1] == pytest.approx(dipa.metrics.psnr(found, x)[0].item(), abs=1e-4)
 
@@ -146,10 +166,14 @@ def test_unfolded_gradients_reach_the_preconditioner():
 def test_unfolding_adds_no_parameters_of_deepinv():
     P = dipa.LinearPreconditioner.identity(camera())
     model = to_deepinv(solver(iterations=2), P, camera(), 0.5, unfold=True)
-    assert [parameter.shape for parameter in model.parameters() if parameter.requires_grad] == [P.matrix.shape]
+    assert [parameter.shape for parameter in model.parameters() if parameter.requires_grad] == [
+        P.matrix.shape
+    ]
 
 
 def test_refuses():
-    refuses(lambda: to_deepinv(lambda y, physics: y, None, camera(), 0.5), "solver", "function", "FISTA")
+    refuses(
+        lambda: to_deepinv(lambda y, physics: y, None, camera(), 0.5), "solver", "function", "FISTA"
+    )
     refuses(lambda: to_deepinv(solver(), None, camera(), "auto"), "stepsize", "'auto'", "1/L")
     refuses(lambda: to_deepinv(solver(), None, camera(), 0.0), "stepsize", "0.0")

@@ -1,4 +1,6 @@
-"""Imports point one way: a layer may use those above it in this list, and only the ones it is allowed to know."""
+"""Imports point one way: a layer may use those above it in this list, and only the ones it is
+allowed to know.
+"""
 
 import ast
 from pathlib import Path
@@ -58,20 +60,33 @@ FORBIDDEN = {
     "training": {"data"},
     "analysis": {"data", "training"},
     "interop": {"data", "training", "analysis"},
-    "plots": {"operators", "data", "denoisers", "priors", "preconditioners", "losses", "solvers", "training"},
+    "plots": {
+        "operators",
+        "data",
+        "denoisers",
+        "priors",
+        "preconditioners",
+        "losses",
+        "solvers",
+        "training",
+    },
 }
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 
 
 def layer(parts: tuple[str, ...]) -> str | None:
-    """The layer a dotted name lies in; None outside dipa and for what dipa/__init__.py itself defines."""
+    """The layer a dotted name lies in; None outside dipa and for what dipa/__init__.py itself
+    defines.
+    """
     name = parts[1].removesuffix(".py") if len(parts) > 1 and parts[0] == "dipa" else ""
     known = (ROOT / name).is_dir() or (ROOT / f"{name}.py").is_file()
     return name if name and known else None
 
 
 def imported(source: str, package: tuple[str, ...]) -> set[str]:
-    """Layers of dipa that ``source``, a module inside ``package``, imports; functions' own imports count."""
+    """Layers of dipa that ``source``, a module inside ``package``, imports; functions' own
+    imports count.
+    """
     found = set()
     for node in ast.walk(ast.parse(source)):
         targets = []
@@ -86,16 +101,25 @@ def imported(source: str, package: tuple[str, ...]) -> set[str]:
 
 
 def test_the_reader_of_imports():
-    source = "from .. import files, seeding\nfrom ..checks import x\nfrom . import loop\nfrom .base import y\nimport torch\n"
+    source = (
+        "from .. import files, seeding\nfrom ..checks import x\nfrom . import loop\nfrom .base "
+        "import y\nimport torch\n"
+    )
     source += "import dipa.cli\nfrom .. import __version__\n"
     assert imported(source, ("dipa", "solvers")) == {"files", "seeding", "checks", "solvers", "cli"}
     assert imported("def f():\n    from .training import distill\n", ("dipa",)) == {"training"}
-    assert imported("from dipa import plots\nfrom deepinv import priors\n", ("dipa", "solvers")) == {"plots"}
+    assert imported(
+        "from dipa import plots\nfrom deepinv import priors\n", ("dipa", "solvers")
+    ) == {"plots"}
 
 
 def test_every_module_belongs_to_a_layer():
-    assert {layer(("dipa", *path.relative_to(ROOT).parts)) for path in FILES} - {"__main__"} <= set(ORDER)
-    assert {"checks", "solvers", "training", "operators"} <= {layer(("dipa", *path.relative_to(ROOT).parts)) for path in FILES}
+    assert {layer(("dipa", *path.relative_to(ROOT).parts)) for path in FILES} - {"__main__"} <= set(
+        ORDER
+    )
+    assert {"checks", "solvers", "training", "operators"} <= {
+        layer(("dipa", *path.relative_to(ROOT).parts)) for path in FILES
+    }
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -103,6 +127,7 @@ def test_imports_point_up(path):
     parts = ("dipa", *path.relative_to(ROOT).parts)
     own = layer(parts)
     allowed = {*ORDER[: ORDER.index(own) + 1]} if own in ORDER else {*ORDER}
-    allowed |= {"__main__"} if own == "cli" else set()  # where the command begins: it imports nothing before it is called
+    # where the command begins: it imports nothing before it is called
+    allowed |= {"__main__"} if own == "cli" else set()
     wrong = imported(path.read_text(), parts[:-1]) - (allowed - FORBIDDEN.get(own, set()))
     assert not wrong, f"{own} must not import {', '.join(sorted(wrong))}"

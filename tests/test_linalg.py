@@ -13,14 +13,20 @@ def spd(n: int, seed: int) -> torch.Tensor:
 @pytest.mark.parametrize("seed", range(3))
 def test_squared_norm_is_the_largest_eigenvalue(seed):
     gram = spd(12, seed)
-    value = linalg.squared_norm(lambda v: (v.flatten(1) @ gram).reshape(v.shape), (1, 3, 4), tol=1e-9)
+    value = linalg.squared_norm(
+        lambda v: (v.flatten(1) @ gram).reshape(v.shape), (1, 3, 4), tol=1e-9
+    )
     assert value == pytest.approx(torch.linalg.eigvalsh(gram).max().item(), rel=1e-4)
-    assert value == linalg.squared_norm(lambda v: (v.flatten(1) @ gram).reshape(v.shape), (1, 3, 4), tol=1e-9)
+    assert value == linalg.squared_norm(
+        lambda v: (v.flatten(1) @ gram).reshape(v.shape), (1, 3, 4), tol=1e-9
+    )
 
 
 def test_squared_norm_follows_dtype():
     gram = spd(12, 0).double()
-    value = linalg.squared_norm(lambda v: (v.flatten(1) @ gram).reshape(v.shape), (1, 3, 4), like=gram, tol=1e-14)
+    value = linalg.squared_norm(
+        lambda v: (v.flatten(1) @ gram).reshape(v.shape), (1, 3, 4), like=gram, tol=1e-14
+    )
     assert value == pytest.approx(torch.linalg.eigvalsh(gram).max().item(), rel=1e-10)
 
 
@@ -31,7 +37,9 @@ def test_squared_norm_of_zero_is_zero():
 def test_dense_recovers_the_matrix():
     matrix = torch.randn(5, 12, generator=rng(0))
     assert relative(linalg.dense(lambda x: x.flatten(1) @ matrix.T, (3, 2, 2)), matrix) < 1e-6
-    double = linalg.dense(lambda x: x.flatten(1) @ matrix.double().T, (3, 2, 2), dtype=torch.float64)
+    double = linalg.dense(
+        lambda x: x.flatten(1) @ matrix.double().T, (3, 2, 2), dtype=torch.float64
+    )
     assert double.dtype == torch.float64 and torch.equal(double, matrix.double())
 
 
@@ -44,7 +52,9 @@ def test_dot_test_tells_an_adjoint_from_something_else():
 
 @pytest.mark.parametrize("rank", [1, 3, 5])
 def test_orthonormal_range_has_the_rank_and_spans_the_rows(rank):
-    matrix = torch.randn(8, rank, generator=rng(rank)) @ torch.randn(rank, 10, generator=rng(rank + 1))
+    matrix = torch.randn(8, rank, generator=rng(rank)) @ torch.randn(
+        rank, 10, generator=rng(rank + 1)
+    )
     rows = linalg.orthonormal_range(matrix)
     assert rows.shape == (rank, 10) and rows.dtype == matrix.dtype
     assert torch.allclose(rows @ rows.T, torch.eye(rank), atol=1e-5)

@@ -1,4 +1,6 @@
-"""The Makefile in a checkout whose path holds spaces and letters beyond ASCII: every recipe finds its tools and folders."""
+"""The Makefile in a checkout whose path holds spaces and letters beyond ASCII: every recipe
+finds its tools and folders.
+"""
 
 import os
 import shutil
@@ -9,9 +11,29 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ("python", "dipa", "jupyter-book", "jupytext", "papermill", "ruff")
-TARGETS = ("train", "build", "book", "pairs", "nbval", "smoke", "presets", "unit", "faults", "properties", "lint", "format")
+TARGETS = (
+    "train",
+    "build",
+    "book",
+    "pairs",
+    "nbval",
+    "smoke",
+    "presets",
+    "unit",
+    "faults",
+    "properties",
+    "lint",
+    "format",
+)
 TARGETS += ("pages", "runs", "sync", "notebooks", "gpu")
-FILES = ("Makefile", "tools/stage", "requirements.txt", "constraints.txt", "requirements-locked.txt", "pyproject.toml")
+FILES = (
+    "Makefile",
+    "tools/stage",
+    "requirements.txt",
+    "constraints.txt",
+    "requirements-locked.txt",
+    "pyproject.toml",
+)
 FILES += ("_config.yml",)
 ECHO = '#!/bin/sh\necho "$(basename "$0") $*" >> "$CALLS"\n'
 
@@ -38,7 +60,9 @@ def test_every_recipe_runs(checkout, target, tmp_path):
     temporary.mkdir()
     calls = tmp_path / "calls"
     environment = os.environ | {"CALLS": str(calls), "TMPDIR": str(temporary)}
-    done = subprocess.run(["make", "-C", str(checkout), target], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        ["make", "-C", str(checkout), target], env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert calls.read_text().count("\n") >= 1
     assert not any(temporary.iterdir())
@@ -66,4 +90,7 @@ def test_an_environment_that_is_missing_is_made_with_the_python_given(checkout, 
     command = ["make", "-C", str(checkout), "-B", "install", f"PYTHON={python}"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "my python -c import sys" in calls.read_text() and "python -m pip install" in calls.read_text()
+    assert (
+        "my python -c import sys" in calls.read_text()
+        and "python -m pip install" in calls.read_text()
+    )

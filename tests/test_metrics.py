@@ -26,7 +26,10 @@ def test_psnr_batch_mse_by_hand():
     errors = torch.tensor([0.1, 0.3, 0.2, 0.2, 0.5])
     x = x_true + errors.reshape(5, 1, 1, 1)
     batches = [(0.01 + 0.09) / 2, (0.04 + 0.04) / 2, 0.25]
-    expected = sum(-10 * math.log10(mse) * count for mse, count in zip(batches, (2, 2, 1), strict=True)) / 5
+    expected = (
+        sum(-10 * math.log10(mse) * count for mse, count in zip(batches, (2, 2, 1), strict=True))
+        / 5
+    )
     assert metrics.psnr_batch_mse(x, x_true, 2) == pytest.approx(expected, abs=1e-5)
 
 
@@ -107,16 +110,27 @@ def test_metrics_refuse_what_they_cannot_measure():
 def test_ssim_is_wangs_for_data_of_range_one():
     """By scipy's Gaussian filter: windows of 11 pixels and deviation 1.5, borders mirrored."""
     x_true = images(3, 1, 16, 16, dtype=torch.float64)
-    x = x_true + 0.1 * torch.randn(x_true.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = x_true + 0.1 * torch.randn(
+        x_true.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
 
     def mean(planes):
-        return torch.from_numpy(gaussian_filter(planes.numpy(), (0, 0, 1.5, 1.5), mode="mirror", truncate=3.5))
+        return torch.from_numpy(
+            gaussian_filter(planes.numpy(), (0, 0, 1.5, 1.5), mode="mirror", truncate=3.5)
+        )
 
     of_x, of_true = mean(x), mean(x_true)
-    spread, shared = mean(x * x) - of_x**2 + mean(x_true * x_true) - of_true**2, mean(x * x_true) - of_x * of_true
+    spread, shared = (
+        mean(x * x) - of_x**2 + mean(x_true * x_true) - of_true**2,
+        mean(x * x_true) - of_x * of_true,
+    )
     c, d = 0.01**2, 0.03**2
-    expected = (2 * of_x * of_true + c) * (2 * shared + d) / ((of_x**2 + of_true**2 + c) * (spread + d))
-    assert metrics.ssim(x, x_true).tolist() == pytest.approx(expected.mean((1, 2, 3)).tolist(), abs=1e-6)
+    expected = (
+        (2 * of_x * of_true + c) * (2 * shared + d) / ((of_x**2 + of_true**2 + c) * (spread + d))
+    )
+    assert metrics.ssim(x, x_true).tolist() == pytest.approx(
+        expected.mean((1, 2, 3)).tolist(), abs=1e-6
+    )
 
 
 def test_modulus_by_hand():

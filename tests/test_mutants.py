@@ -1,4 +1,6 @@
-"""The tool that tries small changes: its list fits the code, and it tells a change that is noticed from one that is not."""
+"""The tool that tries small changes: its list fits the code, and it tells a change that is
+noticed from one that is not.
+"""
 
 import json
 import sys
@@ -15,7 +17,11 @@ SUM = "def total(a, b):\n    # of two numbers\n    return a + b\n"
 TEST = "from toy.sums import total\n\n\ndef test_total():\n    assert total(2, 3) == 5\n"
 NOTICED = {"breaks": "the sign", "find": "a + b", "replace": "a - b"}
 UNNOTICED = {"breaks": "nothing", "find": "of two numbers", "replace": "of both numbers"}
-ENDLESS = {"breaks": "the end", "find": "    return a + b", "replace": "    while True:\n        pass"}
+ENDLESS = {
+    "breaks": "the end",
+    "find": "    return a + b",
+    "replace": "    while True:\n        pass",
+}
 UNREADABLE = {"breaks": "the name", "find": "def total(", "replace": "def sum_of("}
 
 
@@ -24,7 +30,11 @@ def toy(tmp_path, monkeypatch):
     """A checkout of one function and its test; ``toy(*changes)`` writes their list."""
     monkeypatch.setattr(mutants, "COPIED", ("toy", "tests"))
     mutants.FRESH.set_forkserver_preload(["pytest"])
-    for name, text in {"toy/__init__.py": "", "toy/sums.py": SUM, "tests/test_sums.py": TEST}.items():
+    for name, text in {
+        "toy/__init__.py": "",
+        "toy/sums.py": SUM,
+        "tests/test_sums.py": TEST,
+    }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     (tmp_path / "tools").mkdir()

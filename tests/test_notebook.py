@@ -13,15 +13,18 @@ from dipa.checks import InputError
 
 def test_notebook_parameters_are_those_set_after_the_imports():
     known = {"display", "plots"}
-    assert experiments.notebook.parameters({"display": 1, "plots": 2, "method": "ridge", "_hidden": 3}, known) == {
-        "method": "ridge"
-    }
+    assert experiments.notebook.parameters(
+        {"display": 1, "plots": 2, "method": "ridge", "_hidden": 3}, known
+    ) == {"method": "ridge"}
 
 
 def test_a_misspelt_notebook_parameter_is_refused_with_the_valid_names():
     with pytest.raises(InputError, match="did you mean method") as error:
         experiments.notebook.parameters({"methd": "ridge"}, set())
-    assert all(name in str(error.value) for name in ("method", "loss", "regulariser", "profile", "seed", "settings", "out"))
+    assert all(
+        name in str(error.value)
+        for name in ("method", "loss", "regulariser", "profile", "seed", "settings", "out")
+    )
 
 
 def papermill_value(text: str):
@@ -33,7 +36,11 @@ def papermill_value(text: str):
 def started(monkeypatch):
     """The configurations and folders of the runs that the notebook would start."""
     found = []
-    monkeypatch.setattr(experiments.notebook, "run_config", lambda config, out, device, progress: found.append((config, out)))
+    monkeypatch.setattr(
+        experiments.notebook,
+        "run_config",
+        lambda config, out, device, progress: found.append((config, out)),
+    )
     return found
 
 
@@ -63,7 +70,8 @@ def test_seeds_may_be_text(seed, started):
 
 def test_settings_are_split_as_by_a_shell(started, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    settings = """solver.momentum=deepinv data.file="/a b/ü 1.npz" 'shifts={"AF 8": {task: {ratio: 0.1}}}'"""
+    settings = """solver.momentum=deepinv data.file="/a b/ü 1.npz" """
+    settings += """'shifts={"AF 8": {task: {ratio: 0.1}}}'"""
     experiments.notebook.train(settings=settings, out="~/runs of ü")
     config, out = started[0]
     assert (config.solver.momentum, config.data.file) == ("deepinv", "/a b/ü 1.npz")
@@ -91,7 +99,9 @@ def test_settings_are_split_as_by_a_shell(started, tmp_path, monkeypatch):
     ],
 )
 def test_bad_notebook_values_are_refused(bad, word, tmp_path, started):
-    refuses(lambda: experiments.notebook.train(**{"out": str(tmp_path), "progress": False} | bad), word)
+    refuses(
+        lambda: experiments.notebook.train(**{"out": str(tmp_path), "progress": False} | bad), word
+    )
     assert not started
 
 
@@ -105,7 +115,9 @@ def test_the_notebook_reaches_every_variant(tmp_path):
             assert (losses.supervised > 0) is ("supervised" in loss)
             assert (losses.imitation > 0) is ("imitation" in loss)
             assert (losses.gradient > 0) is ("gradient" in loss)
-    run = experiments.notebook.train(method="ridge", settings=" ".join(TINY), out=str(tmp_path), progress=False)
+    run = experiments.notebook.train(
+        method="ridge", settings=" ".join(TINY), out=str(tmp_path), progress=False
+    )
     assert run.config.method == "ridge"
 
 
@@ -119,8 +131,15 @@ def test_without_a_profile_a_gpu_trains_the_reduced_size(gpu, profile, started, 
 
 
 def test_a_page_says_where_it_computes_and_in_what_numbers(capsys, monkeypatch):
-    monkeypatch.setattr(experiments.notebook.devices, "precision", lambda asked, chosen: f"{asked} numbers of {chosen.type}")
+    monkeypatch.setattr(
+        experiments.notebook.devices,
+        "precision",
+        lambda asked, chosen: f"{asked} numbers of {chosen.type}",
+    )
     assert experiments.notebook.place("cpu") == torch.device("cpu")
     said = capsys.readouterr().out
-    assert said == f"This page: computed on {device.processor()}, networks of precision auto in auto numbers of cpu.\n"
+    assert (
+        said == f"This page: computed on {device.processor()}, networks of precision auto in auto "
+        f"numbers of cpu.\n"
+    )
     refuses(lambda: experiments.notebook.place("gpu"), "device", "gpu")

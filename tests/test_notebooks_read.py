@@ -1,4 +1,6 @@
-"""The notebooks as they are read outside of the book, in Jupyter and on Colab: citations, links, the first cell, its address."""
+"""The notebooks as they are read outside of the book, in Jupyter and on Colab: citations,
+links, the first cell, its address.
+"""
 
 import importlib.util
 import re
@@ -26,7 +28,9 @@ SAMPLE = "https://github.com/owner-of-example/example.org"
 
 def prose(name: str) -> str:
     """The Markdown of a notebook, line breaks as spaces."""
-    return " ".join(" ".join(cell.source.split()) for cell in CELLS[name] if cell.cell_type == "markdown")
+    return " ".join(
+        " ".join(cell.source.split()) for cell in CELLS[name] if cell.cell_type == "markdown"
+    )
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -37,14 +41,21 @@ def test_prose_holds_nothing_that_only_the_book_understands(name):
 
 @pytest.mark.parametrize("name", CELLS)
 def test_relative_links_name_files_beside_the_notebook(name):
-    targets = {target.split("#")[0] for _, target in LINK.findall(prose(name)) if "://" not in target}
+    targets = {
+        target.split("#")[0] for _, target in LINK.findall(prose(name)) if "://" not in target
+    }
     assert all((BOOK / target).is_file() for target in targets), targets
 
 
 def test_citations_are_those_of_the_bibliography():
     known = {f"{citations.authors(key)}, {citations.year(key)}" for key in citations.entries()}
     known |= {f"{citations.authors(key)} ({citations.year(key)})" for key in citations.entries()}
-    cited = {text for name in CELLS for text, target in LINK.findall(prose(name)) if target == citations.PAGE}
+    cited = {
+        text
+        for name in CELLS
+        for text, target in LINK.findall(prose(name))
+        if target == citations.PAGE
+    }
     assert len(cited) > 20 and cited <= known, cited - known
 
 
@@ -86,7 +97,9 @@ def test_where_dipa_is_there_the_first_cell_does_nothing(first_cell, capsys):
     assert first_cell(missing=False) == [] and capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("source, asked", [(SAMPLE, f"install -q git+{SAMPLE}"), ("../copy", "install -q ../copy")])
+@pytest.mark.parametrize(
+    "source, asked", [(SAMPLE, f"install -q git+{SAMPLE}"), ("../copy", "install -q ../copy")]
+)
 def test_where_dipa_is_missing_the_first_cell_installs_it(first_cell, monkeypatch, source, asked):
     monkeypatch.setenv("DIPA_SOURCE", source)
     assert first_cell(missing=True) == [("pip", asked)]
@@ -95,7 +108,9 @@ def test_where_dipa_is_missing_the_first_cell_installs_it(first_cell, monkeypatc
 def test_without_an_address_the_first_cell_asks_for_it(first_cell, monkeypatch):
     monkeypatch.delenv("DIPA_SOURCE", raising=False)
     questions = []
-    assert first_cell(missing=True, input=lambda text: questions.append(text) or SAMPLE) == [("pip", f"install -q git+{SAMPLE}")]
+    assert first_cell(missing=True, input=lambda text: questions.append(text) or SAMPLE) == [
+        ("pip", f"install -q git+{SAMPLE}")
+    ]
     assert len(questions) == 1 and "Address of the dipa repository" in questions[0]
 
 
@@ -104,12 +119,27 @@ def copy(tmp_path):
     """Settings and two pages of the book, one a notebook, which is not executed."""
     (tmp_path / "book").mkdir()
     config = yaml.safe_load((ROOT / "_config.yml").read_text())
-    text = (ROOT / "_config.yml").read_text().replace("execute_notebooks: force", 'execute_notebooks: "off"')
+    text = (
+        (ROOT / "_config.yml")
+        .read_text()
+        .replace("execute_notebooks: force", 'execute_notebooks: "off"')
+    )
     assert config["execute"]["execute_notebooks"] == "force" and '"off"' in text
     (tmp_path / "_config.yml").write_text(text)
-    pages = {"format": "jb-book", "root": "book/references.md", "chapters": [{"file": "book/presets.ipynb"}]}
+    pages = {
+        "format": "jb-book",
+        "root": "book/references.md",
+        "chapters": [{"file": "book/presets.ipynb"}],
+    }
     (tmp_path / "_toc.yml").write_text(yaml.safe_dump(pages))
-    for name in ("references.md", "references.bib", "presets.ipynb", "presets.py", "_static", "_extensions"):
+    for name in (
+        "references.md",
+        "references.bib",
+        "presets.ipynb",
+        "presets.py",
+        "_static",
+        "_extensions",
+    ):
         place = shutil.copytree if (BOOK / name).is_dir() else shutil.copyfile
         place(BOOK / name, tmp_path / "book" / name)
     return tmp_path
@@ -120,25 +150,37 @@ def build(folder: Path) -> dict[str, str]:
     command = [Path(sys.executable).with_name("jupyter-book"), "build", folder, "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    return {path.stem: path.read_text() for path in (folder / "_build" / "html" / "book").glob("*.html")}
+    return {
+        path.stem: path.read_text() for path in (folder / "_build" / "html" / "book").glob("*.html")
+    }
 
 
 def test_one_address_gives_the_book_its_colab_buttons(copy):
     pages = build(copy)
-    assert set(pages) == {"references", "presets"} and not any("colab.research" in page for page in pages.values())
+    assert set(pages) == {"references", "presets"} and not any(
+        "colab.research" in page for page in pages.values()
+    )
     shutil.rmtree(copy / "_build")
     publish.publish(copy, SAMPLE)
-    link = SAMPLE.replace("https://github.com", "https://colab.research.google.com/github") + "/blob/main/book/presets.ipynb"
+    link = (
+        SAMPLE.replace("https://github.com", "https://colab.research.google.com/github")
+        + "/blob/main/book/presets.ipynb"
+    )
     pages = build(copy)
     assert f'href="{link}"' in pages["presets"] and "colab.research" not in pages["references"]
     (source,) = {nbformat.read(copy / "book" / "presets.ipynb", as_version=4).cells[0].source}
     assert SAMPLE in source and source in (copy / "book" / "presets.py").read_text()
     publish.publish(copy, "")
-    assert all((copy / "book" / name).read_text() == (BOOK / name).read_text() for name in ("presets.ipynb", "presets.py"))
+    assert all(
+        (copy / "book" / name).read_text() == (BOOK / name).read_text()
+        for name in ("presets.ipynb", "presets.py")
+    )
     assert (copy / "_config.yml").read_text().count(SAMPLE) == 0
 
 
-@pytest.mark.parametrize("address", ["github.com/a/b", "https://", 'https://a.org/b"', "https://a.org/ b"])
+@pytest.mark.parametrize(
+    "address", ["github.com/a/b", "https://", 'https://a.org/b"', "https://a.org/ b"]
+)
 def test_what_is_no_address_is_not_written(copy, address):
     with pytest.raises(SystemExit, match="an address such as"):
         publish.publish(copy, address)

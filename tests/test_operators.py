@@ -51,7 +51,7 @@ from dipa.operators.mri import gaussian_mask, mirrored, nested_columns, unshared
 from dipa.operators.orderings import DEEPINV_ORDERINGS
 from dipa.solvers import lipschitz
 
-# --- every operator --------------------------------------------------------------------------------------------------
+# --- every operator -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -72,7 +72,9 @@ def test_norm_is_that_of_the_dense_matrix(name):
     physics = OPERATORS[name]()
     largest = torch.linalg.svdvals(linalg.dense(physics.A, size_of(physics))).max().item() ** 2
     assert lipschitz(physics, size_of(physics)) == pytest.approx(largest, rel=1e-4)
-    assert linalg.squared_norm(physics.A_adjoint_A, size_of(physics)) == pytest.approx(largest, rel=1e-4)
+    assert linalg.squared_norm(physics.A_adjoint_A, size_of(physics)) == pytest.approx(
+        largest, rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -89,7 +91,9 @@ def test_range_basis_is_orthonormal_and_spans_the_data_gradients(name):
     gradient = physics.A_adjoint(physics.A(x) - physics.A(images(2, *size_of(physics), seed=1)))
     assert relative(basis.project(gradient), gradient) < 1e-4
     projector = linalg.dense(basis.project, size_of(physics))
-    assert relative(projector, torch.linalg.pinv(matrix.double(), rtol=1e-6).float() @ matrix) < 1e-3
+    assert (
+        relative(projector, torch.linalg.pinv(matrix.double(), rtol=1e-6).float() @ matrix) < 1e-3
+    )
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -101,12 +105,18 @@ def test_plane_basis_is_orthonormal_and_spans_every_channel(name):
     planes = matrix.reshape(-1, height * width).double()
     rows = basis.image(torch.eye(basis.dim)).flatten(1)
     assert basis.img_size == (1, height, width)
-    assert basis.dim == torch.linalg.matrix_rank(planes, rtol=1e-6).item() <= range_basis(physics).dim
+    assert (
+        basis.dim == torch.linalg.matrix_rank(planes, rtol=1e-6).item() <= range_basis(physics).dim
+    )
     assert torch.allclose(rows @ rows.T, torch.eye(basis.dim), atol=1e-5)
     projector = torch.linalg.pinv(planes, rtol=1e-6) @ planes
     assert relative(linalg.dense(basis.project, basis.img_size).double(), projector) < 1e-3
     if channels == 1:
-        assert torch.equal(basis.index, range_basis(physics).index) if name in OURS else basis.dim == range_basis(physics).dim
+        assert (
+            torch.equal(basis.index, range_basis(physics).index)
+            if name in OURS
+            else basis.dim == range_basis(physics).dim
+        )
 
 
 @pytest.mark.parametrize("make", [range_basis, plane_basis])
@@ -122,16 +132,25 @@ def test_stored_basis_is_rebuilt(name, make):
 
 @pytest.mark.parametrize("name", LARGE)
 def test_large_operators(name):
-    """What dense matrices show for the small ones: adjoint, linearity, norm, orthonormal bases that span the gradients."""
+    """What dense matrices show for the small ones: adjoint, linearity, norm, orthonormal bases
+    that span the gradients.
+    """
     physics = LARGE[name]()
     size = size_of(physics)
     check_adjoint(physics, size, 1e-6, torch.float32)
     check_linear(physics, size)
-    assert 0.99 < linalg.squared_norm(physics.A_adjoint_A, size) / physics.norm_sq < 1 + 1e-5, "a power method stays below"
+    assert 0.99 < linalg.squared_norm(physics.A_adjoint_A, size) / physics.norm_sq < 1 + 1e-5, (
+        "a power method stays below"
+    )
     gradient = physics.A_adjoint(torch.randn(physics.A(images(2, *size)).shape, generator=rng(0)))
-    for basis, seen in ((range_basis(physics), gradient), (plane_basis(physics), gradient.reshape(-1, 1, *size[1:]))):
+    for basis, seen in (
+        (range_basis(physics), gradient),
+        (plane_basis(physics), gradient.reshape(-1, 1, *size[1:])),
+    ):
         coordinates = torch.randn((2, basis.dim), generator=rng(1))
-        assert relative(basis.coordinates(basis.image(coordinates)), coordinates) < 1e-5, "orthonormal rows"
+        assert relative(basis.coordinates(basis.image(coordinates)), coordinates) < 1e-5, (
+            "orthonormal rows"
+        )
         assert relative(basis.project(seen), seen) < 1e-5
         assert linalg.dot_test_error(basis.coordinates, basis.image, seen[:2], coordinates) < 1e-6
 
@@ -143,7 +162,9 @@ def test_large_operators(name):
     + [("super-resolution, 110 / 1", 12100, 12100)],
 )
 def test_sizes_of_the_papers(name, rank, planes):
-    """0.2 x 16384; 10 of 50 columns in real and imaginary parts, 17 with their mirror images; 28 x 28 and 37 x 37 samples."""
+    """0.2 x 16384; 10 of 50 columns in real and imaginary parts, 17 with their mirror images;
+    28 x 28 and 37 x 37 samples.
+    """
     physics = LARGE[name]()
     assert range_basis(physics).dim == rank and plane_basis(physics).dim == planes
 
@@ -184,7 +205,11 @@ def test_proximity_operator_solves_its_normal_equations(name, gamma):
 def test_pseudo_inverse_and_the_other_gram(name):
     physics = OURS[name]().double()
     matrix = linalg.dense(physics.A, size_of(physics), dtype=torch.float64)
-    y = torch.randn(physics.A(images(2, *size_of(physics)).double()).shape, generator=rng(0), dtype=torch.float64)
+    y = torch.randn(
+        physics.A(images(2, *size_of(physics)).double()).shape,
+        generator=rng(0),
+        dtype=torch.float64,
+    )
     inverse = torch.linalg.pinv(matrix, rtol=1e-6)
     assert relative(physics.A_dagger(y).flatten(1), y.flatten(1) @ inverse.T) < 1e-4
     assert relative(physics.A_A_adjoint(y).flatten(1), y.flatten(1) @ matrix @ matrix.T) < 1e-6
@@ -199,7 +224,7 @@ def test_gradients_pass_through(name):
     assert relative(x.grad, physics.A_adjoint_A(weights)) < 1e-5
 
 
-# --- single pixel ----------------------------------------------------------------------------------------------------
+# --- single pixel ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SINGLE_PIXEL)
@@ -210,7 +235,9 @@ def test_gram_is_a_projector_of_rank_m_per_channel(name):
     m = max(1, round(physics.ratio * height * width))
     assert torch.allclose(gram @ gram, gram, atol=1e-5) and torch.allclose(gram, gram.T, atol=1e-6)
     assert gram.trace().item() == pytest.approx(channels * m, abs=1e-3)
-    assert torch.allclose(linalg.dense(physics.range_basis().project, size_of(physics)), gram, atol=1e-6)
+    assert torch.allclose(
+        linalg.dense(physics.range_basis().project, size_of(physics)), gram, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("ordering", DEEPINV_ORDERINGS)
@@ -233,43 +260,65 @@ def test_transform_is_the_orthonormal_hadamard_transform():
     matrix = hadamard_matrix(8)
     sylvester = torch.ones(1, 1, dtype=torch.float64)
     for _ in range(3):
-        sylvester = torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64), sylvester)
+        sylvester = torch.kron(
+            torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64), sylvester
+        )
     assert torch.allclose(matrix, sylvester / 8**0.5, atol=1e-15)
     x = images(1, 1, 8, 8, dtype=torch.float64)
-    assert relative(single_pixel((1, 8, 8), ratio=1.0).double().A(x), sylvester @ x @ sylvester / 8) < 1e-15
+    assert (
+        relative(single_pixel((1, 8, 8), ratio=1.0).double().A(x), sylvester @ x @ sylvester / 8)
+        < 1e-15
+    )
 
 
 @pytest.mark.parametrize("ordering", ORDERINGS)
 @pytest.mark.parametrize("size", [(8, 8), (4, 16), (16, 2)])
 def test_masks_have_m_ones_and_are_nested(ordering, size):
     if ordering == "cake_cutting" and size[0] != size[1]:
-        refuses(lambda: single_pixel((1, *size), ratio=0.5, ordering=ordering), "img_size", "H = W", "cake_cutting")
+        refuses(
+            lambda: single_pixel((1, *size), ratio=0.5, ordering=ordering),
+            "img_size",
+            "H = W",
+            "cake_cutting",
+        )
         return
     height, width = size
     masks = [hadamard_mask(height, width, m, ordering) for m in range(1, height * width + 1)]
     for m, mask in enumerate(masks, start=1):
-        assert mask.shape == size and mask.sum().item() == m and set(mask.unique().tolist()) <= {0.0, 1.0}
+        assert (
+            mask.shape == size
+            and mask.sum().item() == m
+            and set(mask.unique().tolist()) <= {0.0, 1.0}
+        )
     assert masks[0][0, 0] == 1, "the mean comes first"
     assert all((small <= large).all() for small, large in itertools.pairwise(masks))
 
 
 def test_orderings_differ():
     """Each is another order of the 64 coefficients of an 8 x 8 image."""
-    orders = {tuple(sum(hadamard_mask(8, 8, m, name) for m in range(1, 65)).flatten().tolist()) for name in ORDERINGS}
+    orders = {
+        tuple(sum(hadamard_mask(8, 8, m, name) for m in range(1, 65)).flatten().tolist())
+        for name in ORDERINGS
+    }
     assert len(orders) == len(ORDERINGS)
 
 
-# Natural rows 0, 1, 2, 3 of the 4 x 4 Hadamard matrix change sign 0, 3, 1, 2 times; so sequency order is 0, 2, 3, 1.
+# Natural rows 0, 1, 2, 3 of the 4 x 4 Hadamard matrix change sign 0, 3, 1, 2 times; so sequency
+# order is 0, 2, 3, 1.
 BY_HAND = {
-    # Gray codes 0000 0001 0011 0010 0110 with their bits reversed: 0, 8, 12, 4, 6, down the columns of the image
+    # Gray codes 0000 0001 0011 0010 0110 with their bits reversed: 0, 8, 12, 4, 6, down the columns
+    # of the image
     ("sequency", 5): [(0, 0), (0, 2), (0, 3), (0, 1), (2, 1)],
-    # Gray-decoded 0 1 2 3 4 = 0 1 3 2 7 with their bits reversed: 0, 8, 12, 4, 14, down the columns of the image
+    # Gray-decoded 0 1 2 3 4 = 0 1 3 2 7 with their bits reversed: 0, 8, 12, 4, 14, down the columns
+    # of the image
     ("sequency_permutation", 5): [(0, 0), (0, 2), (0, 3), (0, 1), (2, 3)],
-    # the grid in that order (at 4 the same as sequency order) along both axes, row by row: four entries, then two
+    # the grid in that order (at 4 the same as sequency order) along both axes, row by row: four
+    # entries, then two
     ("sequency_rows", 6): [(0, 0), (0, 1), (0, 2), (0, 3), (2, 0), (2, 2)],
     # the triangle u + v <= 2 of the grid in sequency order
     ("zig_zag", 6): [(0, 0), (0, 2), (2, 0), (0, 3), (3, 0), (2, 2)],
-    # u v + (u^2 + v^2) / 4 = 0, 1/4, 1/4, 1, 1, 3/2 for the same triangle, at least 13/4 elsewhere but (0, 3), (3, 0)
+    # u v + (u^2 + v^2) / 4 = 0, 1/4, 1/4, 1, 1, 3/2 for the same triangle, at least 13/4 elsewhere
+    # but (0, 3), (3, 0)
     ("xy", 6): [(0, 0), (0, 2), (2, 0), (0, 3), (3, 0), (2, 2)],
     # one piece, then the first of two, three, ... pieces: the mean and the two half-half patterns
     ("cake_cutting", 3): [(0, 0), (0, 2), (2, 0)],
@@ -285,7 +334,9 @@ def test_masks_at_4_by_4_by_hand(ordering, m):
 
 
 def test_sequency_rows_permutes_as_the_old_releases_did():
-    """Gray-decoded 0..7 = 0 1 3 2 7 6 4 5 with bits reversed: 0 4 6 2 7 3 1 5. Four whole rows, then five of row 7."""
+    """Gray-decoded 0..7 = 0 1 3 2 7 6 4 5 with bits reversed: 0 4 6 2 7 3 1 5. Four whole rows,
+    then five of row 7.
+    """
     expected = torch.zeros(8, 8)
     expected[[0, 4, 6, 2]] = 1
     expected[7, [0, 4, 6, 2, 7]] = 1
@@ -326,7 +377,7 @@ def test_single_pixel_refuses(change, words):
     refuses(lambda: single_pixel(arguments.pop("img_size"), **arguments), *words)
 
 
-# --- MRI -------------------------------------------------------------------------------------------------------------
+# --- MRI ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("acceleration", [1, 2, 5, 8])
@@ -401,7 +452,10 @@ def test_the_accelerations_a_width_allows(width):
         theirs = width // acceleration - int((0.08 if acceleration < 8 else 0.04) * width)
         if theirs < 1:
             refuses(
-                lambda a=acceleration: mri((1, 4, width), acceleration=a), "acceleration", str(acceleration), f"width {width}"
+                lambda a=acceleration: mri((1, 4, width), acceleration=a),
+                "acceleration",
+                str(acceleration),
+                f"width {width}",
             )
         else:
             assert gaussian_mask(4, width, acceleration, 0)[0].sum() == width // acceleration
@@ -417,16 +471,23 @@ def test_masks_depend_on_the_seed_alone():
 
 def test_mask_of_deepinv_without_an_explicit_seed():
     theirs = deepinv.physics.generator.GaussianMaskGenerator((50, 50), 5).step()["mask"]
-    assert torch.equal(mri((2, 50, 50), acceleration=5, mask_seed=torch.Generator().initial_seed()).mask[:, :1], theirs)
+    assert torch.equal(
+        mri((2, 50, 50), acceleration=5, mask_seed=torch.Generator().initial_seed()).mask[:, :1],
+        theirs,
+    )
 
 
 @pytest.mark.parametrize(("acceleration", "teacher"), [(5, 1), (5, 3), (5, 5), (4, 2.5), (8, 7.9)])
 def test_nested_masks_keep_their_counts(acceleration, teacher):
     for seed in range(20):
-        pair = mri_pair((2, 4, 50), acceleration=acceleration, teacher_acceleration=teacher, mask_seed=seed)
+        pair = mri_pair(
+            (2, 4, 50), acceleration=acceleration, teacher_acceleration=teacher, mask_seed=seed
+        )
         student_mask, teacher_mask = (physics.mask[0, 0] for physics in pair)
         own = gaussian_mask(4, 50, teacher, seed)
-        assert torch.equal(student_mask, gaussian_mask(4, 50, acceleration, seed)), "the student is that of mri()"
+        assert torch.equal(student_mask, gaussian_mask(4, 50, acceleration, seed)), (
+            "the student is that of mri()"
+        )
         assert (student_mask <= teacher_mask).all() and teacher_mask[0].sum() == own[0].sum()
         assert torch.equal(teacher_mask, teacher_mask[:1].expand(4, -1))
         if (student_mask <= own).all():
@@ -436,28 +497,41 @@ def test_nested_masks_keep_their_counts(acceleration, teacher):
 
 
 def test_nested_columns_by_hand():
-    """Columns 0 and 5 are missing; the two outermost of the teacher's own, 7 then 1 (distances 3, 3, left first), go."""
+    """Columns 0 and 5 are missing; the two outermost of the teacher's own, 7 then 1 (distances
+    3, 3, left first), go.
+    """
     student = torch.zeros(2, 8).index_fill(1, torch.tensor([0, 4, 5]), 1)
     teacher = torch.zeros(2, 8).index_fill(1, torch.tensor([1, 3, 4, 7]), 1)
     assert nested_columns(student, teacher)[1].tolist() == [1, 0, 0, 1, 1, 1, 0, 0]
     one = torch.zeros(2, 8).index_fill(1, torch.tensor([0, 4]), 1)
-    assert nested_columns(one, teacher)[0].tolist() == [1, 0, 0, 1, 1, 0, 0, 1], "of two as far out, the first goes"
+    assert nested_columns(one, teacher)[0].tolist() == [1, 0, 0, 1, 1, 0, 0, 1], (
+        "of two as far out, the first goes"
+    )
 
 
 def test_masks_that_are_not_nested():
     student, teacher = mri_pair((2, 8, 50), acceleration=5, teacher_acceleration=3, nested=False)
     again = mri_pair((2, 8, 50), acceleration=5, teacher_acceleration=3, nested=False)[1]
     assert torch.equal(teacher.mask, again.mask) and teacher.mask[0, 0, 0].sum() == 16
-    assert (student.mask > teacher.mask).any(), "at this seed a student's column is none of the teacher's"
+    assert (student.mask > teacher.mask).any(), (
+        "at this seed a student's column is none of the teacher's"
+    )
     assert not torch.equal(teacher.mask, mri((2, 8, 50), acceleration=3).mask)
 
 
 def test_unshared_columns_are_counted():
-    student, teacher = (torch.zeros(2, 8).index_fill(1, torch.tensor(seen), 1) for seen in ([0, 4, 5], [1, 4, 7]))
+    student, teacher = (
+        torch.zeros(2, 8).index_fill(1, torch.tensor(seen), 1) for seen in ([0, 4, 5], [1, 4, 7])
+    )
     one, two = mri((2, 2, 8), mask=student), mri((1, 2, 8), mask=teacher)
     assert unshared_columns(one, two) == 2 and unshared_columns(one, one) == 0
     assert unshared_columns(*mri_pair((2, 4, 50), acceleration=5, teacher_acceleration=3)) == 0
-    refuses(lambda: unshared_columns(one, mri((2, 2, 9), acceleration=3)), "teacher.mask.shape", "(2, 9)", "(2, 8)")
+    refuses(
+        lambda: unshared_columns(one, mri((2, 2, 9), acceleration=3)),
+        "teacher.mask.shape",
+        "(2, 9)",
+        "(2, 8)",
+    )
 
 
 def test_a_pair_shares_nothing():
@@ -466,7 +540,10 @@ def test_a_pair_shares_nothing():
     before = teacher.A(x)
     measure(student, x, seed=1)
     refuses(lambda: student.A(x, mask=teacher.mask), "mask", "another")
-    assert torch.equal(teacher.A(x), before) and student.mask.sum() < teacher.mask.sum() == teacher.mask.numel()
+    assert (
+        torch.equal(teacher.A(x), before)
+        and student.mask.sum() < teacher.mask.sum() == teacher.mask.numel()
+    )
     assert student.noise_sigma == teacher.noise_sigma == 0.1
 
 
@@ -474,7 +551,11 @@ def test_a_given_mask_is_copied_and_says_its_acceleration():
     mask = DOTS.clone()
     physics = mri((2, 12, 10), mask=mask.bool())
     mask.zero_()
-    assert physics.acceleration == 120 / 54 and physics.mask_seed is None and physics.mask.sum() == 2 * 54
+    assert (
+        physics.acceleration == 120 / 54
+        and physics.mask_seed is None
+        and physics.mask.sum() == 2 * 54
+    )
     assert mri((2, 12, 10), mask=DOTS, acceleration=2).acceleration == 2
     other = mri((2, 12, 10), mask=DOTS.flip(0), acceleration=2).describe()
     assert other != mri((2, 12, 10), mask=DOTS, acceleration=2).describe()
@@ -488,7 +569,10 @@ def test_noise_of_mri_falls_on_measured_entries():
         seen = physics.mask.expand_as(noise) > 0
         assert noise[~seen].abs().max() == 0
         assert noise[seen].std().item() == pytest.approx(0.1, rel=0.03)
-        assert torch.equal(measure(physics, x[[7]], seed=0, indices=torch.tensor([7])) - physics.A(x[[7]]), noise[[7]])
+        assert torch.equal(
+            measure(physics, x[[7]], seed=0, indices=torch.tensor([7])) - physics.A(x[[7]]),
+            noise[[7]],
+        )
 
 
 @pytest.mark.parametrize(
@@ -520,15 +604,22 @@ def test_mri_refuses(change, words):
 def test_a_teacher_measures_at_least_what_the_student_does():
     for wrong in (0.5, 6, "1"):
         made = {"acceleration": 5, "teacher_acceleration": wrong}
-        refuses(lambda made=made: mri_pair((2, 8, 50), **made), "teacher_acceleration", repr(wrong), "[1, 5]")
+        refuses(
+            lambda made=made: mri_pair((2, 8, 50), **made),
+            "teacher_acceleration",
+            repr(wrong),
+            "[1, 5]",
+        )
 
 
-# --- super-resolution ------------------------------------------------------------------------------------------------
+# --- super-resolution -----------------------------------------------------------------------------
 
 
 def deepinv_downsampling(img_size: tuple[int, int, int], factor: int):
     kernel = deepinv.physics.functional.gaussian_blur(sigma=(1, 1))
-    return deepinv.physics.Downsampling(img_size=img_size, filter=kernel, factor=factor, padding="circular")
+    return deepinv.physics.Downsampling(
+        img_size=img_size, filter=kernel, factor=factor, padding="circular"
+    )
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3, 4])
@@ -543,27 +634,41 @@ def test_super_resolution_equals_deepinv(size, factor):
 
 
 def stationarity(x, z, y, gamma: float, physics) -> float:
-    """Size of the gradient of gamma / 2 ||H x - y||^2 + 1/2 ||x - z||^2 at x, relative to that at 0."""
+    """Size of the gradient of gamma / 2 ||H x - y||^2 + 1/2 ||x - z||^2 at x, relative to that
+    at 0.
+    """
     at_zero = gamma * physics.A_adjoint(y) + z
     return relative(gamma * physics.A_adjoint(physics.A(x)) + x, at_zero)
 
 
-@pytest.mark.parametrize(("size", "factor"), [((1, 13, 11), 4), ((2, 12, 8), 2), ((1, 110, 110), 4)])
+@pytest.mark.parametrize(
+    ("size", "factor"), [((1, 13, 11), 4), ((2, 12, 8), 2), ((1, 110, 110), 4)]
+)
 def test_proximity_operator_is_that_of_deepinvs_operator(size, factor):
-    """Its conjugate gradients stop short of the solution (their denominators are padded), so they are compared loosely."""
-    ours, theirs = super_resolution(size, factor=factor).double(), deepinv_downsampling(size, factor).double()
+    """Its conjugate gradients stop short of the solution (their denominators are padded), so
+    they are compared loosely.
+    """
+    ours, theirs = (
+        super_resolution(size, factor=factor).double(),
+        deepinv_downsampling(size, factor).double(),
+    )
     z = images(2, *size, dtype=torch.float64)
     y = images(*theirs.A(z).shape, dtype=torch.float64)
     x = ours.prox_l2(z, y, 30.0)
     assert stationarity(x, z, y, 30.0, theirs) < 1e-6
     assert relative(theirs.prox_l2(z, y, 30.0, use_fft=False, max_iter=50, tol=1e-6), x) < 1e-3
     per_image = ours.prox_l2(z, y, torch.tensor([30.0, 2.0]))
-    assert relative(per_image[:1], x[:1]) < 1e-12 and stationarity(per_image[1:], z[1:], y[1:], 2.0, theirs) < 1e-6
+    assert (
+        relative(per_image[:1], x[:1]) < 1e-12
+        and stationarity(per_image[1:], z[1:], y[1:], 2.0, theirs) < 1e-6
+    )
 
 
 def test_a_constant_image_stays_constant_and_a_point_becomes_the_gaussian():
     physics = super_resolution((1, 20, 20), factor=2)
-    assert torch.allclose(physics.A(torch.full((1, 1, 20, 20), 0.3)), torch.full((1, 1, 10, 10), 0.3), atol=1e-6)
+    assert torch.allclose(
+        physics.A(torch.full((1, 1, 20, 20), 0.3)), torch.full((1, 1, 10, 10), 0.3), atol=1e-6
+    )
     point = torch.zeros(1, 1, 20, 20)
     point[0, 0, 8, 11] = 1
     profile = torch.exp(-0.5 * torch.arange(-4.0, 5.0) ** 2)
@@ -591,7 +696,9 @@ def test_decimated_blurs_are_well_conditioned_and_the_blur_alone_is_not():
         physics = super_resolution((1, 20, 20), factor=factor)
         values = torch.linalg.svdvals(linalg.dense(physics.A, (1, 20, 20)).double())
         assert low < (values.max() / values.min()).item() < high, (name, factor)
-        assert torch.allclose(values, physics.values.flatten().sort(descending=True).values.double(), atol=1e-6)
+        assert torch.allclose(
+            values, physics.values.flatten().sort(descending=True).values.double(), atol=1e-6
+        )
 
 
 def test_blur_and_factor_are_fixed():
@@ -627,17 +734,23 @@ def test_super_resolution_refuses(change, words):
     refuses(lambda: super_resolution(arguments.pop("img_size"), **arguments), *words)
 
 
-# --- bases -----------------------------------------------------------------------------------------------------------
+# --- bases ----------------------------------------------------------------------------------------
 
 
 def test_pixel_basis_is_the_identity():
     basis = PixelBasis((2, 4, 8))
     x = images(3, 2, 4, 8)
-    assert basis.dim == 64 and torch.equal(basis.coordinates(x), x.flatten(1)) and torch.equal(basis.project(x), x)
+    assert (
+        basis.dim == 64
+        and torch.equal(basis.coordinates(x), x.flatten(1))
+        and torch.equal(basis.project(x), x)
+    )
 
 
 def range_projector(matrix: torch.Tensor) -> torch.Tensor:
-    """The orthogonal projector on the row space of a float64 matrix, by numpy's singular vectors."""
+    """The orthogonal projector on the row space of a float64 matrix, by numpy's singular
+    vectors.
+    """
     _, values, rows = np.linalg.svd(matrix.numpy(), full_matrices=False)
     kept = rows[values > 1e-6 * values.max()]
     return torch.from_numpy(kept.T @ kept)
@@ -651,9 +764,14 @@ def projector(basis: Basis, dtype: torch.dtype) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_bases_are_exact_in_float64_and_rounded_in_float32(name):
-    """The projector is a projector, and the one on the range, to the last digits of the dtype the operator computes in."""
+    """The projector is a projector, and the one on the range, to the last digits of the dtype
+    the operator computes in.
+    """
     single = OPERATORS[name]()
-    double, size = copy.deepcopy(single).double(), size_of(single) if name != "deepinv's MRI" else (2, 12, 10)
+    double, size = (
+        copy.deepcopy(single).double(),
+        size_of(single) if name != "deepinv's MRI" else (2, 12, 10),
+    )
     truth = range_projector(linalg.dense(double.A, size, dtype=torch.float64))
     for physics, dtype, digits in ((single, torch.float32, 1e-6), (double, torch.float64, 1e-13)):
         found = projector(range_basis(physics, size), dtype)
@@ -663,7 +781,9 @@ def test_bases_are_exact_in_float64_and_rounded_in_float32(name):
 
 @pytest.mark.parametrize("name", OURS)
 def test_operators_in_float64_are_not_those_rounded_to_float32(name):
-    """Projectors are projectors, and the pseudo-inverse inverts on the range, to the last digits of float64."""
+    """Projectors are projectors, and the pseudo-inverse inverts on the range, to the last
+    digits of float64.
+    """
     physics = OURS[name]().double()
     x = images(2, *size_of(physics), dtype=torch.float64)
     y = physics.A(x)
@@ -675,8 +795,12 @@ def test_operators_in_float64_are_not_those_rounded_to_float32(name):
 def test_bases_of_badly_conditioned_operators_are_found_in_float64():
     """Tomography of few angles: in float32 the smallest kept singular vectors are 1e-5 off."""
     physics = deepinv.physics.Tomography(angles=10, img_width=12, normalize=False)
-    truth = range_projector(linalg.dense(copy.deepcopy(physics).double().A, (1, 12, 12), dtype=torch.float64))
-    assert relative(projector(range_basis(physics, (1, 12, 12)), torch.float32).double(), truth) < 1e-6
+    truth = range_projector(
+        linalg.dense(copy.deepcopy(physics).double().A, (1, 12, 12), dtype=torch.float64)
+    )
+    assert (
+        relative(projector(range_basis(physics, (1, 12, 12)), torch.float32).double(), truth) < 1e-6
+    )
 
 
 def test_an_operator_that_cannot_leave_its_dtype_is_taken_in_it():
@@ -729,13 +853,20 @@ def test_the_interface_says_what_is_missing():
 
 @pytest.mark.parametrize("size", [(4, 6), (5, 3), (7, 8)])
 def test_fourier_and_hartley_functions_by_their_definition(size):
-    """In centred order: sum over (x, y) of exp(-i theta) / sqrt(n), theta = 2 pi (u x / H + v y / W)."""
+    """In centred order: sum over (x, y) of exp(-i theta) / sqrt(n), theta = 2 pi (u x / H + v y
+    / W).
+    """
     place = [torch.arange(side) - side // 2 for side in size]
-    angles = [2 * math.pi * torch.outer(axis, axis).double() / side for axis, side in zip(place, size, strict=True)]
+    angles = [
+        2 * math.pi * torch.outer(axis, axis).double() / side
+        for axis, side in zip(place, size, strict=True)
+    ]
     theta = (angles[0][:, None, :, None] + angles[1][None, :, None, :]).reshape(math.prod(size), -1)
     every = torch.arange(2 * math.prod(size))
     real, imaginary = images(2, 1, *size, dtype=torch.float64)
-    spectrum = torch.exp(-1j * theta) @ torch.complex(real, imaginary).flatten() / math.prod(size) ** 0.5
+    spectrum = (
+        torch.exp(-1j * theta) @ torch.complex(real, imaginary).flatten() / math.prod(size) ** 0.5
+    )
     fourier = FourierBasis((2, *size), every)
     x = torch.stack([real, imaginary], dim=1)
     assert relative(fourier.coordinates(x)[0], torch.cat([spectrum.real, spectrum.imag])) < 1e-12
@@ -747,11 +878,17 @@ def test_fourier_and_hartley_functions_by_their_definition(size):
 
 
 def test_kronecker_basis_by_hand():
-    """One row function (0.6, 0.8), the first two of three column functions: pixels of the first two columns."""
-    basis = KroneckerBasis((1, 2, 3), torch.tensor([0, 1]), torch.tensor([[0.6, 0.8]]), torch.eye(3))
+    """One row function (0.6, 0.8), the first two of three column functions: pixels of the first
+    two columns.
+    """
+    basis = KroneckerBasis(
+        (1, 2, 3), torch.tensor([0, 1]), torch.tensor([[0.6, 0.8]]), torch.eye(3)
+    )
     x = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])[None, None]
     assert torch.allclose(basis.coordinates(x), torch.tensor([[3.8, 5.2]]))
-    assert torch.allclose(basis.project(x)[0, 0], torch.tensor([[2.28, 3.12, 0.0], [3.04, 4.16, 0.0]]))
+    assert torch.allclose(
+        basis.project(x)[0, 0], torch.tensor([[2.28, 3.12, 0.0], [3.04, 4.16, 0.0]])
+    )
 
 
 def test_plane_basis_of_an_operator_that_has_none():
@@ -770,7 +907,7 @@ def test_matrix_basis_by_hand():
     assert basis.project(x).flatten().tolist() == pytest.approx([1.32, 1.76])
 
 
-# --- measurements ----------------------------------------------------------------------------------------------------
+# --- measurements ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["cake_cutting", *FOREIGN])
@@ -789,7 +926,9 @@ def test_noise_falls_on_measured_coefficients_with_its_standard_deviation():
     assert noise[seen].std().item() == pytest.approx(0.1, rel=0.03)
     assert abs(noise[seen].mean().item()) < 4 * 0.1 / seen.sum().item() ** 0.5
     per_coefficient = noise[:, physics.mask[0] > 0].std(dim=0)
-    assert per_coefficient.min() > 0.05 and per_coefficient.max() < 0.16, "no coefficient is left out or favoured"
+    assert per_coefficient.min() > 0.05 and per_coefficient.max() < 0.16, (
+        "no coefficient is left out or favoured"
+    )
 
 
 def test_noise_depends_on_seed_stream_and_image_index_alone():
@@ -821,7 +960,9 @@ def test_noise_of_a_deepinv_operator_with_a_generator_is_reproducible():
     assert (y - x).std().item() == pytest.approx(0.1, rel=0.2)
 
 
-@pytest.mark.parametrize("noise", [deepinv.physics.GaussianNoise(0.1), deepinv.physics.PoissonNoise(0.05)])
+@pytest.mark.parametrize(
+    "noise", [deepinv.physics.GaussianNoise(0.1), deepinv.physics.PoissonNoise(0.05)]
+)
 def test_noise_of_a_deepinv_operator_without_a_generator_is_reproducible(noise):
     physics = deepinv.physics.Inpainting((1, 8, 8), mask=torch.ones(1, 8, 8), noise_model=noise)
     x = images(3, 1, 8, 8)

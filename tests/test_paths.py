@@ -10,7 +10,11 @@ from test_experiments import tiny
 import dipa
 from dipa import endtoend, experiments, operators, paths
 
-FOLDERS = {"DIPA_DATA": paths.data_directory, "DIPA_CACHE": paths.cache_directory, "DIPA_RUNS": paths.runs_directory}
+FOLDERS = {
+    "DIPA_DATA": paths.data_directory,
+    "DIPA_CACHE": paths.cache_directory,
+    "DIPA_RUNS": paths.runs_directory,
+}
 NAMED = FOLDERS | {"DIPA_DNCNN": paths.denoiser_file}
 
 
@@ -26,7 +30,12 @@ def test_a_variable_names_a_folder_from_home(variable, name, tmp_path, monkeypat
 
 @pytest.mark.parametrize(
     ("variable", "default"),
-    [("DIPA_DATA", None), ("DIPA_CACHE", Path("~/.cache/dipa").expanduser()), ("DIPA_RUNS", Path("runs")), ("DIPA_DNCNN", None)],
+    [
+        ("DIPA_DATA", None),
+        ("DIPA_CACHE", Path("~/.cache/dipa").expanduser()),
+        ("DIPA_RUNS", Path("runs")),
+        ("DIPA_DNCNN", None),
+    ],
 )
 def test_an_empty_variable_is_one_that_is_not_set(variable, default, monkeypatch):
     monkeypatch.setenv(variable, "")
@@ -71,9 +80,16 @@ def test_files_are_written_and_read_from_home(home):
 
 def test_training_keeps_its_files_at_home(home):
     """Checkpoint and cache; and a record of numbers of numpy is one that JSON can hold."""
-    student, teacher = (operators.single_pixel((1, 8, 8), ratio=np.float32(ratio)) for ratio in (0.25, 0.75))
+    student, teacher = (
+        operators.single_pixel((1, 8, 8), ratio=np.float32(ratio)) for ratio in (0.25, 0.75)
+    )
     budget = dipa.Budget(steps=np.int64(2), batch_size=np.array(2), learning_rate=np.float32(0.01))
-    numbers = {"stepsize": np.float64(0.4), "teacher_stepsize": np.float32(0.75), "seed": np.int8(1), "budget": budget}
+    numbers = {
+        "stepsize": np.float64(0.4),
+        "teacher_stepsize": np.float32(0.75),
+        "seed": np.int8(1),
+        "budget": budget,
+    }
     files = {"checkpoint": "~/made/checkpoint.pt", "cache": "~/cached"}
     losses = dipa.LossWeights(imitation=np.float32(1), supervised=np.int64(1))
     fit = dipa.distill(
@@ -89,7 +105,11 @@ def test_training_keeps_its_files_at_home(home):
     )
     assert (home / "made" / "checkpoint.pt").is_file() and list((home / "cached").iterdir())
     json.dumps(fit.record, allow_nan=False)
-    assert fit.record["seed"] == 1 and fit.record["budget"]["steps"] == 2 and fit.record["teacher_stepsize"] == 0.75
+    assert (
+        fit.record["seed"] == 1
+        and fit.record["budget"]["steps"] == 2
+        and fit.record["teacher_stepsize"] == 0.75
+    )
     dipa.save(fit, "~/fit")
     assert dipa.load("~/fit")[1]["losses"]["supervised"] == 1
 
@@ -110,15 +130,31 @@ def test_what_names_a_folder_is_no_file_to_write(path, tmp_path, monkeypatch):
 def test_numbers_of_numpy_describe_a_solver_as_pythons_do():
     """So that keys and run folders are the same."""
     made = dipa.FISTA(
-        dipa.RED(identity_denoiser, sigma=np.float64(0.1), weight=np.int64(1)), iterations=np.int64(3), restart=np.int8(2)
+        dipa.RED(identity_denoiser, sigma=np.float64(0.1), weight=np.int64(1)),
+        iterations=np.int64(3),
+        restart=np.int8(2),
     )
     expected = dipa.FISTA(dipa.RED(identity_denoiser, sigma=0.1, weight=1), iterations=3, restart=2)
     assert json.dumps(made.describe()) == json.dumps(expected.describe())
-    physics = operators.mri((2, np.int16(8), 8), acceleration=np.float32(2), mask_seed=np.int64(3), noise_sigma=np.array(0.0))
-    assert json.dumps(physics.describe()) == json.dumps(operators.mri((2, 8, 8), acceleration=2.0, mask_seed=3).describe())
-    P = dipa.NeuralPreconditioner(
-        "cnn", img_size=(1, 8, 8), features=np.int64(4), blocks=np.int8(1), code_dim=np.array(4), seed=np.int64(1)
+    physics = operators.mri(
+        (2, np.int16(8), 8),
+        acceleration=np.float32(2),
+        mask_seed=np.int64(3),
+        noise_sigma=np.array(0.0),
     )
-    same = dipa.NeuralPreconditioner("cnn", img_size=(1, 8, 8), features=4, blocks=1, code_dim=4, seed=1)
+    assert json.dumps(physics.describe()) == json.dumps(
+        operators.mri((2, 8, 8), acceleration=2.0, mask_seed=3).describe()
+    )
+    P = dipa.NeuralPreconditioner(
+        "cnn",
+        img_size=(1, 8, 8),
+        features=np.int64(4),
+        blocks=np.int8(1),
+        code_dim=np.array(4),
+        seed=np.int64(1),
+    )
+    same = dipa.NeuralPreconditioner(
+        "cnn", img_size=(1, 8, 8), features=4, blocks=1, code_dim=4, seed=1
+    )
     assert json.dumps(P.header()) == json.dumps(same.header())
     assert all(torch.equal(a, b) for a, b in zip(P.parameters(), same.parameters(), strict=True))

@@ -16,7 +16,9 @@ from dipa import plots
 def examples():
     rng = np.random.default_rng(0)
     images = {role: rng.random((3, 1, 8, 8)).astype(np.float32) for role in ("truth", *plots.ROLES)}
-    return images | {f"{role}_iterates": rng.random((4, 1, 1, 8, 8)).astype(np.float32) for role in plots.ROLES}
+    return images | {
+        f"{role}_iterates": rng.random((4, 1, 1, 8, 8)).astype(np.float32) for role in plots.ROLES
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -36,15 +38,25 @@ def test_reconstructions_use_fixed_scales(examples):
     assert {image.get_clim() for image in images} == {(0, 1), (0, plots.ERROR_MAX)}
     shown = [np.asarray(image.get_array()) for image in images]
     assert any(np.array_equal(values, examples["student"][1, 0]) for values in shown)
-    assert any(np.allclose(values, np.abs(examples["teacher"][1, 0] - examples["truth"][1, 0])) for values in shown)
+    assert any(
+        np.allclose(values, np.abs(examples["teacher"][1, 0] - examples["truth"][1, 0]))
+        for values in shown
+    )
 
 
 def test_tensors_of_any_device_are_drawn_as_their_numbers(examples, monkeypatch):
     def drawn(values):
-        return [np.asarray(image.get_array()) for axis in plots.reconstructions(values).axes for image in axis.get_images()]
+        return [
+            np.asarray(image.get_array())
+            for axis in plots.reconstructions(values).axes
+            for image in axis.get_images()
+        ]
 
     with pretended(monkeypatch) as place:
-        moved = {role: torch.tensor(values, requires_grad=True).to(place) for role, values in examples.items()}
+        moved = {
+            role: torch.tensor(values, requires_grad=True).to(place)
+            for role, values in examples.items()
+        }
         assert all(map(np.array_equal, drawn(moved), drawn(examples)))
 
 
@@ -70,9 +82,14 @@ def test_training_and_matrix_draw(examples):
     left, right = plots.training(history).axes
     assert list(left.get_lines()[0].get_ydata()) == [1.0, 0.5, 1 / 3]
     assert list(right.get_lines()[0].get_ydata()) == [21.0, 22.0, 23.0]
-    assert plots.matrix(np.eye(200), "P", zoom=64).axes[0].get_images()[0].get_array().shape == (64, 64)
+    assert plots.matrix(np.eye(200), "P", zoom=64).axes[0].get_images()[0].get_array().shape == (
+        64,
+        64,
+    )
     assert len(plots.compare({"a": [1, 2], "b": [2, 3]}).axes[0].get_lines()) == 2
-    assert list(plots.denoiser_training([[1, 40.0], [2, 41.0]]).axes[0].get_lines()[0].get_ydata()) == [40.0, 41.0]
+    assert list(
+        plots.denoiser_training([[1, 40.0], [2, 41.0]]).axes[0].get_lines()[0].get_ydata()
+    ) == [40.0, 41.0]
 
 
 def test_compared_lines_are_told_apart_by_colour_and_dash():
@@ -98,21 +115,32 @@ def test_a_name_of_the_order_looks_the_same_in_every_figure():
     (alone,) = plots.compare({"n-dipa": [1.0]}, order=order).axes[0].get_lines()
     pair = plots.iterations({"n-dipa": {"psnr": [1.0], "residual": [1.0]}}, order).axes
     for line in (alone, *(axis.get_lines()[0] for axis in pair)):
-        assert (line.get_color(), line.get_linestyle()) == (every[2].get_color(), every[2].get_linestyle())
+        assert (line.get_color(), line.get_linestyle()) == (
+            every[2].get_color(),
+            every[2].get_linestyle(),
+        )
 
 
 def test_iterations_draw_both_quantities_of_every_curve():
-    curves = {"baseline": {"psnr": [1, 2], "residual": [1, 0.5]}, "teacher": {"psnr": [3, 4], "residual": [1, 0.1]}}
+    curves = {
+        "baseline": {"psnr": [1, 2], "residual": [1, 0.5]},
+        "teacher": {"psnr": [3, 4], "residual": [1, 0.1]},
+    }
     left, right = plots.iterations(curves).axes
     assert [list(line.get_ydata()) for line in left.get_lines()] == [[1, 2], [3, 4]]
     assert [list(line.get_ydata()) for line in right.get_lines()] == [[1, 0.5], [1, 0.1]]
-    assert [line.get_color() for line in left.get_lines()] == [plots.COLOURS["baseline"], plots.COLOURS["teacher"]]
+    assert [line.get_color() for line in left.get_lines()] == [
+        plots.COLOURS["baseline"],
+        plots.COLOURS["teacher"],
+    ]
     assert right.get_yscale() == "log" and left.get_yscale() == "linear"
 
 
 @pytest.mark.parametrize(("count", "rows"), [(3, 1), (6, 1), (7, 2)])
 def test_methods_show_every_plane_on_one_grey_scale(count, rows):
-    planes = {"truth": np.zeros((8, 8))} | {f"method {n}": np.full((8, 8), 0.1) for n in range(count - 1)}
+    planes = {"truth": np.zeros((8, 8))} | {
+        f"method {n}": np.full((8, 8), 0.1) for n in range(count - 1)
+    }
     axes = plots.methods(planes).axes
     shown = [axis for axis in axes if axis.get_images()]
     assert len(axes) == 6 * rows and [axis.get_title() for axis in shown] == list(planes)
@@ -121,14 +149,21 @@ def test_methods_show_every_plane_on_one_grey_scale(count, rows):
 
 
 def test_compare_names_its_axis():
-    assert plots.compare({"a": [1, 2]}, xlabel="training step").axes[0].get_xlabel() == "training step"
+    assert (
+        plots.compare({"a": [1, 2]}, xlabel="training step").axes[0].get_xlabel() == "training step"
+    )
     assert plots.compare({"a": [1, 2]}).axes[0].get_xlabel() == "iteration k"
 
 
 def test_tiles_show_each_row_on_its_own_symmetric_scale():
     rows = {"seen": np.array([[[1.0, -2.0]], [[0.5, 0.0]]]), "answer": np.zeros((2, 1, 2))}
     axes = plots.tiles(rows).axes
-    assert [axis.get_images()[0].get_clim() for axis in axes] == [(-2, 2), (-2, 2), (-1, 1), (-1, 1)]
+    assert [axis.get_images()[0].get_clim() for axis in axes] == [
+        (-2, 2),
+        (-2, 2),
+        (-1, 1),
+        (-1, 1),
+    ]
     assert np.array_equal(axes[1].get_images()[0].get_array(), rows["seen"][1])
     assert [axis.get_ylabel() for axis in axes] == ["seen", "", "answer", ""]
 
@@ -143,25 +178,39 @@ def test_codes_put_iteration_one_at_the_top():
 
 def test_spectrum_draws_lines_above_and_eigenvalues_below():
     s = np.linspace(0, 1, 5)
-    top, bottom = plots.spectrum(s, {"1/L": 1 - s, "none": 1 + 0 * s}, {"camera": np.ones(2), "blur": s}).axes
+    top, bottom = plots.spectrum(
+        s, {"1/L": 1 - s, "none": 1 + 0 * s}, {"camera": np.ones(2), "blur": s}
+    ).axes
     assert [list(line.get_ydata()) for line in top.get_lines()] == [list(1 - s), [1] * 5]
     assert [list(line.get_xdata()) for line in bottom.get_lines()] == [[1, 1], list(s)]
     assert [label.get_text() for label in bottom.get_yticklabels()] == ["camera", "blur"]
 
 
 def test_frames_beside_each_other_share_scale_and_styles():
-    figure = plots.beside({"left": {"a": [1, 2], "b": [3, 4]}, "right": {"b": [5, 6]}}, "error", log=True)
+    figure = plots.beside(
+        {"left": {"a": [1, 2], "b": [3, 4]}, "right": {"b": [5, 6]}}, "error", log=True
+    )
     left, right = figure.axes
     assert left.get_ylim() == right.get_ylim() and right.get_yscale() == "log"
-    drawn = {axis.get_title(): {line.get_label(): line for line in axis.get_lines()} for axis in (left, right)}
-    assert list(drawn["right"]["b"].get_ydata()) == [5, 6] and len(drawn["right"]["a"].get_ydata()) == 0
+    drawn = {
+        axis.get_title(): {line.get_label(): line for line in axis.get_lines()}
+        for axis in (left, right)
+    }
+    assert (
+        list(drawn["right"]["b"].get_ydata()) == [5, 6]
+        and len(drawn["right"]["a"].get_ydata()) == 0
+    )
     assert tuple(drawn["left"]["b"].get_color()) == tuple(drawn["right"]["b"].get_color())
     assert drawn["left"]["b"].get_linestyle() == drawn["right"]["b"].get_linestyle()
 
 
 def test_panels_show_signed_columns_on_a_symmetric_scale():
     ones = np.ones((4, 4))
-    figure = plots.panels({"first": {"seen": ones, "unseen": -ones}, "second": {"seen": ones / 2}}, signed=["unseen"], limit=0.2)
+    figure = plots.panels(
+        {"first": {"seen": ones, "unseen": -ones}, "second": {"seen": ones / 2}},
+        signed=["unseen"],
+        limit=0.2,
+    )
     shown = [axis.get_images()[0] for axis in figure.axes if axis.get_images()]
     assert [image.get_clim() for image in shown] == [(0, 1), (-0.2, 0.2), (0, 1)]
     assert [float(np.asarray(image.get_array()).mean()) for image in shown] == [1, -1, 0.5]
@@ -170,15 +219,23 @@ def test_panels_show_signed_columns_on_a_symmetric_scale():
 
 
 def test_eigenvalues_are_sorted_normalised_and_end_at_the_null_space():
-    (axis,) = plots.eigenvalues({"projector": np.array([0, 2, 0, 2.0]), "smooth": np.array([1.0, 4.0, 2.0, 0.5])}).axes
+    (axis,) = plots.eigenvalues(
+        {"projector": np.array([0, 2, 0, 2.0]), "smooth": np.array([1.0, 4.0, 2.0, 0.5])}
+    ).axes
     lines = {line.get_label(): line for line in axis.get_lines()}
-    assert list(lines["projector"].get_ydata()) == [1, 1] and list(lines["projector"].get_xdata()) == [0.25, 0.5]
+    assert list(lines["projector"].get_ydata()) == [1, 1] and list(
+        lines["projector"].get_xdata()
+    ) == [0.25, 0.5]
     assert list(lines["smooth"].get_ydata()) == [1, 0.5, 0.25, 0.125]
 
 
 def test_matrices_keep_their_numbers_and_scale():
     first = np.array([[0.0, 2.0], [-1.0, 0.0]])
-    axes = [axis for axis in plots.matrices({"a": first, "b": 0 * first}, first=4).axes if axis.get_images()]
+    axes = [
+        axis
+        for axis in plots.matrices({"a": first, "b": 0 * first}, first=4).axes
+        if axis.get_images()
+    ]
     shown = [axis.get_images()[0] for axis in axes]
     assert np.array_equal(shown[0].get_array(), first) and shown[1].get_clim() == (-1, 1)
     low, high = shown[0].get_clim()
@@ -188,13 +245,29 @@ def test_matrices_keep_their_numbers_and_scale():
 
 def test_against_is_logarithmic_in_both():
     (axis,) = plots.against([0.1, 1.0], {"float32": [3.0, 4.0]}, "step", "error").axes
-    assert (axis.get_xscale(), axis.get_yscale(), axis.get_xlabel(), axis.get_ylabel()) == ("log", "log", "step", "error")
-    assert list(axis.get_lines()[0].get_xdata()) == [0.1, 1.0] and list(axis.get_lines()[0].get_ydata()) == [3.0, 4.0]
+    assert (axis.get_xscale(), axis.get_yscale(), axis.get_xlabel(), axis.get_ylabel()) == (
+        "log",
+        "log",
+        "step",
+        "error",
+    )
+    assert list(axis.get_lines()[0].get_xdata()) == [0.1, 1.0] and list(
+        axis.get_lines()[0].get_ydata()
+    ) == [3.0, 4.0]
 
 
 def test_long_runs_mark_the_trained_length():
-    curves = {name: {"psnr": [10.0 + i, 20.0, 21.0], "fidelity": [1.0, 0.5, 0.1 + i]} for i, name in enumerate(("baseline", "P"))}
+    curves = {
+        name: {"psnr": [10.0 + i, 20.0, 21.0], "fidelity": [1.0, 0.5, 0.1 + i]}
+        for i, name in enumerate(("baseline", "P"))
+    }
     left, right = plots.long_runs(curves, trained=2).axes
-    assert [list(line.get_ydata()) for line in left.get_lines()] == [[10.0, 20.0, 21.0], [11.0, 20.0, 21.0], [0, 1]]
-    assert list(right.get_lines()[1].get_ydata()) == [1.0, 0.5, 1.1] and list(right.get_lines()[2].get_xdata()) == [2, 2]
+    assert [list(line.get_ydata()) for line in left.get_lines()] == [
+        [10.0, 20.0, 21.0],
+        [11.0, 20.0, 21.0],
+        [0, 1],
+    ]
+    assert list(right.get_lines()[1].get_ydata()) == [1.0, 0.5, 1.1] and list(
+        right.get_lines()[2].get_xdata()
+    ) == [2, 2]
     assert (left.get_xscale(), left.get_yscale(), right.get_yscale()) == ("log", "linear", "log")

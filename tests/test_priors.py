@@ -47,13 +47,18 @@ def test_pnp_step_is_the_denoised_gradient_step():
     z, direction = images(2, 1, 8, 8), images(2, 1, 8, 8, seed=1)
     assert torch.equal(dipa.PnP(identity_denoiser).step(z, direction, 0.3), z - 0.3 * direction)
     denoiser = tiny_denoiser()
-    assert relative(dipa.PnP(denoiser).step(z, direction, 0.3), denoiser(z - 0.3 * direction)) < 1e-6
+    assert (
+        relative(dipa.PnP(denoiser).step(z, direction, 0.3), denoiser(z - 0.3 * direction)) < 1e-6
+    )
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.25, 1.0, 3.0])
 def test_red_step_adds_the_denoiser_residual_at_the_point_itself(weight):
     z, direction = images(2, 2, 8, 8), images(2, 2, 8, 8, seed=1)
-    assert relative(RED(identity_denoiser, weight=weight).step(z, direction, 0.3), z - 0.3 * direction) < 1e-7
+    assert (
+        relative(RED(identity_denoiser, weight=weight).step(z, direction, 0.3), z - 0.3 * direction)
+        < 1e-7
+    )
     denoiser = tiny_denoiser()
     denoised = torch.cat([denoiser(z[:, c : c + 1], 0.0) for c in range(2)], dim=1)
     by_hand = z - 0.3 * direction - 0.3 * weight * z + 0.3 * weight * denoised
@@ -68,7 +73,9 @@ def test_red_with_a_shrinking_denoiser_is_tikhonov(momentum):
     y, weight, c = physics.A(x), 3.0, 0.75
     prior = RED(lambda images, sigma: c * images, weight=weight)
     stepsize = 1 / (torch.linalg.matrix_norm(matrix, 2).item() ** 2 + weight * (1 - c))
-    found = dipa.FISTA(prior, iterations=3000, momentum=momentum, start="zero")(y, physics, stepsize=stepsize).x
+    found = dipa.FISTA(prior, iterations=3000, momentum=momentum, start="zero")(
+        y, physics, stepsize=stepsize
+    ).x
     normal = matrix.T @ matrix + weight * (1 - c) * torch.eye(16, dtype=torch.float64)
     assert relative(found.flatten(1), torch.linalg.solve(normal, matrix.T @ y.T).T) < 1e-7
 
@@ -76,7 +83,9 @@ def test_red_with_a_shrinking_denoiser_is_tikhonov(momentum):
 @every_prior
 def test_bf16_is_close_keeps_the_dtype_and_is_really_used(prior):
     x = images(2, 2, 16, 16)
-    full, half = (prior(tiny_denoiser(), precision=precision).denoise(x) for precision in ("float32", "bf16"))
+    full, half = (
+        prior(tiny_denoiser(), precision=precision).denoise(x) for precision in ("float32", "bf16")
+    )
     assert half.dtype == full.dtype == torch.float32
     assert 0 < relative(half, full) < 1e-2
 
@@ -98,7 +107,10 @@ def test_one_call_per_step_whatever_the_batch(prior):
 def test_description_is_plain_and_tells_priors_apart():
     described = {"sigma": 0.1, "precision": "float32"}
     assert dipa.PnP(identity_denoiser, sigma=0.1).describe() == {"kind": "PnP"} | described
-    assert RED(identity_denoiser, sigma=0.1, weight=0.5).describe() == {"kind": "RED", "weight": 0.5} | described
+    assert (
+        RED(identity_denoiser, sigma=0.1, weight=0.5).describe()
+        == {"kind": "RED", "weight": 0.5} | described
+    )
     assert RED(identity_denoiser).describe() != RED(identity_denoiser, weight=2.0).describe()
 
 
@@ -112,7 +124,12 @@ def test_a_prior_is_fixed_and_can_be_varied(prior):
 
 @every_prior
 def test_refuses(prior):
-    refuses(lambda: prior(identity_denoiser, precision="fp8"), "precision", "'fp8'", "auto, float32, tf32, bf16, fp16")
+    refuses(
+        lambda: prior(identity_denoiser, precision="fp8"),
+        "precision",
+        "'fp8'",
+        "auto, float32, tf32, bf16, fp16",
+    )
     refuses(lambda: prior(None), "denoiser", "None", "callable")
     refuses(lambda: prior(identity_denoiser, sigma=-0.1), "sigma", "-0.1")
     refuses(lambda: prior(identity_denoiser, sigma=float("nan")), "sigma", "nan")

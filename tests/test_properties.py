@@ -1,6 +1,8 @@
-"""Whatever goes in, a result or a clear error comes out: never a traceback from inside torch, never a result that is wrong.
+"""Whatever goes in, a result or a clear error comes out: never a traceback from inside torch, never
+a result that is wrong.
 
-Pytest's closing lines say how many examples were tried; ``pytest --hypothesis-profile long`` tries 20 times as many.
+Pytest's closing lines say how many examples were tried; ``pytest --hypothesis-profile long`` tries
+20 times as many.
 """
 
 import contextlib
@@ -17,7 +19,16 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from batteries import FOREIGN, check_adjoint, identity_denoiser, images, relative, size_of, smooth_images, tiny_denoiser
+from batteries import (
+    FOREIGN,
+    check_adjoint,
+    identity_denoiser,
+    images,
+    relative,
+    size_of,
+    smooth_images,
+    tiny_denoiser,
+)
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -37,7 +48,11 @@ from dipa.solvers import MOMENTA, STARTS
 from dipa.training import Differentiation, load_checkpoint, save_checkpoint
 
 # torch says so once, of half-precision transforms that it then refuses
-pytestmark = pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental:UserWarning"),
+    # of images made too large; what follows is the test
+    pytest.mark.filterwarnings("ignore:images. values in:UserWarning"),
+]
 
 
 def tries(count: int) -> settings:
@@ -45,7 +60,24 @@ def tries(count: int) -> settings:
     return settings(max_examples=count * settings.default.max_examples // 100)
 
 
-EXTREME = (0, 1, -1, 2, 3, 0.5, 1.0, 1e-30, 5e-324, 1e30, 1e308, math.nan, math.inf, -math.inf, 10**20, 10**400)
+EXTREME = (
+    0,
+    1,
+    -1,
+    2,
+    3,
+    0.5,
+    1.0,
+    1e-30,
+    5e-324,
+    1e30,
+    1e308,
+    math.nan,
+    math.inf,
+    -math.inf,
+    10**20,
+    10**400,
+)
 NUMBERS = st.sampled_from(EXTREME) | st.floats() | st.integers()
 OBJECTS = (
     torch.tensor(0.5),
@@ -61,14 +93,31 @@ OBJECTS = (
 )
 TEXT = st.text(max_size=8)
 JUNK = (
-    NUMBERS | st.none() | st.booleans() | TEXT | st.sampled_from(OBJECTS) | st.lists(st.integers(), max_size=4)
+    NUMBERS
+    | st.none()
+    | st.booleans()
+    | TEXT
+    | st.sampled_from(OBJECTS)
+    | st.lists(st.integers(), max_size=4)
 ) | st.dictionaries(TEXT | st.integers(), st.integers() | TEXT, max_size=2)
-DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.complex64, torch.bool)
+DTYPES = (
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+    torch.float64,
+    torch.int64,
+    torch.complex64,
+    torch.bool,
+)
 FLOATS = (torch.float32, torch.float64)
 
 
-def mostly(good: st.SearchStrategy, bad: st.SearchStrategy = JUNK, share: int = 20) -> st.SearchStrategy:
-    """``good`` in all but one of ``share`` draws: an example with many arguments should not fail on each."""
+def mostly(
+    good: st.SearchStrategy, bad: st.SearchStrategy = JUNK, share: int = 20
+) -> st.SearchStrategy:
+    """``good`` in all but one of ``share`` draws: an example with many arguments should not
+    fail on each.
+    """
     return st.integers(1, share).flatmap(lambda draw: bad if draw == share else good)
 
 
@@ -76,7 +125,7 @@ def choice(names) -> st.SearchStrategy:
     return mostly(st.sampled_from(list(names)))
 
 
-# --- configurations --------------------------------------------------------------------------------------------------
+# --- configurations -------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -86,15 +135,30 @@ def known_values() -> dict[str, list]:
     for name in experiments.names()[::5]:
         for profile in experiments.profiles():
             for key, value in asdict(experiments.resolve(name, profile)).items():
-                pairs = {f"{key}.{inner}": v for inner, v in value.items()} if isinstance(value, dict) else {}
+                pairs = (
+                    {f"{key}.{inner}": v for inner, v in value.items()}
+                    if isinstance(value, dict)
+                    else {}
+                )
                 for dotted, v in ({key: value} | pairs).items():
                     found.setdefault(dotted, [])
                     found[dotted] += [] if v in found[dotted] else [v]
-    return found | {"shifts.name.task": [{"size": 16}], "shifts.name.solver": [{"iterations": 3}], "method": list(METHODS)}
+    return found | {
+        "shifts.name.task": [{"size": 16}],
+        "shifts.name.solver": [{"iterations": 3}],
+        "method": list(METHODS),
+    }
 
 
-KEYS = mostly(st.deferred(lambda: st.sampled_from(sorted(known_values()))), TEXT | st.sampled_from(["a.b.c", ".", "solver."]))
-PAIRS = KEYS.flatmap(lambda key: st.tuples(st.just(key), mostly(st.sampled_from(known_values().get(key, [1])), share=3)))
+KEYS = mostly(
+    st.deferred(lambda: st.sampled_from(sorted(known_values()))),
+    TEXT | st.sampled_from(["a.b.c", ".", "solver."]),
+)
+PAIRS = KEYS.flatmap(
+    lambda key: st.tuples(
+        st.just(key), mostly(st.sampled_from(known_values().get(key, [1])), share=3)
+    )
+)
 TASKS = {"single_pixel": "n-dipa", "mri": "mri-n-dipa", "super_resolution": "sr-n-dipa"}
 
 
@@ -111,20 +175,37 @@ def check_config(config: Config) -> None:
     name=mostly(st.sampled_from(experiments.names())),
     profile=choice(experiments.profiles()),
     seed=mostly(st.integers(0, 99)),
-    overrides=mostly(st.dictionaries(KEYS, st.none(), max_size=1) | st.lists(PAIRS, max_size=3).map(dict), JUNK, 20),
+    overrides=mostly(
+        st.dictionaries(KEYS, st.none(), max_size=1) | st.lists(PAIRS, max_size=3).map(dict),
+        JUNK,
+        20,
+    ),
 )
 def test_configurations_from_values(name, profile, seed, overrides):
-    result_or_clear_error(lambda: experiments.resolve(name, profile, seed=seed, overrides=overrides), check_config)
+    result_or_clear_error(
+        lambda: experiments.resolve(name, profile, seed=seed, overrides=overrides), check_config
+    )
 
 
 YAML_TEXT = st.sampled_from(
-    ["2020-13-45", "0x_", "!!int x", "!!timestamp x", "[" * 700, "&a [*a]", "&a {b: *a}", "{1: 2}", "1e400"]
+    [
+        "2020-13-45",
+        "0x_",
+        "!!int x",
+        "!!timestamp x",
+        "[" * 700,
+        "&a [*a]",
+        "&a {b: *a}",
+        "{1: 2}",
+        "1e400",
+    ]
 )
 
 
 def as_text(pair) -> str:
     key, value = pair
-    return f"{key}={value if isinstance(value, str) else json.dumps(value, default=lambda v: 'object')}"
+    text = value if isinstance(value, str) else json.dumps(value, default=lambda v: "object")
+    return f"{key}={text}"
 
 
 ARGUMENTS = PAIRS.map(as_text) | st.tuples(KEYS, YAML_TEXT | TEXT).map("=".join) | TEXT
@@ -133,7 +214,9 @@ ARGUMENTS = PAIRS.map(as_text) | st.tuples(KEYS, YAML_TEXT | TEXT).map("=".join)
 @tries(400)
 @given(preset=st.sampled_from(experiments.names()), overrides=st.lists(ARGUMENTS, max_size=3))
 def test_configurations_from_text(preset, overrides):
-    result_or_clear_error(lambda: experiments.resolve(preset, "smoke", overrides=overrides), check_config)
+    result_or_clear_error(
+        lambda: experiments.resolve(preset, "smoke", overrides=overrides), check_config
+    )
 
 
 @tries(150)
@@ -143,12 +226,17 @@ def test_configurations_from_text(preset, overrides):
         {"size": mostly(st.sampled_from([8, 12, 13, 16]))},
         optional={
             name: mostly(NUMBERS | st.integers(1, 16) | st.floats(0, 1))
-            for name in sorted({f.name for task in KINDS.values() for f in fields(task)} - {"kind", "size", "ordering"})
+            for name in sorted(
+                {f.name for task in KINDS.values() for f in fields(task)}
+                - {"kind", "size", "ordering"}
+            )
         },
     ),
 )
 def test_what_a_configuration_allows_its_operators_take(kind, values):
-    """A task that resolves either makes its two operators or says which of its numbers do not fit."""
+    """A task that resolves either makes its two operators or says which of its numbers do not
+    fit.
+    """
     own = {f"task.{f.name}" for f in fields(KINDS[kind])}
     overrides = {key: value for name, value in values.items() if (key := f"task.{name}") in own}
 
@@ -158,14 +246,17 @@ def test_what_a_configuration_allows_its_operators_take(kind, values):
     result_or_clear_error(pair, lambda made: [check_operator(physics) for physics in made])
 
 
-# --- operators -------------------------------------------------------------------------------------------------------
+# --- operators ------------------------------------------------------------------------------------
 
 SIDES = st.sampled_from([1, 2, 3, 4, 5, 7, 8, 12, 16])
-OTHER_SIDES = NUMBERS.filter(lambda side: not 64 < side <= operators.sizes.MAX_NUMBERS)  # a large image takes its time
+# a large image takes its time
+OTHER_SIDES = NUMBERS.filter(lambda side: not 64 < side <= operators.sizes.MAX_NUMBERS)
 TRIPLES = st.tuples(st.integers(1, 4), mostly(SIDES, OTHER_SIDES), mostly(SIDES, OTHER_SIDES))
 SIZES = mostly(TRIPLES | SIDES.map(lambda side: (1, side, side)) | TRIPLES.map(list))
 POWERS = st.sampled_from([2, 4, 8, 16])
-HADAMARD = mostly(st.tuples(st.integers(0, 4), POWERS, POWERS) | POWERS.map(lambda n: (1, n, n)), SIZES, 3)
+HADAMARD = mostly(
+    st.tuples(st.integers(0, 4), POWERS, POWERS) | POWERS.map(lambda n: (1, n, n)), SIZES, 3
+)
 RATIOS = mostly(st.floats(0, 1) | st.sampled_from([1e-9, 1.0, 1]), NUMBERS | JUNK, 3)
 ACCELERATIONS = mostly(st.floats(1, 8) | st.integers(1, 8), NUMBERS | JUNK, 4)
 NOISE = mostly(st.sampled_from([0, 0.0, 0.1, 1e-320]), NUMBERS | JUNK)
@@ -198,17 +289,29 @@ def test_single_pixel(size, ratio, ordering, sigma):
         n = size[1] * size[2]
         assert physics.mask[0, 0].sum() == max(1, round(ratio * n))
 
-    result_or_clear_error(lambda: operators.single_pixel(size, ratio=ratio, ordering=ordering, noise_sigma=sigma), check)
+    result_or_clear_error(
+        lambda: operators.single_pixel(size, ratio=ratio, ordering=ordering, noise_sigma=sigma),
+        check,
+    )
 
 
-MASKS = st.none() | st.sampled_from([torch.ones(8, 8), torch.zeros(8, 8), torch.eye(8).bool(), torch.ones(8, 8, device="meta")])
+MASKS = st.none() | st.sampled_from(
+    [torch.ones(8, 8), torch.zeros(8, 8), torch.eye(8).bool(), torch.ones(8, 8, device="meta")]
+)
 
 
 @tries(250)
 @given(size=SIZES, acceleration=ACCELERATIONS, seed=SEEDS, sigma=NOISE, mask=mostly(MASKS))
-@example(size=(1, 8, 8), acceleration=None, seed=0, sigma=0.0, mask=torch.eye(8, dtype=torch.complex64))
+@example(
+    size=(1, 8, 8), acceleration=None, seed=0, sigma=0.0, mask=torch.eye(8, dtype=torch.complex64)
+)
 def test_mri(size, acceleration, seed, sigma, mask):
-    arguments = {"acceleration": acceleration, "mask_seed": seed, "noise_sigma": sigma, "mask": mask}
+    arguments = {
+        "acceleration": acceleration,
+        "mask_seed": seed,
+        "noise_sigma": sigma,
+        "mask": mask,
+    }
     result_or_clear_error(lambda: operators.mri(size, **arguments), check_operator)
 
 
@@ -216,7 +319,9 @@ def test_mri(size, acceleration, seed, sigma, mask):
 @given(size=SIZES, student=ACCELERATIONS, teacher=ACCELERATIONS, seed=SEEDS, nested=st.booleans())
 def test_mri_pairs(size, student, teacher, seed, nested):
     def make():
-        return operators.mri_pair(size, acceleration=student, teacher_acceleration=teacher, mask_seed=seed, nested=nested)
+        return operators.mri_pair(
+            size, acceleration=student, teacher_acceleration=teacher, mask_seed=seed, nested=nested
+        )
 
     def check(pair):
         for physics in pair:
@@ -229,10 +334,12 @@ def test_mri_pairs(size, student, teacher, seed, nested):
 @tries(200)
 @given(size=SIZES, factor=mostly(st.integers(1, 8), JUNK, 4), sigma=NOISE)
 def test_super_resolution(size, factor, sigma):
-    result_or_clear_error(lambda: operators.super_resolution(size, factor=factor, noise_sigma=sigma), check_operator)
+    result_or_clear_error(
+        lambda: operators.super_resolution(size, factor=factor, noise_sigma=sigma), check_operator
+    )
 
 
-# --- solvers ---------------------------------------------------------------------------------------------------------
+# --- solvers --------------------------------------------------------------------------------------
 
 SHAPE = (1, 8, 8)
 PHYSICS = {
@@ -259,21 +366,48 @@ def member(name: str, dtype: torch.dtype):
 
 
 NEURAL = {
-    name: functools.partial(dipa.NeuralPreconditioner, name, img_size=SHAPE, features=16, blocks=1, code_dim=8)
+    name: functools.partial(
+        dipa.NeuralPreconditioner, name, img_size=SHAPE, features=16, blocks=1, code_dim=8
+    )
     for name in networks.BACKBONES
 }
 SAME = st.sampled_from(FLOATS).map(lambda dtype: (dtype, dtype, dtype, dtype))
-MIXED = st.tuples(st.sampled_from(FLOATS), st.sampled_from(DTYPES), st.sampled_from([*FLOATS, None]), st.sampled_from(FLOATS))
-PROBLEMS = mostly(st.sampled_from(["single pixel", "real MRI", "inpainting"]), st.sampled_from(sorted(PHYSICS)), 2)  # 8 x 8, any
-DENOISERS = {dtype: copy.deepcopy(tiny_denoiser()).to(dtype) for dtype in FLOATS} | {None: identity_denoiser}
-PRECONDITIONERS = st.none() | st.tuples(st.sampled_from([*MEMBERS, *NEURAL]), mostly(st.just(None), st.sampled_from(FLOATS), 4))
-PRIOR_OPTIONS = st.fixed_dictionaries({}, optional={"sigma": mostly(st.just(0.01)), "precision": choice(["float32", "bf16"])})
+MIXED = st.tuples(
+    st.sampled_from(FLOATS),
+    st.sampled_from(DTYPES),
+    st.sampled_from([*FLOATS, None]),
+    st.sampled_from(FLOATS),
+)
+# 8 x 8, any
+PROBLEMS = mostly(
+    st.sampled_from(["single pixel", "real MRI", "inpainting"]), st.sampled_from(sorted(PHYSICS)), 2
+)
+DENOISERS = {dtype: copy.deepcopy(tiny_denoiser()).to(dtype) for dtype in FLOATS} | {
+    None: identity_denoiser
+}
+PRECONDITIONERS = st.none() | st.tuples(
+    st.sampled_from([*MEMBERS, *NEURAL]), mostly(st.just(None), st.sampled_from(FLOATS), 4)
+)
+PRIOR_OPTIONS = st.fixed_dictionaries(
+    {}, optional={"sigma": mostly(st.just(0.01)), "precision": choice(["float32", "bf16"])}
+)
 SOLVER_OPTIONS = st.fixed_dictionaries(
-    {"iterations": mostly(st.integers(1, 4), JUNK.filter(lambda k: not (isinstance(k, int) and k > 4)))},
-    optional={"momentum": choice(MOMENTA), "start": choice(STARTS), "restart": mostly(st.integers(0, 3))},
+    {
+        "iterations": mostly(
+            st.integers(1, 4), JUNK.filter(lambda k: not (isinstance(k, int) and k > 4))
+        )
+    },
+    optional={
+        "momentum": choice(MOMENTA),
+        "start": choice(STARTS),
+        "restart": mostly(st.integers(0, 3)),
+    },
 )
 STEPSIZES = mostly(st.sampled_from(["1/L", 0.4, 1.0, 1]) | st.floats(0, 2), NUMBERS | JUNK, 6)
-CALLS = {"backward": mostly(st.none() | st.integers(0, 9)), "x_true": mostly(st.none() | st.just("truth"))}
+CALLS = {
+    "backward": mostly(st.none() | st.integers(0, 9)),
+    "x_true": mostly(st.none() | st.just("truth")),
+}
 BATCHES = mostly(st.integers(1, 3), st.just(0))
 
 
@@ -295,9 +429,13 @@ def prior_of(kind: str, dtype: torch.dtype | None, options: dict, weight: object
     options=SOLVER_OPTIONS,
     stepsize=STEPSIZES,
     preconditioner=PRECONDITIONERS,
-    call=st.fixed_dictionaries({}, optional={"history": st.booleans(), "iterates": st.booleans()} | CALLS),
+    call=st.fixed_dictionaries(
+        {}, optional={"history": st.booleans(), "iterates": st.booleans()} | CALLS
+    ),
 )
-def test_solver(name, dtypes, batch, change, junk, kind, weight, prior, options, stepsize, preconditioner, call):
+def test_solver(
+    name, dtypes, batch, change, junk, kind, weight, prior, options, stepsize, preconditioner, call
+):
     (physics, size), dtype = problem(name, dtypes[0]), dtypes[1]
     x = images(3, *size)
     x, y = x[:batch], problem(name, torch.float32)[0].A(x).to(dtype)[:batch]
@@ -325,16 +463,28 @@ def test_solver(name, dtypes, batch, change, junk, kind, weight, prior, options,
         assert (result.iterations == K) == (result.status == "completed")
         assert len(result.history) == (result.iterations + 1 if call.get("history") else 0)
         if call.get("iterates"):
-            assert torch.equal(result.iterates[-1], result.x) and len(result.iterates) == result.iterations + 1
+            assert (
+                torch.equal(result.iterates[-1], result.x)
+                and len(result.iterates) == result.iterations + 1
+            )
 
     result_or_clear_error(solve, check)
 
 
 @tries(60)
-@given(what=st.sampled_from(["prior", "physics", "preconditioner", "denoiser", "y", "x_true"]), junk=JUNK)
+@given(
+    what=st.sampled_from(["prior", "physics", "preconditioner", "denoiser", "y", "x_true"]),
+    junk=JUNK,
+)
 def test_solver_with_something_else_in_one_place(what, junk):
-    parts = {"prior": dipa.PnP(identity_denoiser), "physics": problem("single pixel", torch.float32)[0], "preconditioner": None}
-    parts |= {"denoiser": identity_denoiser, "y": torch.ones(1, *SHAPE), "x_true": None} | {what: junk}
+    parts = {
+        "prior": dipa.PnP(identity_denoiser),
+        "physics": problem("single pixel", torch.float32)[0],
+        "preconditioner": None,
+    }
+    parts |= {"denoiser": identity_denoiser, "y": torch.ones(1, *SHAPE), "x_true": None} | {
+        what: junk
+    }
 
     def solve():
         prior = dipa.PnP(parts["denoiser"]) if what == "denoiser" else parts["prior"]
@@ -368,14 +518,20 @@ FUNCTIONS = {
     precision=st.sampled_from(["float32", "bf16"]),
 )
 def test_solver_with_functions_of_the_user(denoiser, preconditioner, batch, precision):
-    """Plain functions as denoiser and as preconditioner: broadcasting must not hide that one returns another shape."""
+    """Plain functions as denoiser and as preconditioner: broadcasting must not hide that one
+    returns another shape.
+    """
     physics, size = problem("single pixel", torch.float32)
     solver = dipa.FISTA(dipa.PnP(FUNCTIONS[denoiser], precision=precision), iterations=2)
 
     def solve():
-        return solver(physics.A(images(batch, *size)), physics, preconditioner=FUNCTIONS[preconditioner])
+        return solver(
+            physics.A(images(batch, *size)), physics, preconditioner=FUNCTIONS[preconditioner]
+        )
 
-    result_or_clear_error(solve, lambda result: check_finite(result.x, (batch, *size), torch.float32))
+    result_or_clear_error(
+        solve, lambda result: check_finite(result.x, (batch, *size), torch.float32)
+    )
 
 
 @tries(60)
@@ -392,7 +548,9 @@ def test_the_same_in_deepinv(options, preconditioner, stepsize, wrong, junk):
 
     def models():
         solver = dipa.FISTA(dipa.PnP(DENOISERS[torch.float32]), **options)
-        parts = {"solver": solver, "preconditioner": P, "physics": physics} | ({wrong: junk} if wrong else {})
+        parts = {"solver": solver, "preconditioner": P, "physics": physics} | (
+            {wrong: junk} if wrong else {}
+        )
         return solver, dipa.to_deepinv(**parts, stepsize=stepsize), parts["preconditioner"]
 
     def same(made):
@@ -425,10 +583,18 @@ MADE = {
     "identity, complement": lambda x: dipa.LinearPreconditioner.identity(camera(), complement=x),
     "ridge, physics": lambda x: dipa.LinearPreconditioner.ridge(x, images(2, *SHAPE), stepsize=0.4),
     "ridge, images": lambda x: dipa.LinearPreconditioner.ridge(camera(), x, stepsize=0.4),
-    "ridge, double images": lambda x: dipa.LinearPreconditioner.ridge(camera(), images(2, *SHAPE).double(), stepsize=0.4),
-    "ridge, other images": lambda x: dipa.LinearPreconditioner.ridge(camera(), images(2, 1, 16, 16), stepsize=0.4),
-    "ridge, stepsize": lambda x: dipa.LinearPreconditioner.ridge(camera(), images(2, *SHAPE), stepsize=x),
-    "ridge, regularization": lambda x: dipa.LinearPreconditioner.ridge(camera(), images(2, *SHAPE), stepsize=1, regularization=x),
+    "ridge, double images": lambda x: dipa.LinearPreconditioner.ridge(
+        camera(), images(2, *SHAPE).double(), stepsize=0.4
+    ),
+    "ridge, other images": lambda x: dipa.LinearPreconditioner.ridge(
+        camera(), images(2, 1, 16, 16), stepsize=0.4
+    ),
+    "ridge, stepsize": lambda x: dipa.LinearPreconditioner.ridge(
+        camera(), images(2, *SHAPE), stepsize=x
+    ),
+    "ridge, regularization": lambda x: dipa.LinearPreconditioner.ridge(
+        camera(), images(2, *SHAPE), stepsize=1, regularization=x
+    ),
     "matrix": lambda x: dipa.LinearPreconditioner(x, camera().basis),
     "basis": lambda x: dipa.LinearPreconditioner(torch.ones(64, 19), x),
 }
@@ -451,7 +617,9 @@ PAIR = st.lists(st.floats(0, 2), min_size=2, max_size=2).map(tuple)
 @tries(200)
 @given(
     what=st.sampled_from(sorted(MADE)),
-    junk=(JUNK | PAIR | st.sampled_from([1, 3, 0.5, SHAPE, "dense"])).filter(small_or_far_too_large),
+    junk=(JUNK | PAIR | st.sampled_from([1, 3, 0.5, SHAPE, "dense"])).filter(
+        small_or_far_too_large
+    ),
 )
 def test_preconditioners_made_of_anything(what, junk):
     def check(direction):
@@ -464,10 +632,15 @@ def test_preconditioners_made_of_anything(what, junk):
 @given(
     name=choice(networks.BACKBONES),
     size=mostly(st.tuples(st.integers(1, 2), st.integers(1, 12), st.integers(1, 12)), SIZES),
-    given_size=st.none() | st.tuples(st.integers(0, 2), st.integers(1, 3), st.integers(1, 12), st.integers(1, 12)),
+    given_size=st.none()
+    | st.tuples(st.integers(0, 2), st.integers(1, 3), st.integers(1, 12), st.integers(1, 12)),
     options=st.fixed_dictionaries(
         {"features": mostly(st.sampled_from([8, 16])), "blocks": mostly(st.integers(1, 2))},
-        optional={"code": choice(networks.CODES), "code_dim": mostly(st.sampled_from([2, 8])), "seed": mostly(st.integers(0, 9))}
+        optional={
+            "code": choice(networks.CODES),
+            "code_dim": mostly(st.sampled_from([2, 8])),
+            "seed": mostly(st.integers(0, 9)),
+        }
         | {"start": choice(networks.STARTS), "precision": choice(["float32", "bf16"])},
     ),
     k=mostly(st.integers(1, 9)),
@@ -482,11 +655,13 @@ def test_neural_preconditioners(name, size, given_size, options, k):
     result_or_clear_error(run, lambda direction: check_finite(direction, shape, torch.float32))
 
 
-# --- training --------------------------------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------
 
 TERMS = ("supervised", "imitation", "gradient", "convergence", "row_space", "data_fidelity")
 WEIGHTS = mostly(
-    st.dictionaries(st.sampled_from(TERMS), st.floats(0, 2), min_size=1, max_size=3).map(lambda w: {"supervised": 0.1} | w),
+    st.dictionaries(st.sampled_from(TERMS), st.floats(0, 2), min_size=1, max_size=3).map(
+        lambda w: {"supervised": 0.1} | w
+    ),
     st.dictionaries(st.sampled_from(TERMS), JUNK, min_size=1, max_size=2),
 )
 BUDGETS = st.fixed_dictionaries(
@@ -504,12 +679,21 @@ BUDGETS = st.fixed_dictionaries(
     },
 )
 SEED = {"seed": mostly(st.integers(0, 9))}
-FITTING = ("low_rank", "dense", "scalar", "convolutional", "pointwise", "steps")  # made for whatever student there is
+# made for whatever student there is
+FITTING = ("low_rank", "dense", "scalar", "convolutional", "pointwise", "steps")
 
 
-def training_images(count: int, size: tuple[int, int, int], dtype: torch.dtype, change: str, junk: object):
-    x = smooth_images(max(count, 1) * size[0], max(size[1:]))[..., : size[1], : size[2]].reshape(-1, *size)[:count].to(dtype)
-    return {"none": x, "meta": x.to("meta"), "nan": x * math.nan, "large": x * 1e30, "junk": junk}[change]
+def training_images(
+    count: int, size: tuple[int, int, int], dtype: torch.dtype, change: str, junk: object
+):
+    x = (
+        smooth_images(max(count, 1) * size[0], max(size[1:]))[..., : size[1], : size[2]]
+        .reshape(-1, *size)[:count]
+        .to(dtype)
+    )
+    return {"none": x, "meta": x.to("meta"), "nan": x * math.nan, "large": x * 1e30, "junk": junk}[
+        change
+    ]
 
 
 @tries(250)
@@ -525,11 +709,19 @@ def training_images(count: int, size: tuple[int, int, int], dtype: torch.dtype, 
     weights=WEIGHTS,
     budget=BUDGETS,
     way=st.fixed_dictionaries({"way": choice(WAYS)}, optional={"tail": mostly(st.integers(1, 5))}),
-    options=st.fixed_dictionaries({}, optional={"stepsize": STEPSIZES, "teacher_stepsize": STEPSIZES} | SEED),
+    options=st.fixed_dictionaries(
+        {}, optional={"stepsize": STEPSIZES, "teacher_stepsize": STEPSIZES} | SEED
+    ),
 )
-def test_distill(names, dtypes, count, change, junk, P, teacher, iterations, weights, budget, way, options):
+def test_distill(
+    names, dtypes, count, change, junk, P, teacher, iterations, weights, budget, way, options
+):
     student, size = problem(names[0], dtypes[0])
-    other = {"own": copy.deepcopy(problem(names[1], dtypes[0])[0]), "none": None, "student": student}[teacher]
+    other = {
+        "own": copy.deepcopy(problem(names[1], dtypes[0])[0]),
+        "none": None,
+        "student": student,
+    }[teacher]
     x = training_images(count, size, dtypes[1], change, junk)
     made = {
         "low_rank": lambda: dipa.LinearPreconditioner.identity(student, size),
@@ -544,7 +736,11 @@ def test_distill(names, dtypes, count, change, junk, P, teacher, iterations, wei
         start = made[P]() if P in made else copy.deepcopy(member(P, dtypes[3]))
         start = in_dtype(start, dtypes[3])
         solver = dipa.FISTA(dipa.PnP(DENOISERS[dtypes[2]]), iterations=iterations)
-        more = {"losses": dipa.LossWeights(**weights), "budget": dipa.Budget(**budget), "differentiation": Differentiation(**way)}
+        more = {
+            "losses": dipa.LossWeights(**weights),
+            "budget": dipa.Budget(**budget),
+            "differentiation": Differentiation(**way),
+        }
         return dipa.distill(solver, start, student, other, x, progress=False, **more, **options)
 
     def check(fit):
@@ -560,19 +756,44 @@ def test_distill(names, dtypes, count, change, junk, P, teacher, iterations, wei
 
 @tries(60)
 @given(
-    what=st.sampled_from(["solver", "preconditioner", "student", "teacher", "images", "losses", "budget", "differentiation"]),
+    what=st.sampled_from(
+        [
+            "solver",
+            "preconditioner",
+            "student",
+            "teacher",
+            "images",
+            "losses",
+            "budget",
+            "differentiation",
+        ]
+    ),
     junk=JUNK,
 )
 def test_distill_with_something_else_in_one_place(what, junk):
     student, size = problem("single pixel", torch.float32)
-    parts = {"solver": dipa.FISTA(dipa.PnP(identity_denoiser), iterations=1), "student": student, "images": smooth_images(2)}
-    parts |= {"preconditioner": dipa.ScalarSteps(1), "teacher": copy.deepcopy(student), "budget": dipa.Budget(steps=1)}
+    parts = {
+        "solver": dipa.FISTA(dipa.PnP(identity_denoiser), iterations=1),
+        "student": student,
+        "images": smooth_images(2),
+    }
+    parts |= {
+        "preconditioner": dipa.ScalarSteps(1),
+        "teacher": copy.deepcopy(student),
+        "budget": dipa.Budget(steps=1),
+    }
     parts |= {"losses": dipa.LossWeights(imitation=1), "differentiation": None} | {what: junk}
-    result_or_clear_error(lambda: dipa.distill(**parts, progress=False), lambda fit: len(fit.history))
+    result_or_clear_error(
+        lambda: dipa.distill(**parts, progress=False), lambda fit: len(fit.history)
+    )
 
 
-UNBUILT = JUNK.filter(lambda n: not (isinstance(n, int) and 16 < n < 2**17))  # nothing that would take seconds to build
-NETWORK_SIZES = {"features": mostly(st.sampled_from([2, 4]), UNBUILT), "blocks": mostly(st.integers(1, 2), UNBUILT)}
+# nothing that would take seconds to build
+UNBUILT = JUNK.filter(lambda n: not (isinstance(n, int) and 16 < n < 2**17))
+NETWORK_SIZES = {
+    "features": mostly(st.sampled_from([2, 4]), UNBUILT),
+    "blocks": mostly(st.integers(1, 2), UNBUILT),
+}
 
 
 @tries(80)
@@ -581,7 +802,9 @@ NETWORK_SIZES = {"features": mostly(st.sampled_from([2, 4]), UNBUILT), "blocks":
     physics=st.sampled_from(sorted(PHYSICS)),
     dtypes=mostly(SAME, MIXED, 5),
     size=mostly(st.none(), SIZES, 6),
-    network=st.fixed_dictionaries(NETWORK_SIZES, optional={"start": choice(STARTS), "seed": mostly(st.integers(0, 9))}),
+    network=st.fixed_dictionaries(
+        NETWORK_SIZES, optional={"start": choice(STARTS), "seed": mostly(st.integers(0, 9))}
+    ),
     count=mostly(st.integers(1, 3), st.just(0)),
     change=mostly(st.just("none"), st.sampled_from(["meta", "nan", "large", "junk"])),
     junk=JUNK,
@@ -595,7 +818,9 @@ def test_networks(name, physics, dtypes, size, network, count, change, junk, bud
     def train():
         net = endtoend.build(name, own if size is None else size, **network)
         net = in_dtype(net, dtypes[3])
-        return dipa.train_network(net, H, x, budget=dipa.Budget(**budget), seed=seed, progress=False)
+        return dipa.train_network(
+            net, H, x, budget=dipa.Budget(**budget), seed=seed, progress=False
+        )
 
     def check(fit):
         assert len(fit.history) == budget["steps"]
@@ -605,7 +830,7 @@ def test_networks(name, physics, dtypes, size, network, count, change, junk, bud
     result_or_clear_error(train, check)
 
 
-# --- data ------------------------------------------------------------------------------------------------------------
+# --- data -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -618,11 +843,16 @@ def decoded():
 
 @tries(100)
 @given(
-    name=mostly(st.sampled_from(["embedded", "embedded-mri"]), JUNK | st.sampled_from(data.DATASETS)),
+    name=mostly(
+        st.sampled_from(["embedded", "embedded-mri"]), JUNK | st.sampled_from(data.DATASETS)
+    ),
     split=choice(data.SPLITS),
     options=st.fixed_dictionaries(
         {"size": mostly(st.sampled_from([8, 31, 32, 64, 96, 128]))},
-        optional={"count": mostly(st.none() | st.integers(1, 40)), "channels": mostly(st.integers(1, 3))}
+        optional={
+            "count": mostly(st.none() | st.integers(1, 40)),
+            "channels": mostly(st.integers(1, 3)),
+        }
         | {"resize": choice(data.mnist.RESIZES), "file": mostly(st.just(""))},
     ),
 )
@@ -636,11 +866,13 @@ def test_data(decoded, name, split, options):
     result_or_clear_error(lambda: data.load(name, split, **options), check)
 
 
-# --- the command line ------------------------------------------------------------------------------------------------
+# --- the command line -----------------------------------------------------------------------------
 
 
 def check_command(arguments: list[str]) -> int:
-    """Run ``dipa``: status 0, or one line on standard error with status 2 (1 where the system refuses); never a traceback."""
+    """Run ``dipa``: status 0, or one line on standard error with status 2 (1 where the system
+    refuses); never a traceback.
+    """
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
@@ -659,14 +891,28 @@ def check_command(arguments: list[str]) -> int:
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 PRESET = mostly(st.sampled_from(experiments.names()), WORDS)
-PROFILE = mostly(st.sampled_from(experiments.profiles()), WORDS).map(lambda name: ["--profile", name])
+PROFILE = mostly(st.sampled_from(experiments.profiles()), WORDS).map(
+    lambda name: ["--profile", name]
+)
 SET = ARGUMENTS.filter(lambda text: "\0" not in text).map(lambda text: ["--set", text])
-OPTIONS = PROFILE | SET | mostly(st.integers(0, 9), NUMBERS | WORDS).map(lambda seed: ["--seed", str(seed)])
+OPTIONS = (
+    PROFILE
+    | SET
+    | mostly(st.integers(0, 9), NUMBERS | WORDS).map(lambda seed: ["--seed", str(seed)])
+)
 OPTIONS = st.lists(OPTIONS, max_size=3).map(lambda parts: [word for part in parts for word in part])
 COMMANDS = st.one_of(
     st.tuples(st.just("show"), PRESET, OPTIONS).map(lambda words: [words[0], words[1], *words[2]]),
     st.tuples(st.just("data"), mostly(st.sampled_from(data.DATASETS), WORDS)).map(list),
-    st.lists(mostly(st.sampled_from(["list", "show", "run", "data", "--json", "--quiet", "--set", "--seed"]), WORDS), max_size=4),
+    st.lists(
+        mostly(
+            st.sampled_from(
+                ["list", "show", "run", "data", "--json", "--quiet", "--set", "--seed"]
+            ),
+            WORDS,
+        ),
+        max_size=4,
+    ),
     st.just(["list", "--json"]),
 )
 
@@ -680,7 +926,9 @@ def test_commands(decoded, arguments):
 @tries(120)
 @given(preset=PRESET, options=OPTIONS)
 def test_run_refuses_before_it_computes(decoded, preset, options):
-    """Up to the problem a command stands for, which is all that is built here: data, operators, denoiser and solver."""
+    """Up to the problem a command stands for, which is all that is built here: data, operators,
+    denoiser and solver.
+    """
     reached = []
 
     def stop(config, out, **more):
@@ -690,7 +938,9 @@ def test_run_refuses_before_it_computes(decoded, preset, options):
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.setattr(experiments, "run", stop)
         out = ["--out", folder, "--quiet", "--set", "solver.denoiser=dncnn-bsds500"]
-        result_or_clear_error(lambda: check_command(["run", preset, "--profile", "smoke", *options, *out]))
+        result_or_clear_error(
+            lambda: check_command(["run", preset, "--profile", "smoke", *options, *out])
+        )
         assert not any(Path(folder).iterdir())
 
 
@@ -732,19 +982,34 @@ PRESETS_8 = (
     sets=st.dictionaries(st.sampled_from(sorted(TINY_SETS)), st.integers(0, 11), max_size=4),
 )
 def test_tiny_runs(decoded, preset, sets):
-    """Real runs of the smallest size, with every choice at its ends: a finished folder of finite numbers, or a clear error."""
-    texts = [*TINY, "task.size=8", *(f"{key}={TINY_SETS[key][i % len(TINY_SETS[key])]}" for key, i in sets.items())]
+    """Real runs of the smallest size, with every choice at its ends: a finished folder of
+    finite numbers, or a clear error.
+    """
+    texts = [
+        *TINY,
+        "task.size=8",
+        *(f"{key}={TINY_SETS[key][i % len(TINY_SETS[key])]}" for key, i in sets.items()),
+    ]
 
     def run():
         with tempfile.TemporaryDirectory() as folder:
             return check_command(
-                ["run", preset, "--profile", "smoke", "--quiet", "--out", folder, *(w for t in texts for w in ("--set", t))]
+                [
+                    "run",
+                    preset,
+                    "--profile",
+                    "smoke",
+                    "--quiet",
+                    "--out",
+                    folder,
+                    *(w for t in texts for w in ("--set", t)),
+                ]
             )
 
     result_or_clear_error(run)
 
 
-# --- saved files -----------------------------------------------------------------------------------------------------
+# --- saved files ----------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -753,15 +1018,26 @@ def saved(kind: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "file"
         if kind == "network":
-            dipa.save(endtoend.build("u-net", (1, 8, 8), features=2, blocks=2), path, {"note": "tiny"})
+            dipa.save(
+                endtoend.build("u-net", (1, 8, 8), features=2, blocks=2), path, {"note": "tiny"}
+            )
         elif kind == "checkpoint":
             save_checkpoint(
                 path,
                 {"settings": describe(1)},
-                {"history": [{"loss": 0.5}], "module": dipa.ScalarSteps(3).state_dict(), "seconds": 1.0},
+                {
+                    "history": [{"loss": 0.5}],
+                    "module": dipa.ScalarSteps(3).state_dict(),
+                    "seconds": 1.0,
+                },
             )
         else:
-            dipa.save({"linear": MEMBERS["linear, low rank"], "scalar": lambda: dipa.ScalarSteps(3)}[kind](), path)
+            dipa.save(
+                {"linear": MEMBERS["linear, low rank"], "scalar": lambda: dipa.ScalarSteps(3)}[
+                    kind
+                ](),
+                path,
+            )
         return path.read_bytes()
 
 
@@ -769,9 +1045,17 @@ def loaded(kind: str, path: Path) -> list[tuple[str, object]]:
     """Everything a file gives back, in an order and form that can be compared."""
     if kind == "checkpoint":
         state = load_checkpoint(path, {"settings": describe(1)})
-        return [("history", state["history"]), ("seconds", state["seconds"]), *_tensors(state["module"])]
+        return [
+            ("history", state["history"]),
+            ("seconds", state["seconds"]),
+            *_tensors(state["module"]),
+        ]
     module, record = dipa.load(path)
-    return [("record", record), ("header", json.dumps(module.header(), sort_keys=True)), *_tensors(module.state_dict())]
+    return [
+        ("record", record),
+        ("header", json.dumps(module.header(), sort_keys=True)),
+        *_tensors(module.state_dict()),
+    ]
 
 
 def _tensors(state: dict) -> list[tuple[str, object]]:
@@ -796,7 +1080,9 @@ def undamaged(kind: str) -> list[tuple[str, object]]:
     content=st.binary(max_size=200),
 )
 def test_damaged_files(kind, how, place, early, bit, content):
-    """One bit, a lost end, bytes after it, or other bytes: what was saved comes back, or the file is refused by its name."""
+    """One bit, a lost end, bytes after it, or other bytes: what was saved comes back, or the
+    file is refused by its name.
+    """
     whole = bytearray(saved(kind))
     at = int(place * (min(len(whole), 600) if early else len(whole)))
     if how == "flip":
@@ -823,10 +1109,23 @@ HEADERS = st.fixed_dictionaries(
     {},
     optional={
         "kind": choice(
-            ["linear", "scalar_steps", "convolutional_steps", "pointwise_steps", "linear_steps", "neural", "u-net", "end-to-end"]
+            [
+                "linear",
+                "scalar_steps",
+                "convolutional_steps",
+                "pointwise_steps",
+                "linear_steps",
+                "neural",
+                "u-net",
+                "end-to-end",
+            ]
         ),
         "made_by": mostly(st.just({})),
-        "network": mostly(st.fixed_dictionaries({"name": choice(endtoend.NETWORKS), "img_size": st.just([1, 8, 8])})),
+        "network": mostly(
+            st.fixed_dictionaries(
+                {"name": choice(endtoend.NETWORKS), "img_size": st.just([1, 8, 8])}
+            )
+        ),
         "iterations": mostly(st.integers(1, 3), st.integers(-1, 9)),
         "basis": choice(["pixel", "matrix", "hadamard", "kronecker"]),
         "img_size": mostly(st.just([1, 2, 2])),
@@ -835,7 +1134,16 @@ HEADERS = st.fixed_dictionaries(
 )
 TENSORS = st.dictionaries(
     st.sampled_from(["steps", "matrix", "basis.rows", "basis.index", "other"]),
-    st.sampled_from([torch.ones(3), torch.ones(3, 4, 4), torch.eye(4), torch.tensor([0, 9]), torch.tensor(1.0), torch.ones(0)]),
+    st.sampled_from(
+        [
+            torch.ones(3),
+            torch.ones(3, 4, 4),
+            torch.eye(4),
+            torch.tensor([0, 9]),
+            torch.tensor(1.0),
+            torch.ones(0),
+        ]
+    ),
     max_size=3,
 )
 
@@ -853,6 +1161,10 @@ def is_json(value: object) -> bool:
 def test_foreign_files(header, tensors):
     """Files that are whole and say the wrong thing."""
     with tempfile.TemporaryDirectory() as folder:
-        path, own = Path(folder) / "file", {name: tensor.clone() for name, tensor in tensors.items()}
-        save_file(own, path, metadata={"record": json.dumps(header)})  # as version 0.1.0 wrote them, without a checksum
+        path, own = (
+            Path(folder) / "file",
+            {name: tensor.clone() for name, tensor in tensors.items()},
+        )
+        # as version 0.1.0 wrote them, without a checksum
+        save_file(own, path, metadata={"record": json.dumps(header)})
         result_or_clear_error(lambda: dipa.load(path), lambda found: found[0].header())

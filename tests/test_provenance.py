@@ -13,12 +13,25 @@ from dipa.experiments import provenance
 
 PACKAGE = Path(dipa.__file__).parent
 UNKNOWN = {"commit": None, "dirty": None}
-POSIX_ONLY = {"resource", "fcntl", "pwd", "grp", "termios", "pty", "tty", "posix", "syslog", "curses"}
+POSIX_ONLY = {
+    "resource",
+    "fcntl",
+    "pwd",
+    "grp",
+    "termios",
+    "pty",
+    "tty",
+    "posix",
+    "syslog",
+    "curses",
+}
 
 
 def git(folder: Path, *arguments: str) -> str:
     identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
-    return subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def package(folder: Path) -> Path:
@@ -56,7 +69,9 @@ def test_the_commit_of_a_checkout(checkout):
     (checkout / "__pycache__").mkdir()
     (checkout / "__pycache__" / "a.pyc").write_text("")
     (checkout.parent / "notes").write_text("a file of nobody's")
-    assert provenance.commit(checkout)["dirty"] is False, "what git ignores, and what is no code of the package"
+    assert provenance.commit(checkout)["dirty"] is False, (
+        "what git ignores, and what is no code of the package"
+    )
 
 
 @pytest.mark.parametrize("path", ["README", "dipa/__init__.py", "dipa/new.py"])
@@ -93,17 +108,23 @@ def test_without_git_nothing_is_known(checkout, monkeypatch):
 
 def test_a_status_that_fails_is_unknown_and_not_clean(checkout, monkeypatch):
     real = provenance._git
-    monkeypatch.setattr(provenance, "_git", lambda folder, *words: None if words[0] == "status" else real(folder, *words))
+    monkeypatch.setattr(
+        provenance,
+        "_git",
+        lambda folder, *words: None if words[0] == "status" else real(folder, *words),
+    )
     assert provenance.commit(checkout) == UNKNOWN
 
 
 def test_provenance_names_this_version():
     made = provenance.provenance()
     assert made["versions"]["dipa"] == dipa.__version__
-    assert made["commit"] == provenance.commit(PACKAGE)["commit"] and (made["dirty"] is None) == (made["commit"] is None)
+    assert made["commit"] == provenance.commit(PACKAGE)["commit"] and (made["dirty"] is None) == (
+        made["commit"] is None
+    )
 
 
-# --- systems that are not POSIX --------------------------------------------------------------------------------------
+# --- systems that are not POSIX -------------------------------------------------------------------
 
 
 def test_peak_memory_is_unknown_where_the_system_does_not_say(monkeypatch):
@@ -116,11 +137,17 @@ def test_peak_memory_is_unknown_where_the_system_does_not_say(monkeypatch):
         importlib.reload(provenance)
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
 def test_no_module_needs_a_posix_module_to_be_imported(path):
     imports = [
-        node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, (ast.Import, ast.ImportFrom))
+        node
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, (ast.Import, ast.ImportFrom))
     ]
     names = {alias.name for node in imports if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module for node in imports if isinstance(node, ast.ImportFrom) and not node.level}
+    names |= {
+        node.module for node in imports if isinstance(node, ast.ImportFrom) and not node.level
+    }
     assert not names & POSIX_ONLY

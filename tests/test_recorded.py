@@ -1,4 +1,6 @@
-"""The committed runs: readable by today's code, consistent with themselves, and repeatable where the denoiser is at hand."""
+"""The committed runs: readable by today's code, consistent with themselves, and repeatable
+where the denoiser is at hand.
+"""
 
 import sys
 from pathlib import Path
@@ -22,7 +24,12 @@ LARGEST = 4_000_000
 
 
 def test_the_listed_runs_and_no_others_are_committed():
-    listed = {(task, preset, seed) for task, presets in LISTED.items() for preset, seeds in presets.items() for seed in seeds}
+    listed = {
+        (task, preset, seed)
+        for task, presets in LISTED.items()
+        for preset, seeds in presets.items()
+        for seed in seeds
+    }
     assert {(run.path.parent.name, run.config.preset, run.config.seed) for run in RUNS} == listed
     assert len(RUNS) == len(listed)
 
@@ -44,7 +51,8 @@ def test_folder_agrees_with_itself(run):
     for role in ("baseline", "teacher"):
         mse = ((run.examples[role] - truth) ** 2).mean(axis=(1, 2, 3))
         spread = abs(-10 * np.log10(mse).mean() - run.metrics[role]["psnr"])
-        assert spread < 4 * run.metrics[role]["psnr_sd_images"] / np.sqrt(len(truth))  # some of the test images
+        # some of the test images
+        assert spread < 4 * run.metrics[role]["psnr_sd_images"] / np.sqrt(len(truth))
 
 
 @pytest.mark.parametrize("task", LISTED)
@@ -58,7 +66,8 @@ def test_all_runs_of_a_task_saw_the_same_images_and_weights(task):
 def test_every_recorded_student_is_solved_again(run, user_data, monkeypatch):
     """From the folder alone, on any machine; and the recorded answers are those of a denoiser.
 
-    Of the papers' where its weights are at hand; else they are close to those of the packaged one, trained for the same.
+    Of the papers' where its weights are at hand; else they are close to those of the packaged one,
+    trained for the same.
     """
     if user_data:
         monkeypatch.setenv("DIPA_DATA", str(user_data))
@@ -70,4 +79,6 @@ def test_every_recorded_student_is_solved_again(run, user_data, monkeypatch):
 
 
 def test_the_recorder_finds_every_run_that_is_committed():
-    assert {record.run_name(preset, seed) for _, preset, seed in record.wanted()} == {run.path.name for run in RUNS}
+    assert {record.run_name(preset, seed) for _, preset, seed in record.wanted()} == {
+        run.path.name for run in RUNS
+    }

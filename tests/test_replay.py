@@ -1,4 +1,6 @@
-"""A run is solved again from its folder, without its data and its denoiser; whatever was changed in it is found."""
+"""A run is solved again from its folder, without its data and its denoiser; whatever was
+changed in it is found.
+"""
 
 import dataclasses
 
@@ -22,7 +24,11 @@ PRESETS = {
     "mri-baseline": {},
     "mri-polynomial": {},
     "sr-ridge": {},
-    **{f"e2e-{method}": {"preset": "e2e-single-pixel", "method": method} for method in METHODS if METHODS[method].network},
+    **{
+        f"e2e-{method}": {"preset": "e2e-single-pixel", "method": method}
+        for method in METHODS
+        if METHODS[method].network
+    },
 }
 
 
@@ -32,10 +38,14 @@ def make(tmp_path_factory):
     folder, made = tmp_path_factory.mktemp("runs"), {}
 
     def run(name, **settings):
-        settings = {"solver__iterations": 4, "data__test_count": 12} | PRESETS.get(name, {}) | settings
+        settings = (
+            {"solver__iterations": 4, "data__test_count": 12} | PRESETS.get(name, {}) | settings
+        )
         preset = settings.pop("preset", name)
         if name not in made:
-            made[name] = experiments.run(tiny(preset, **settings), folder / name, progress=False).path
+            made[name] = experiments.run(
+                tiny(preset, **settings), folder / name, progress=False
+            ).path
         return experiments.Run(made[name])
 
     return run
@@ -52,7 +62,9 @@ def changed(run, **parts):
 def test_a_run_agrees_with_itself_without_data_and_denoiser(name, make, monkeypatch):
     run = make(name)
     for module, function in ((data, "load"), (denoisers, "load")):
-        monkeypatch.setattr(module, function, lambda *_, **__: pytest.fail("not needed to solve a run again"))
+        monkeypatch.setattr(
+            module, function, lambda *_, **__: pytest.fail("not needed to solve a run again")
+        )
     replay.check(run)
 
 
@@ -64,7 +76,10 @@ def test_a_large_preconditioner_that_was_left_out_is_replaced_by_its_answers(mak
     replay.check(run)
     directions = run.replay["directions"].copy()
     directions[0] *= 1.1
-    refuses(lambda: replay.check(changed(run, replay=run.replay | {"directions": directions})), "in iteration")
+    refuses(
+        lambda: replay.check(changed(run, replay=run.replay | {"directions": directions})),
+        "in iteration",
+    )
 
 
 @pytest.mark.parametrize("role", ["baseline", "student", "teacher"])
@@ -80,14 +95,21 @@ def test_another_psnr_of_every_image_is_found(role, make):
     run = make("l-dipa-supervised")
     metrics = run.metrics | {role: run.metrics[role] | {"psnr": run.metrics[role]["psnr"] + 6}}
     values = run.replay | {f"psnr_{role}": run.replay[f"psnr_{role}"] + 6}
-    refuses(lambda: replay.check(changed(run, metrics=metrics, replay=values)), "replay.npz", f"psnr_{role}")
+    refuses(
+        lambda: replay.check(changed(run, metrics=metrics, replay=values)),
+        "replay.npz",
+        f"psnr_{role}",
+    )
 
 
 def test_without_the_psnr_of_all_images_six_decibels_are_found(make):
     """As in folders that were sealed afterwards: the mean must be a likely one."""
     run = make("l-dipa-supervised")
     few = {name: array for name, array in run.replay.items() if not name.startswith("psnr_")}
-    metrics = {role: run.metrics[role] | {"psnr_sd_images": 3.0} for role in ("baseline", "student", "teacher")}
+    metrics = {
+        role: run.metrics[role] | {"psnr_sd_images": 3.0}
+        for role in ("baseline", "student", "teacher")
+    }
     replay.check(changed(run, replay=few, metrics=metrics))
     metrics["student"] = metrics["student"] | {"psnr": metrics["student"]["psnr"] + 6}
     refuses(lambda: replay.check(changed(run, metrics=metrics)), "metrics.json", "student")
@@ -96,21 +118,34 @@ def test_without_the_psnr_of_all_images_six_decibels_are_found(make):
 def test_a_baseline_cannot_claim_a_student(make):
     run = make("baseline")
     metrics = run.metrics | {"student": run.metrics["student"] | {"psnr": 99.0}}
-    refuses(lambda: replay.check(changed(run, metrics=metrics)), "metrics.json", "student of its own")
+    refuses(
+        lambda: replay.check(changed(run, metrics=metrics)), "metrics.json", "student of its own"
+    )
 
 
 @pytest.mark.parametrize(
     "values",
-    [{"stepsize": 0.41}, {"momentum": "deepinv"}, {"restart": 2}, {"start": "adjoint"}, {"iterations": 3}, {"prior": "red"}],
+    [
+        {"stepsize": 0.41},
+        {"momentum": "deepinv"},
+        {"restart": 2},
+        {"start": "adjoint"},
+        {"iterations": 3},
+        {"prior": "red"},
+    ],
     ids=str,
 )
 def test_another_solver_is_found(values, make):
     run = make("l-dipa-supervised")
-    config = dataclasses.replace(run.config, solver=dataclasses.replace(run.config.solver, **values))
+    config = dataclasses.replace(
+        run.config, solver=dataclasses.replace(run.config.solver, **values)
+    )
     refuses(lambda: replay.check(changed(run, config=config)), "denoiser_asked")
 
 
-@pytest.mark.parametrize("values", [{"ordering": "zig_zag"}, {"ratio": 0.22}, {"teacher_ratio": 0.75}], ids=str)
+@pytest.mark.parametrize(
+    "values", [{"ordering": "zig_zag"}, {"ratio": 0.22}, {"teacher_ratio": 0.75}], ids=str
+)
 def test_another_operator_is_found(values, make):
     """L-DIPA of this ratio does not even see one coefficient more; its mask does."""
     run = make("l-dipa-supervised")
@@ -144,6 +179,9 @@ def test_another_image_is_found(make):
     first = run.examples["student"].copy()
     first[0, 0, 3, 3] += 0.01
     parts = {"replay": few, "examples": run.examples | {"student": first}}
-    metrics = {role: run.metrics[role] | {"psnr_sd_images": 9.0} for role in ("baseline", "student", "teacher")}
+    metrics = {
+        role: run.metrics[role] | {"psnr_sd_images": 9.0}
+        for role in ("baseline", "student", "teacher")
+    }
     refuses(lambda: replay.check(changed(run, metrics=metrics, **parts)), "student solved again")
     assert np.abs(first - run.examples["student"]).max() >= 0

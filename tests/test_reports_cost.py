@@ -9,7 +9,13 @@ from fake_runs import fake_run, parse
 from dipa.reports import cost
 from dipa.reports.cost import Target
 
-MADE = {"device": "a machine", "threads": 2, "commit": "0123456789abcdef", "dirty": False, "versions": {"torch": "2.9"}}
+MADE = {
+    "device": "a machine",
+    "threads": 2,
+    "commit": "0123456789abcdef",
+    "dirty": False,
+    "versions": {"torch": "2.9"},
+}
 
 
 def test_outputs_are_read_by_name_and_a_damaged_one_is_named(tmp_path):
@@ -21,15 +27,29 @@ def test_outputs_are_read_by_name_and_a_damaged_one_is_named(tmp_path):
 
 def test_a_target_is_met_or_not_or_not_measured():
     most, least = Target("a", "one", "x", 1.0), Target("b", "one", "y", 5, most=False)
-    found = parse(cost.targets_table({"one": {"x": 1.0, "y": 4.9}}, [most, least, Target("c", "two", "x", 1)]))[1]
+    found = parse(
+        cost.targets_table({"one": {"x": 1.0, "y": 4.9}}, [most, least, Target("c", "two", "x", 1)])
+    )[1]
     large = Target("d", "one", "z", 6144).row({"one": {"z": 5692.4}})
     assert large == ("d", "at most 6144", "5692", "met")
-    assert found == [["a", "at most 1", "1", "met"], ["b", "at least 5", "4.9", "**not met**"], ["c", "at most 1", "", ""]]
+    assert found == [
+        ["a", "at most 1", "1", "met"],
+        ["b", "at least 5", "4.9", "**not met**"],
+        ["c", "at most 1", "", ""],
+    ]
 
 
 def test_every_target_is_of_a_known_benchmark():
     """Those whose output the page reads, and the recorded runs."""
-    known = {"training_l_dipa", "training_n_dipa", "memory", "memory_large", "scaling", "recorded", "growth"}
+    known = {
+        "training_l_dipa",
+        "training_n_dipa",
+        "memory",
+        "memory_large",
+        "scaling",
+        "recorded",
+        "growth",
+    }
     assert {target.name for target in cost.TARGETS} <= known
     assert len({(target.name, target.key) for target in cost.TARGETS}) == len(cost.TARGETS)
 
@@ -46,7 +66,11 @@ def test_ways_beside_recorded_runs():
         "time": {"unrolled": 1.0, "truncated(5)": 0.6},
         "memory": {"unrolled": 1.0, "truncated(5)": 0.02},
     }
-    found = parse(cost.ways_table(output, [fake_run("l-dipa-truncated-5", 31.25)], {"truncated(5)": "l-dipa-truncated-5"}))[1]
+    found = parse(
+        cost.ways_table(
+            output, [fake_run("l-dipa-truncated-5", 31.25)], {"truncated(5)": "l-dipa-truncated-5"}
+        )
+    )[1]
     assert found[0] == ["`unrolled`", "1.0000", "", "1.00", "1.000", ""]
     assert found[1] == ["`truncated(5)`", "0.5000", "0.2500", "0.60", "0.020", "31.25"]
 
@@ -64,11 +88,18 @@ def test_what_recorded_runs_lose():
 
 def test_exponents_and_gains():
     scaling = {"series": {"s": [{"size": 32}, {"size": 64}]}, "time_s": 1.02, "memory_s": 0.5}
-    assert parse(cost.scaling_table(scaling, {"s": "side"}))[1] == [["side", "32, 64", "1.02", "0.50"]]
+    assert parse(cost.scaling_table(scaling, {"s": "side"}))[1] == [
+        ["side", "32, 64", "1.02", "0.50"]
+    ]
     quality = {"reached": {"a": {"2.0": [32, 5], "9.9": None}, "b": {"2.0": None, "9.9": None}}}
-    assert parse(cost.reached_table(quality, {"a": "A", "b": "B"}))[1] == [["2.0", "32", "5", "", ""], ["9.9", "", "", "", ""]]
+    assert parse(cost.reached_table(quality, {"a": "A", "b": "B"}))[1] == [
+        ["2.0", "32", "5", "", ""],
+        ["9.9", "", "", "", ""],
+    ]
 
 
-@pytest.mark.parametrize(("dirty", "words"), [(False, "commit 0123456789."), (True, "commit 0123456789 (modified).")])
+@pytest.mark.parametrize(
+    ("dirty", "words"), [(False, "commit 0123456789."), (True, "commit 0123456789 (modified).")]
+)
 def test_where_it_was_measured(dirty, words):
     assert cost.measured_on({"manifest": MADE | {"dirty": dirty}}).endswith(words)

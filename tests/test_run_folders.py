@@ -1,4 +1,6 @@
-"""Run folders: verified when read, refused before any work where they are not whole, one writer each, time added up."""
+"""Run folders: verified when read, refused before any work where they are not whole, one writer
+each, time added up.
+"""
 
 import contextlib
 import dataclasses
@@ -29,7 +31,8 @@ from dipa.experiments.config import Config
 from dipa.experiments.problem import Problem
 from dipa.operators.measure import measure
 
-distill = importlib.import_module("dipa.training.distill")  # the module: its name in the package is the function
+# the module: its name in the package is the function
+distill = importlib.import_module("dipa.training.distill")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,10 @@ def recorded(tmp_path_factory):
         patch.setenv("DIPA_CACHE", str(tmp_path_factory.mktemp("cache")))
         root = tmp_path_factory.mktemp("recorded")
         configs = {"trained": tiny(), "other seed": tiny(seed=1), "baseline": tiny("baseline")}
-        return {name: experiments.run(config, root, progress=False).path for name, config in configs.items()}
+        return {
+            name: experiments.run(config, root, progress=False).path
+            for name, config in configs.items()
+        }
 
 
 @pytest.fixture
@@ -49,7 +55,9 @@ def folder(recorded, tmp_path) -> Path:
 
 
 def unsealed(folder: Path) -> Path:
-    """The run as a version before 0.3.0 would have written it: without list, checksum and version."""
+    """The run as a version before 0.3.0 would have written it: without list, checksum and
+    version.
+    """
     made = json.loads((folder / "manifest.json").read_text())
     del made["files"], made["checksum"], made["versions"]["dipa"]
     (folder / "manifest.json").write_text(json.dumps(made))
@@ -63,7 +71,9 @@ def no_work(monkeypatch):
 
 @contextlib.contextmanager
 def without_rights():
-    """As a user whom permissions bind, where the tests run as root; in a folder that this user can reach."""
+    """As a user whom permissions bind, where the tests run as root; in a folder that this user
+    can reach.
+    """
     with tempfile.TemporaryDirectory() as name:
         os.chmod(name, 0o755)
         yield Path(name), _as_nobody if os.geteuid() == 0 else contextlib.nullcontext
@@ -78,13 +88,15 @@ def _as_nobody():
         os.seteuid(0)
 
 
-# --- what the manifest holds -----------------------------------------------------------------------------------------
+# --- what the manifest holds ----------------------------------------------------------------------
 
 
 def test_the_manifest_lists_the_hash_of_every_file_and_of_itself(recorded):
     for folder in recorded.values():
         made = json.loads((folder / "manifest.json").read_text())
-        others = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+        others = {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()
+        }
         del others["manifest.json"]
         assert made["files"] == others
         checksum = made.pop("checksum")
@@ -92,21 +104,30 @@ def test_the_manifest_lists_the_hash_of_every_file_and_of_itself(recorded):
 
 
 def test_the_manifest_says_version_precision_cache_and_attempts(recorded):
-    trained, baseline = (experiments.Run(recorded[name]).manifest for name in ("trained", "baseline"))
+    trained, baseline = (
+        experiments.Run(recorded[name]).manifest for name in ("trained", "baseline")
+    )
     import dipa
 
     assert trained["versions"]["dipa"] == dipa.__version__
-    assert trained["precision"] == {"training": dipa.device.precision("auto", dipa.device.choose("cpu")), "evaluation": "float32"}
+    assert trained["precision"] == {
+        "training": dipa.device.precision("auto", dipa.device.choose("cpu")),
+        "evaluation": "float32",
+    }
     assert baseline["precision"] == {"training": None, "evaluation": "float32"}
     runs = [experiments.Run(recorded[name]) for name in ("trained", "baseline")]
     assert [run.precision for run in runs] == [trained["precision"]["training"], "float32"]
-    assert [run.place for run in runs] == [f"{run.manifest['device']}, {run.precision}" for run in runs]
+    assert [run.place for run in runs] == [
+        f"{run.manifest['device']}, {run.precision}" for run in runs
+    ]
     assert isinstance(trained["cached"], dict) and trained["attempts"] == 1
 
 
 @pytest.mark.parametrize("precision", ["bf16", "float32"])
 def test_the_precision_is_that_of_the_denoiser(tmp_path, precision):
-    made = experiments.run(tiny("l-dipa-supervised", f"solver.precision={precision}"), tmp_path, progress=False).manifest
+    made = experiments.run(
+        tiny("l-dipa-supervised", f"solver.precision={precision}"), tmp_path, progress=False
+    ).manifest
     assert made["precision"]["training"] == precision
 
 
@@ -118,13 +139,25 @@ def test_an_end_to_end_network_trains_in_its_own_precision(tmp_path):
 
 def test_the_manifest_says_what_came_from_the_cache(tmp_path):
     """[read, all] batches of each role; of the teacher's targets, images."""
-    first, second = (experiments.run(tiny("l-dipa-imitation"), tmp_path / name, progress=False) for name in "ab")
+    first, second = (
+        experiments.run(tiny("l-dipa-imitation"), tmp_path / name, progress=False) for name in "ab"
+    )
     count = first.manifest["cached"]["targets"][1]
-    assert first.manifest["cached"] == {"baseline": [0, 1], "student": [0, 1], "teacher": [0, 1], "targets": [0, count]}
-    assert second.manifest["cached"] == {"baseline": [1, 1], "student": [0, 1], "teacher": [1, 1], "targets": [count, count]}
+    assert first.manifest["cached"] == {
+        "baseline": [0, 1],
+        "student": [0, 1],
+        "teacher": [0, 1],
+        "targets": [0, count],
+    }
+    assert second.manifest["cached"] == {
+        "baseline": [1, 1],
+        "student": [0, 1],
+        "teacher": [1, 1],
+        "targets": [count, count],
+    }
 
 
-# --- damage ----------------------------------------------------------------------------------------------------------
+# --- damage ---------------------------------------------------------------------------------------
 
 
 def change(path: Path, old: bytes, new: bytes) -> None:
@@ -169,8 +202,14 @@ DAMAGE = {
     "metrics cut": ("metrics.json", lambda path: path.write_text('{"student": ')),
     "metrics missing": ("metrics.json", Path.unlink),
     "metrics as a folder": ("metrics.json", in_its_place),
-    "history cut at a line": ("history.jsonl", lambda path: path.write_text(path.read_text().splitlines()[0] + "\n")),
-    "history cut in a line": ("history.jsonl", lambda path: path.write_bytes(path.read_bytes()[:-9])),
+    "history cut at a line": (
+        "history.jsonl",
+        lambda path: path.write_text(path.read_text().splitlines()[0] + "\n"),
+    ),
+    "history cut in a line": (
+        "history.jsonl",
+        lambda path: path.write_bytes(path.read_bytes()[:-9]),
+    ),
     "history as a link in a circle": ("history.jsonl", circle),
     "broken YAML": ("config.yaml", lambda path: path.write_text("preset: [")),
     "another configuration": ("config.yaml", lambda path: change(path, b"seed: 0", b"seed: 7")),
@@ -180,11 +219,17 @@ DAMAGE = {
     "no preconditioner": ("preconditioner.safetensors", Path.unlink),
     "no examples": ("examples.npz", Path.unlink),
     "examples cut": ("examples.npz", lambda path: path.write_bytes(path.read_bytes()[:100])),
-    "a number of the manifest": ("manifest.json", lambda path: change(path, b'"threads": 1', b'"threads": 3')),
+    "a number of the manifest": (
+        "manifest.json",
+        lambda path: change(path, b'"threads": 1', b'"threads": 3'),
+    ),
     "a manifest without its list": ("manifest.json", without_list),
     "a manifest cut": ("manifest.json", lambda path: path.write_bytes(path.read_bytes()[:-9])),
     "a manifest of NaN": ("manifest.json", lambda path: path.write_text('{"seconds": NaN}')),
-    "a manifest as deep as no stack": ("manifest.json", lambda path: path.write_text("[" * 100_000)),
+    "a manifest as deep as no stack": (
+        "manifest.json",
+        lambda path: path.write_text("[" * 100_000),
+    ),
     "a manifest as a folder": ("manifest.json", in_its_place),
 }
 READERS = {
@@ -242,7 +287,9 @@ def test_a_file_that_is_not_the_runs_is_never_read_and_named_by_verify(folder):
     found = experiments.Run(folder)
     refuses(found.network, "network.safetensors", "no such file")
     assert [run.path for run in experiments.find_runs(folder.parent)] == [folder]
-    assert "DS_Store" not in refuses(lambda: found.verify(sealed=True), folder.name, "network.safetensors")
+    assert "DS_Store" not in refuses(
+        lambda: found.verify(sealed=True), folder.name, "network.safetensors"
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in READERS if name != "network.safetensors"])
@@ -271,11 +318,17 @@ def spoilt(content: bytes, draw: random.Random) -> bytes:
         return content[:at]
     if kind == "doubled":
         return content[: at + length] + content[at:]
-    return content[:at] + bytes(byte ^ draw.randrange(1, 256) for byte in content[at : at + length]) + content[at + length :]
+    return (
+        content[:at]
+        + bytes(byte ^ draw.randrange(1, 256) for byte in content[at : at + length])
+        + content[at + length :]
+    )
 
 
 def test_no_damage_to_any_byte_is_missed(folder):
-    """Each file spoilt at random places; the manifest too, unless it still says the same in other spaces."""
+    """Each file spoilt at random places; the manifest too, unless it still says the same in
+    other spaces.
+    """
     draw = random.Random(0)
     for path in sorted(folder.iterdir()):
         whole = path.read_bytes()
@@ -295,7 +348,9 @@ def says_the_same(content: bytes, whole: bytes) -> bool:
 
 
 def test_whatever_is_in_a_folder_without_hashes_it_is_read_or_refused_by_name(folder):
-    """Older folders: nothing but the content itself can show damage, and no damage may be more than one line."""
+    """Older folders: nothing but the content itself can show damage, and no damage may be more
+    than one line.
+    """
     draw, refused = random.Random(1), 0
     unsealed(folder)
     for path in sorted(folder.iterdir()):
@@ -312,14 +367,16 @@ def test_whatever_is_in_a_folder_without_hashes_it_is_read_or_refused_by_name(fo
     experiments.Run(folder).verify()
 
 
-# --- older folders, sealed afterwards --------------------------------------------------------------------------------
+# --- older folders, sealed afterwards -------------------------------------------------------------
 
 
 def test_an_older_folder_is_read_but_not_called_verified(folder):
     before = experiments.Run(folder).metrics
     old = experiments.Run(unsealed(folder))
     old.verify()
-    assert old.metrics == before and [run.path for run in experiments.find_runs(folder.parent)] == [folder]
+    assert old.metrics == before and [run.path for run in experiments.find_runs(folder.parent)] == [
+        folder
+    ]
     refuses(lambda: old.verify(sealed=True), folder.name, "tools/seal.py")
 
 
@@ -331,19 +388,26 @@ def test_sealing_adds_the_hashes_once_and_says_when(folder):
     assert sealed.manifest["sealed"] == {"date": "today", "commit": None}
     assert {name: sealed.manifest[name] for name in before} == before
     kept = (folder / "manifest.json").read_bytes()
-    assert not writing.seal(folder, {"date": "tomorrow"}) and (folder / "manifest.json").read_bytes() == kept
+    assert (
+        not writing.seal(folder, {"date": "tomorrow"})
+        and (folder / "manifest.json").read_bytes() == kept
+    )
     digit(folder / "metrics.json")
     refuses(experiments.Run(folder).verify, "metrics.json")
 
 
-def test_a_folder_changed_on_purpose_is_sealed_again_where_it_still_holds_together(folder, recorded):
+def test_a_folder_changed_on_purpose_is_sealed_again_where_it_still_holds_together(
+    folder, recorded
+):
     digit(folder / "metrics.json")
     (folder / "truths.npz").write_bytes(b"more")
     refuses(lambda: writing.seal(folder, {}), "metrics.json")
     assert writing.seal(folder, {"date": "today"}, again=True)
     experiments.Run(folder).verify(sealed=True)
     assert "truths.npz" in experiments.Run(folder).manifest["files"]
-    shutil.copyfile(recorded["other seed"] / "preconditioner.safetensors", folder / "preconditioner.safetensors")
+    shutil.copyfile(
+        recorded["other seed"] / "preconditioner.safetensors", folder / "preconditioner.safetensors"
+    )
     refuses(lambda: writing.seal(folder, {}, again=True), "preconditioner.safetensors")
 
 
@@ -362,13 +426,18 @@ def test_sealing_refuses_what_does_not_hold_together(recorded, folder, name):
     assert (folder / "manifest.json").read_bytes() == kept
 
 
-def test_a_large_trained_file_may_be_missing_where_the_manifest_says_so(folder, monkeypatch, tmp_path):
+def test_a_large_trained_file_may_be_missing_where_the_manifest_says_so(
+    folder, monkeypatch, tmp_path
+):
     name = "preconditioner.safetensors"
     size = (folder / name).stat().st_size
     monkeypatch.setattr(manifest, "LARGEST", size - 1)
     copy = writing.copy_run(experiments.Run(folder), tmp_path / "copied" / folder.name)
     copy.verify(sealed=True)
-    assert copy.manifest["left_out"] == [name] and copy.manifest["files"] == experiments.Run(folder).manifest["files"]
+    assert (
+        copy.manifest["left_out"] == [name]
+        and copy.manifest["files"] == experiments.Run(folder).manifest["files"]
+    )
     assert copy.metrics == experiments.Run(folder).metrics
     refuses(copy.preconditioner, name, "left out of this copy")
     (folder / name).unlink()
@@ -383,23 +452,32 @@ def test_an_older_copy_without_its_large_file_is_sealed_with_the_hash_of_then(fo
     writing.seal(folder, {})
     sealed = experiments.Run(folder)
     sealed.verify(sealed=True)
-    assert sealed.manifest["files"][name] == known["sha256"] and sealed.manifest["left_out"] == [name]
+    assert sealed.manifest["files"][name] == known["sha256"] and sealed.manifest["left_out"] == [
+        name
+    ]
 
 
 def test_a_damaged_run_is_not_copied(folder, tmp_path):
     digit(folder / "metrics.json")
-    refuses(lambda: writing.copy_run(experiments.Run(folder), tmp_path / "copied" / folder.name), "metrics.json")
+    refuses(
+        lambda: writing.copy_run(experiments.Run(folder), tmp_path / "copied" / folder.name),
+        "metrics.json",
+    )
     assert not (tmp_path / "copied").exists()
 
 
 def test_a_copy_is_whole_or_not_there(folder, monkeypatch, tmp_path):
-    monkeypatch.setattr(shutil, "copyfile", lambda *paths: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+    monkeypatch.setattr(
+        shutil,
+        "copyfile",
+        lambda *paths: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")),
+    )
     with pytest.raises(OSError, match="No space left"):
         writing.copy_run(experiments.Run(folder), tmp_path / "copied" / folder.name)
     assert list((tmp_path / "copied").iterdir()) == []
 
 
-# --- dipa verify -----------------------------------------------------------------------------------------------------
+# --- dipa verify ----------------------------------------------------------------------------------
 
 
 def test_verify_names_each_damaged_run_and_counts(recorded, folder, capsys):
@@ -424,13 +502,15 @@ def test_verify_of_nothing_is_no_success(tmp_path, capsys, name):
 
 
 def test_the_recorded_runs_are_as_they_were_written():
-    folders = list(experiments.run_folders(Path(__file__).parents[1] / "book" / "results", deep=True))
+    folders = list(
+        experiments.run_folders(Path(__file__).parents[1] / "book" / "results", deep=True)
+    )
     assert len(folders) >= 55
     for folder in folders:
         experiments.Run(folder).verify(sealed=True)
 
 
-# --- refused before any work -----------------------------------------------------------------------------------------
+# --- refused before any work ----------------------------------------------------------------------
 
 
 def as_file(path: Path) -> None:
@@ -451,7 +531,12 @@ def test_what_is_no_whole_run_is_refused_before_any_work(tmp_path, monkeypatch, 
     config = tiny("baseline")
     make(tmp_path / config.run_name)
     no_work(monkeypatch)
-    refuses(lambda: experiments.run(config, tmp_path, progress=False), config.run_name, "manifest.json", "move the folder away")
+    refuses(
+        lambda: experiments.run(config, tmp_path, progress=False),
+        config.run_name,
+        "manifest.json",
+        "move the folder away",
+    )
     monkeypatch.setattr(experiments, "resolve", lambda *arguments, **options: config)
     assert cli.main(["run", "baseline", "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
@@ -463,10 +548,21 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(monkeypatch):
     with without_rights() as (root, user):
         root.chmod(0o555)
         with user():
-            refuses(lambda: experiments.run(tiny("baseline"), root, progress=False), str(root), "Permission denied")
-            refuses(lambda: experiments.run(tiny("baseline"), root / "new", progress=False), str(root), "Permission denied")
+            refuses(
+                lambda: experiments.run(tiny("baseline"), root, progress=False),
+                str(root),
+                "Permission denied",
+            )
+            refuses(
+                lambda: experiments.run(tiny("baseline"), root / "new", progress=False),
+                str(root),
+                "Permission denied",
+            )
         (root / "file").touch()
-        refuses(lambda: experiments.run(tiny("baseline"), root / "file" / "runs", progress=False), "Not a directory")
+        refuses(
+            lambda: experiments.run(tiny("baseline"), root / "file" / "runs", progress=False),
+            "Not a directory",
+        )
 
 
 def test_a_finished_run_is_read_where_nothing_can_be_written(recorded, monkeypatch):
@@ -479,7 +575,7 @@ def test_a_finished_run_is_read_where_nothing_can_be_written(recorded, monkeypat
             assert experiments.run(tiny(), root, progress=False).path == folder
 
 
-# --- one writer ------------------------------------------------------------------------------------------------------
+# --- one writer -----------------------------------------------------------------------------------
 
 
 def test_who_comes_second_says_so_waits_and_reads(tmp_path, folder, monkeypatch, capsys):
@@ -513,7 +609,9 @@ def test_the_lock_of_a_killed_process_does_not_block_and_is_swept(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_is_named_and_the_run_made(tmp_path, monkeypatch, capsys, number):
+def test_a_file_system_without_locks_is_named_and_the_run_made(
+    tmp_path, monkeypatch, capsys, number
+):
     def refuse(*arguments):
         raise OSError(number, os.strerror(number))
 
@@ -542,7 +640,9 @@ def leftovers(root: Path, name: str) -> dict[str, Path]:
 
 
 def test_leftovers_are_swept_but_not_what_resumes_a_run(tmp_path, folder):
-    """Of a killed run the checkpoint stays; of a finished one nothing; what belongs to no run is not touched."""
+    """Of a killed run the checkpoint stays; of a finished one nothing; what belongs to no run
+    is not touched.
+    """
     killed = leftovers(tmp_path, tiny(seed=3).run_name)
     shutil.copytree(folder, tmp_path / folder.name)
     leftovers(tmp_path, folder.name)
@@ -552,7 +652,9 @@ def test_leftovers_are_swept_but_not_what_resumes_a_run(tmp_path, folder):
     experiments.run(tiny(), tmp_path, progress=False)
     kept = [killed["checkpoint"].parent, *mine, tmp_path / folder.name]
     assert sorted(path for path in tmp_path.iterdir() if path.name != "runs") == sorted(kept)
-    assert sorted(killed["checkpoint"].parent.iterdir()) == sorted([killed["checkpoint"], killed["note"]])
+    assert sorted(killed["checkpoint"].parent.iterdir()) == sorted(
+        [killed["checkpoint"], killed["note"]]
+    )
 
 
 def test_what_another_process_still_writes_is_not_swept(tmp_path, folder):
@@ -572,7 +674,7 @@ def test_a_refused_run_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# --- seconds ---------------------------------------------------------------------------------------------------------
+# --- seconds --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -584,7 +686,9 @@ def hand(monkeypatch):
 
 
 def test_seconds_add_up_over_interruptions(tmp_path, hand):
-    """Every step takes 100 s; the first two attempts are stopped after one step and two, which are not all saved."""
+    """Every step takes 100 s; the first two attempts are stopped after one step and two, which
+    are not all saved.
+    """
 
     def slow(record, last):
         hand[0] += 100
@@ -593,15 +697,27 @@ def test_seconds_add_up_over_interruptions(tmp_path, hand):
 
     for last in (1, 2):
         with pytest.raises(KeyboardInterrupt):
-            experiments.run(tiny(), tmp_path, progress=False, report=lambda record, last=last: slow(record, last))
-    made = experiments.run(tiny(), tmp_path, progress=False, report=lambda record: slow(record, 0)).manifest
+            experiments.run(
+                tiny(),
+                tmp_path,
+                progress=False,
+                report=lambda record, last=last: slow(record, last),
+            )
+    made = experiments.run(
+        tiny(), tmp_path, progress=False, report=lambda record: slow(record, 0)
+    ).manifest
     assert (made["attempts"], made["seconds"]) == (3, hand[0] - 1000)
-    assert made["seconds"] == 100 * (1 + 2 + 2)  # the second attempt begins anew, the third after its first step
+    # the second attempt begins anew, the third after its first step
+    assert made["seconds"] == 100 * (1 + 2 + 2)
 
 
 def test_training_seconds_are_those_of_the_steps_that_were_kept(tmp_path, hand, monkeypatch):
-    """A step takes 100 s. The second one is stopped before it is saved: done twice, it counts once."""
-    monkeypatch.setattr(distill, "measure", lambda *inputs, **options: (tick(), measure(*inputs, **options))[1])
+    """A step takes 100 s. The second one is stopped before it is saved: done twice, it counts
+    once.
+    """
+    monkeypatch.setattr(
+        distill, "measure", lambda *inputs, **options: (tick(), measure(*inputs, **options))[1]
+    )
 
     def tick():
         hand[0] += 100
@@ -635,7 +751,10 @@ def test_a_clock_without_a_file_counts_alone(tmp_path):
     assert 0.04 < clock.seconds < 5 and clock.attempts == 1
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"seconds": -1.0, "attempts": 1}', '{"seconds": NaN, "attempts": 1}', "{}"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"seconds": -1.0, "attempts": 1}', '{"seconds": NaN, "attempts": 1}', "{}"],
+)
 def test_a_damaged_note_of_the_time_is_named(tmp_path, text):
     (tmp_path / "seconds.json").write_text(text)
     refuses(lambda: Clock(tmp_path / "seconds.json"), "seconds.json", "remove it")
@@ -653,7 +772,9 @@ def test_a_full_disk_does_not_stop_the_clock_or_hide_an_error(tmp_path, monkeypa
         time.sleep(0.1)
         raise ZeroDivisionError
     monkeypatch.setattr(files, "write_json", write)
-    assert threading.active_count() == 1 or not any(t.name.startswith("Clock") for t in threading.enumerate())
+    assert threading.active_count() == 1 or not any(
+        t.name.startswith("Clock") for t in threading.enumerate()
+    )
 
 
 def test_refused_work_leaves_a_note_only_where_it_saved_something(tmp_path):
@@ -665,7 +786,7 @@ def test_refused_work_leaves_a_note_only_where_it_saved_something(tmp_path):
     assert not (tmp_path / "a").exists() and (tmp_path / "b" / "seconds.json").exists()
 
 
-# --- listings --------------------------------------------------------------------------------------------------------
+# --- listings -------------------------------------------------------------------------------------
 
 
 def test_listings_of_whole_runs_warn_of_nothing(recorded, tmp_path):
@@ -674,7 +795,11 @@ def test_listings_of_whole_runs_warn_of_nothing(recorded, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert [run.path for run in experiments.find_runs(root)] == sorted(recorded.values())
-        assert experiments.find_runs(tmp_path / "missing") == experiments.find_runs(tmp_path / "file") == []
+        assert (
+            experiments.find_runs(tmp_path / "missing")
+            == experiments.find_runs(tmp_path / "file")
+            == []
+        )
         assert all(isinstance(run.config, Config) for run in experiments.find_runs(root))
 
 

@@ -28,7 +28,17 @@ from batteries import (
 import dipa
 from dipa import metrics
 from dipa.operators import single_pixel
-from dipa.solvers import MOMENTA, STARTS, Armijo, Learned, State, Stop, data_gradient, lipschitz, loop
+from dipa.solvers import (
+    MOMENTA,
+    STARTS,
+    Armijo,
+    Learned,
+    State,
+    Stop,
+    data_gradient,
+    lipschitz,
+    loop,
+)
 from dipa.solvers.momentum import chambolle_dossal
 from dipa.solvers.momentum import deepinv as deepinv_momentum
 
@@ -45,11 +55,13 @@ def betas(name: str, count: int) -> list[float]:
 
 def well_conditioned(dtype=torch.float64):
     """A 6 x 4 matrix with singular values 1, 2, 3, 4 as an operator on 2 x 2 images."""
-    u, v = (torch.linalg.qr(torch.randn(n, 4, generator=rng(n), dtype=torch.float64))[0] for n in (6, 4))
+    u, v = (
+        torch.linalg.qr(torch.randn(n, 4, generator=rng(n), dtype=torch.float64))[0] for n in (6, 4)
+    )
     return (u * torch.arange(1.0, 5.0) @ v.T).to(dtype)
 
 
-# --- momentum --------------------------------------------------------------------------------------------------------
+# --- momentum -------------------------------------------------------------------------------------
 
 
 def test_momentum_none():
@@ -57,8 +69,12 @@ def test_momentum_none():
 
 
 def test_momentum_nesterov():
-    """(t_{k-1} - 1) / t_k with t = 1, 1.618034, 2.193527, 2.749791: the positive roots of t^2 - t = t_previous^2."""
-    assert betas("nesterov", 3) == pytest.approx([0, 0.618034 / 2.193527, 1.193527 / 2.749791], abs=1e-6)
+    """(t_{k-1} - 1) / t_k with t = 1, 1.618034, 2.193527, 2.749791: the positive roots of t^2 -
+    t = t_previous^2.
+    """
+    assert betas("nesterov", 3) == pytest.approx(
+        [0, 0.618034 / 2.193527, 1.193527 / 2.749791], abs=1e-6
+    )
     t = 1.0
     for beta in betas("nesterov", 50):
         t_next = (t - 1) / beta if beta else (1 + math.sqrt(5)) / 2
@@ -69,7 +85,9 @@ def test_momentum_nesterov():
 
 def test_momentum_chambolle_dossal():
     assert betas("chambolle_dossal", 4) == pytest.approx([0, 1 / 5, 2 / 6, 3 / 7])
-    assert list(itertools.islice(chambolle_dossal(a=2.5), 3)) == pytest.approx([0, 1 / 4.5, 2 / 5.5])
+    assert list(itertools.islice(chambolle_dossal(a=2.5), 3)) == pytest.approx(
+        [0, 1 / 4.5, 2 / 5.5]
+    )
 
 
 def test_momentum_deepinv():
@@ -82,20 +100,31 @@ def test_momentum_stays_in_zero_one(name):
     assert all(0 <= beta < 1 for beta in betas(name, 300))
 
 
-# --- the iteration ---------------------------------------------------------------------------------------------------
+# --- the iteration --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("make", [*SINGLE_PIXEL.values(), downsampling], ids=[*SINGLE_PIXEL, "downsampling"])
+@pytest.mark.parametrize(
+    "make", [*SINGLE_PIXEL.values(), downsampling], ids=[*SINGLE_PIXEL, "downsampling"]
+)
 def test_equals_deepinv_fista_iterate_by_iterate(make):
     physics, denoiser, sigma = make(), tiny_denoiser(), 2 / 255
     y = physics.A(images(2, *size_of(physics)))
     y = y + 0.05 * torch.randn(y.shape, generator=rng(1)) * getattr(physics, "mask", 1.0)
-    ours = dipa.FISTA(prior=dipa.PnP(denoiser, sigma), iterations=6, momentum="deepinv", start="adjoint")
-    prior = deepinv.optim.PnP(denoiser=lambda x, sigma: denoiser(x.reshape(-1, 1, *x.shape[-2:]), sigma).reshape(x.shape))
+    ours = dipa.FISTA(
+        prior=dipa.PnP(denoiser, sigma), iterations=6, momentum="deepinv", start="adjoint"
+    )
+    prior = deepinv.optim.PnP(
+        denoiser=lambda x, sigma: denoiser(x.reshape(-1, 1, *x.shape[-2:]), sigma).reshape(x.shape)
+    )
     iterates = ours(y, physics, stepsize=0.4, iterates=True).iterates
     for k in range(1, 7):
         theirs = deepinv.optim.FISTA(
-            data_fidelity=deepinv.optim.L2(), prior=prior, stepsize=0.4, sigma_denoiser=sigma, max_iter=k, early_stop=False
+            data_fidelity=deepinv.optim.L2(),
+            prior=prior,
+            stepsize=0.4,
+            sigma_denoiser=sigma,
+            max_iter=k,
+            early_stop=False,
         )
         assert relative(iterates[k], theirs(y, physics)) < 1e-5, k
     assert relative(iterates[6], iterates[0]) > 1e-3, "the iteration moves"
@@ -103,10 +132,14 @@ def test_equals_deepinv_fista_iterate_by_iterate(make):
 
 @pytest.mark.parametrize("momentum", MOMENTA)
 def test_the_printed_algorithm(momentum):
-    """x^k = D(z^k - a P(H^T(H z^k - y))), z^{k+1} = x^k + beta_k (x^k - x^{k-1}), written out with matrices."""
+    """x^k = D(z^k - a P(H^T(H z^k - y))), z^{k+1} = x^k + beta_k (x^k - x^{k-1}), written out
+    with matrices.
+    """
     matrix, denoiser = well_conditioned(), tiny_denoiser().double()
     physics, x_true = matrix_physics(matrix, (1, 2, 2)), images(2, 1, 2, 2, dtype=torch.float64)
-    P = 0.1 * torch.randn(4, 4, generator=rng(3), dtype=torch.float64) + torch.eye(4, dtype=torch.float64)
+    P = 0.1 * torch.randn(4, 4, generator=rng(3), dtype=torch.float64) + torch.eye(
+        4, dtype=torch.float64
+    )
     y, sequence = physics.A(x_true), betas(momentum, 5)
     x = z = torch.zeros(2, 1, 2, 2, dtype=torch.float64)
     expected = [x]
@@ -116,7 +149,11 @@ def test_the_printed_algorithm(momentum):
         z = x + beta * (x - previous)
         expected.append(x)
     result = solver(5, denoiser, momentum=momentum, start="zero")(
-        y, physics, preconditioner=lambda g, _z, _k: (g.flatten(1) @ P.T).reshape(g.shape), stepsize=0.03, iterates=True
+        y,
+        physics,
+        preconditioner=lambda g, _z, _k: (g.flatten(1) @ P.T).reshape(g.shape),
+        stepsize=0.03,
+        iterates=True,
     )
     assert relative(result.iterates, torch.stack(expected)) < 1e-12
 
@@ -140,7 +177,9 @@ def test_the_preconditioner_gets_gradient_iterate_and_k(momentum):
         seen.append((gradient, iterate, k))
         return gradient
 
-    iterates = solver(5, momentum=momentum)(y, physics, preconditioner=spy, stepsize=0.4, iterates=True).iterates
+    iterates = solver(5, momentum=momentum)(
+        y, physics, preconditioner=spy, stepsize=0.4, iterates=True
+    ).iterates
     assert [k for _, _, k in seen] == [1, 2, 3, 4, 5]
     z = iterates[0]
     for (gradient, iterate, k), beta in zip(seen, betas(momentum, 5), strict=True):
@@ -158,7 +197,7 @@ def test_data_gradient_is_that_of_half_the_squared_residual():
     assert relative(data_gradient(physics, y, z.detach()), z.grad) < 1e-12
 
 
-# --- convergence on a quadratic --------------------------------------------------------------------------------------
+# --- convergence on a quadratic -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("start", ["zero", "adjoint"])
@@ -181,10 +220,14 @@ def test_converges_to_the_least_squares_solution(momentum, start):
 
 
 def test_nesterov_keeps_its_bound():
-    """Beck and Teboulle, Theorem 4.4: F(x^k) - F* <= 2 L |x^0 - x*|^2 / (k + 1)^2, here on an ill-conditioned quadratic."""
+    """Beck and Teboulle, Theorem 4.4: F(x^k) - F* <= 2 L |x^0 - x*|^2 / (k + 1)^2, here on an
+    ill-conditioned quadratic.
+    """
     matrix = torch.diag(torch.logspace(-3, 0, 16, dtype=torch.float64))
     physics, y = matrix_physics(matrix, (1, 4, 4)), torch.ones(1, 16, dtype=torch.float64)
-    iterates = solver(200, identity_denoiser, momentum="nesterov", start="zero")(y, physics, stepsize=1.0, iterates=True).iterates
+    iterates = solver(200, identity_denoiser, momentum="nesterov", start="zero")(
+        y, physics, stepsize=1.0, iterates=True
+    ).iterates
     cost = 0.5 * ((iterates.flatten(2) @ matrix.T - y) ** 2).sum((1, 2))
     distance = (1 / torch.diagonal(matrix)).square().sum()
     k = torch.arange(1, 201, dtype=torch.float64)
@@ -202,7 +245,7 @@ def test_stepsize_rule_one_over_l():
     assert relative(solver(3)(y, physics).x, solver(3)(y, physics, stepsize=1 / 16).x) < 1e-4
 
 
-# --- starts ----------------------------------------------------------------------------------------------------------
+# --- starts ---------------------------------------------------------------------------------------
 
 
 def started(start: str, y, physics) -> torch.Tensor:
@@ -246,24 +289,33 @@ def test_interpolated_start_keeps_constants_where_the_operator_sees_them(make):
 
 
 def test_interpolated_start_by_hand():
-    """Pixels measured with gains 2, 1, 0.1 and 0.05 weigh 4, 1, 0.01 and 0.0025; below 0.004 the adjoint stays."""
+    """Pixels measured with gains 2, 1, 0.1 and 0.05 weigh 4, 1, 0.01 and 0.0025; below 0.004
+    the adjoint stays.
+    """
     physics = matrix_physics(torch.diag(torch.tensor([2.0, 1.0, 0.1, 0.05])), (1, 2, 2))
     y = physics.A(torch.tensor([1.0, 2.0, 3.0, 4.0]).reshape(1, 1, 2, 2))
-    assert started("interpolated", y, physics).flatten().tolist() == pytest.approx([1, 2, 3, 4 * 0.0025])
+    assert started("interpolated", y, physics).flatten().tolist() == pytest.approx(
+        [1, 2, 3, 4 * 0.0025]
+    )
 
 
 def test_interpolated_start_beats_the_adjoint_for_super_resolution():
     physics = downsampling()
     ramp = torch.linspace(0.2, 0.8, 16).expand(1, 1, 16, 16)
-    values = [metrics.psnr(started(start, physics.A(ramp), physics), ramp).item() for start in ("adjoint", "interpolated")]
+    values = [
+        metrics.psnr(started(start, physics.A(ramp), physics), ramp).item()
+        for start in ("adjoint", "interpolated")
+    ]
     assert values[1] > values[0] + 5
 
 
-# --- divergence ------------------------------------------------------------------------------------------------------
+# --- divergence -----------------------------------------------------------------------------------
 
 
 def test_divergence_is_a_status_with_the_last_bounded_iterate():
-    """From zero with D = I, x^1 = a H^T y; at a = 1e5 the next iterate is about 1e10, past the bound of 1e6."""
+    """From zero with D = I, x^1 = a H^T y; at a = 1e5 the next iterate is about 1e10, past the
+    bound of 1e6.
+    """
     physics, x_true = student(), images(2, *SHAPE)
     y = physics.A(x_true)
     solve = solver(9, identity_denoiser, start="zero", momentum="none")
@@ -291,13 +343,22 @@ def test_divergence_of_one_pixel(poison, call):
     y = physics.A(images(2, *SHAPE))
     result = solver(5, denoiser)(y, physics, stepsize=0.4, iterates=True)
     assert (result.status, result.iterations, len(calls)) == ("diverged", call - 1, call)
-    assert torch.isfinite(result.x).all() and torch.equal(result.x, result.iterates[-1]) and len(result.iterates) == call
+    assert (
+        torch.isfinite(result.x).all()
+        and torch.equal(result.x, result.iterates[-1])
+        and len(result.iterates) == call
+    )
 
 
 def test_completed_says_so():
     physics = student()
     result = solver(3)(physics.A(images(2, *SHAPE)), physics, stepsize=0.4)
-    assert (result.status, result.iterations, result.history, result.iterates) == ("completed", 3, [], None)
+    assert (result.status, result.iterations, result.history, result.iterates) == (
+        "completed",
+        3,
+        [],
+        None,
+    )
     assert "3 iterations" in result.message
 
 
@@ -320,14 +381,19 @@ def test_the_loop_stands_alone():
     halve = FixedPoint(lambda x: x / 2 + 1, torch.zeros(1, 1))
     result = loop.run(halve, Stop(30), observe=[lambda state: {"k": state.k, "x": state.x.item()}])
     assert result.x.item() == pytest.approx(2) and len(result.history) == 31
-    assert result.history[3] == {"k": 3, "x": 1.75} and (result.status, result.iterations) == ("completed", 30)
+    assert result.history[3] == {"k": 3, "x": 1.75} and (result.status, result.iterations) == (
+        "completed",
+        30,
+    )
     stopped = loop.run(FixedPoint(lambda x: x - 3, torch.zeros(1, 1)), Stop(30, bound=10))
     assert (stopped.status, stopped.iterations, stopped.x.item()) == ("diverged", 3, -9)
     assert loop.run(halve, Stop(0)).x.item() == 0
 
 
 def test_a_tolerance_ends_a_run_when_every_image_has_settled():
-    """Of x -> x / 2 + 1 and x -> x / 10 + 9 (limits 2 and 10) the slower decides: it moves by 2^{1-k} to 2 - 2^{1-k}."""
+    """Of x -> x / 2 + 1 and x -> x / 10 + 9 (limits 2 and 10) the slower decides: it moves by
+    2^{1-k} to 2 - 2^{1-k}.
+    """
     rates, shifts = torch.tensor([[0.5], [0.1]]), torch.tensor([[1.0], [9.0]])
     both = FixedPoint(lambda x: rates * x + shifts, torch.zeros(2, 1))
     result = loop.run(both, Stop(30, tolerance=1e-3))
@@ -340,22 +406,31 @@ def test_a_solver_with_a_tolerance():
     physics = student()
     y = physics.A(images(2, *SHAPE))
     whole = solver(200, momentum="none")(y, physics, stepsize=0.4, iterates=True)
-    short = dipa.FISTA(dipa.PnP(identity_denoiser), 200, momentum="none", start="zero", tolerance=1e-3)
+    short = dipa.FISTA(
+        dipa.PnP(identity_denoiser), 200, momentum="none", start="zero", tolerance=1e-3
+    )
     result = short(y, physics, stepsize=0.4, iterates=True)
     assert result.status == "converged" and 1 < result.iterations < 200
     at = result.iterations
     changes = [
-        (result.iterates[k] - result.iterates[k - 1]).flatten(1).norm(dim=1) / result.iterates[k].flatten(1).norm(dim=1)
+        (result.iterates[k] - result.iterates[k - 1]).flatten(1).norm(dim=1)
+        / result.iterates[k].flatten(1).norm(dim=1)
         for k in (at - 1, at)
     ]
     assert changes[1].max() <= 1e-3 < changes[0].max()
-    assert whole.status == "completed" and short.describe()["tolerance"] == 1e-3 and "tolerance" not in solver().describe()
+    assert (
+        whole.status == "completed"
+        and short.describe()["tolerance"] == 1e-3
+        and "tolerance" not in solver().describe()
+    )
     refuses(lambda: short(y, physics, stepsize=0.4, backward=2), "tolerance", "0.001", "backward")
 
 
 @dataclass(frozen=True)
 class ScaledGradientProjection:
-    """min |Ax - b|^2 / 2 over x >= 0: a step along the scaled, projected gradient, shortened by Armijo's rule."""
+    """min |Ax - b|^2 / 2 over x >= 0: a step along the scaled, projected gradient, shortened by
+    Armijo's rule.
+    """
 
     matrix: torch.Tensor
     data: torch.Tensor
@@ -372,7 +447,10 @@ class ScaledGradientProjection:
         x = state.x
         gradient = (x @ self.matrix.T - self.data) @ self.matrix
         direction, step = (x - self.scaling * gradient).clamp_min(0) - x, 1.0
-        while self.value(x + step * direction) > self.value(x) + 1e-4 * step * (gradient * direction).sum():
+        while (
+            self.value(x + step * direction)
+            > self.value(x) + 1e-4 * step * (gradient * direction).sum()
+        ):
             step /= 2
         return State(state.k + 1, x + step * direction, x, x, gradient, -direction, step)
 
@@ -383,13 +461,19 @@ def test_scaled_gradient_projection_fits_the_loop():
     data = torch.randn(1, 12, generator=rng(2), dtype=torch.float64)
     scheme = ScaledGradientProjection(matrix, data, 1 / matrix.square().sum(dim=0))
     steps = []
-    result = loop.run(scheme, Stop(5000, tolerance=1e-12), observe=[lambda state: steps.append(state.stepsize)])
+    result = loop.run(
+        scheme, Stop(5000, tolerance=1e-12), observe=[lambda state: steps.append(state.stepsize)]
+    )
     expected = torch.from_numpy(scipy.optimize.nnls(matrix.numpy(), data[0].numpy())[0])
-    assert result.status == "converged" and relative(result.x[0], expected) < 1e-8 and (expected == 0).any()
+    assert (
+        result.status == "converged"
+        and relative(result.x[0], expected) < 1e-8
+        and (expected == 0).any()
+    )
     assert steps[0] is None and min(steps[1:]) < 1 and result.history == []
 
 
-# --- observers -------------------------------------------------------------------------------------------------------
+# --- observers ------------------------------------------------------------------------------------
 
 
 def test_an_observer_sees_every_state():
@@ -401,9 +485,17 @@ def test_an_observer_sees_every_state():
         return {"mean": state.x.mean().item()}
 
     result = solver(4, momentum="chambolle_dossal")(
-        y, physics, preconditioner=lambda g, _z, _k: P * g, stepsize=0.4, observe=observe, history=True, iterates=True
+        y,
+        physics,
+        preconditioner=lambda g, _z, _k: P * g,
+        stepsize=0.4,
+        observe=observe,
+        history=True,
+        iterates=True,
     )
-    assert [state.k for state in states] == [0, 1, 2, 3, 4] and states[0].z is states[0].direction is None
+    assert [state.k for state in states] == [0, 1, 2, 3, 4] and states[0].z is states[
+        0
+    ].direction is None
     betas_before = [0.0, *betas("chambolle_dossal", 3)]
     for before, state, beta in zip(states, states[1:], betas_before, strict=False):
         assert torch.equal(state.previous, before.x) and state.stepsize == 0.4
@@ -411,24 +503,32 @@ def test_an_observer_sees_every_state():
         assert relative(state.gradient, data_gradient(physics, y, state.z)) < 1e-6
         assert torch.equal(state.direction, P * state.gradient)
     assert torch.equal(torch.stack([state.x for state in states]), result.iterates)
-    assert [record["mean"] for record in result.history] == [x.mean().item() for x in result.iterates]
+    assert [record["mean"] for record in result.history] == [
+        x.mean().item() for x in result.iterates
+    ]
     assert all({"k", "residual"} <= record.keys() for record in result.history)
     refuses(lambda: solver()(y, physics, observe=3), "observe", "3", "callable")
 
 
-# --- searches --------------------------------------------------------------------------------------------------------
+# --- searches -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("first", [100.0, 1.0])
 def test_armijo_finds_a_stepsize_at_which_the_data_fidelity_never_grows(first):
-    """Singular values 1 to 4: L = 16. Without prior the condition is a |H g|^2 <= |g|^2, which every a <= 1/16 meets."""
+    """Singular values 1 to 4: L = 16. Without prior the condition is a |H g|^2 <= |g|^2, which
+    every a <= 1/16 meets.
+    """
     physics = matrix_physics(well_conditioned(), (1, 2, 2))
     x_true = images(3, 1, 2, 2, dtype=torch.float64)
     y = physics.A(x_true)
     states, plain = [], dipa.FISTA(Bare(), 300, momentum="none", start="zero")
     result = plain(y, physics, stepsize=Armijo(first), observe=states.append)
-    values = torch.stack([0.5 * (physics.A(state.x) - y).flatten(1).square().sum(dim=1) for state in states])
-    assert (values[1:] <= values[:-1] * (1 + 1e-9) + 1e-25).all() and relative(result.x, x_true) < 1e-6
+    values = torch.stack(
+        [0.5 * (physics.A(state.x) - y).flatten(1).square().sum(dim=1) for state in states]
+    )
+    assert (values[1:] <= values[:-1] * (1 + 1e-9) + 1e-25).all() and relative(
+        result.x, x_true
+    ) < 1e-6
     steps = torch.stack([state.stepsize.flatten() for state in states[1:]])
     assert (steps[1:] <= steps[:-1]).all() and (steps >= 1 / 32).all() and (steps[-1] <= 1).all()
     for state, stepsize in zip(states[1:], steps, strict=True):
@@ -440,17 +540,23 @@ def test_armijo_chooses_for_every_image_alone():
     physics = matrix_physics(torch.diag(torch.tensor([4.0, 1.0, 1.0, 1.0])), (1, 2, 2))
     x_true = torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 1.0, 0]]).reshape(2, 1, 2, 2)
     states = []
-    dipa.FISTA(Bare(), 1, momentum="none", start="zero")(physics.A(x_true), physics, stepsize=Armijo(1.0), observe=states.append)
+    dipa.FISTA(Bare(), 1, momentum="none", start="zero")(
+        physics.A(x_true), physics, stepsize=Armijo(1.0), observe=states.append
+    )
     assert states[1].stepsize.flatten().tolist() == [1 / 16, 1.0]
 
 
 def test_armijo_gives_up_after_its_trials_and_refuses_nonsense():
     physics = matrix_physics(well_conditioned(), (1, 2, 2))
     y, states = physics.A(images(1, 1, 2, 2, dtype=torch.float64)), []
-    dipa.FISTA(Bare(), 1, start="zero")(y, physics, stepsize=Armijo(64.0, trials=2), observe=states.append)
+    dipa.FISTA(Bare(), 1, start="zero")(
+        y, physics, stepsize=Armijo(64.0, trials=2), observe=states.append
+    )
     assert states[1].stepsize.item() == 16.0
     for wrong in ({"first": 0.0}, {"shrink": 1.0}, {"shrink": 0.0}, {"trials": 0}):
-        refuses(lambda wrong=wrong: Armijo(**wrong), next(iter(wrong)), str(next(iter(wrong.values()))))
+        refuses(
+            lambda wrong=wrong: Armijo(**wrong), next(iter(wrong)), str(next(iter(wrong.values())))
+        )
 
 
 def test_a_learned_stepsize():
@@ -458,19 +564,32 @@ def test_a_learned_stepsize():
     physics = student()
     y = physics.A(images(2, *SHAPE))
     slope = torch.nn.Parameter(torch.ones(()))
-    scaled = solver(4, momentum="none")(y, physics, preconditioner=lambda g, _z, k: g / k, stepsize=1.0).x
-    for rule in (lambda g, z, k: 1 / k, lambda g, z, k: torch.full((2,), 1 / k), lambda g, z, k: slope / k):
+    scaled = solver(4, momentum="none")(
+        y, physics, preconditioner=lambda g, _z, k: g / k, stepsize=1.0
+    ).x
+    for rule in (
+        lambda g, z, k: 1 / k,
+        lambda g, z, k: torch.full((2,), 1 / k),
+        lambda g, z, k: slope / k,
+    ):
         found = solver(4, momentum="none")(y, physics, stepsize=Learned(rule)).x
         assert relative(found, scaled) < 1e-6
     found.square().sum().backward()
     assert slope.grad is not None and slope.grad.abs() > 0
-    refuses(lambda: solver()(y, physics, stepsize=Learned(lambda g, z, k: torch.ones(3))), "rule", "(3,)", "(2,)")
+    refuses(
+        lambda: solver()(y, physics, stepsize=Learned(lambda g, z, k: torch.ones(3))),
+        "rule",
+        "(3,)",
+        "(2,)",
+    )
     refuses(lambda: solver()(y, physics, stepsize=Learned(lambda g, z, k: "far")), "rule", "far")
     refuses(lambda: Learned(0.4), "rule", "0.4", "callable")
-    refuses(lambda: dipa.to_deepinv(solver(), None, physics, Armijo()), "stepsize", "Armijo", "deepinv")
+    refuses(
+        lambda: dipa.to_deepinv(solver(), None, physics, Armijo()), "stepsize", "Armijo", "deepinv"
+    )
 
 
-# --- history ---------------------------------------------------------------------------------------------------------
+# --- history --------------------------------------------------------------------------------------
 
 
 def test_history_is_true():
@@ -485,7 +604,9 @@ def test_history_is_true():
         assert record["residual"] == pytest.approx(sum(residuals) / 3, rel=1e-4)
         assert record["gradient_norm"] == pytest.approx(sum(gradients) / 3, rel=1e-4)
         assert record["psnr"] == pytest.approx(metrics.psnr(x, x_true).mean().item(), abs=1e-4)
-        assert record["change"] == pytest.approx(relative(result.iterates[max(k - 1, 0)], x), rel=1e-4, abs=1e-9)
+        assert record["change"] == pytest.approx(
+            relative(result.iterates[max(k - 1, 0)], x), rel=1e-4, abs=1e-9
+        )
     seconds = [record["seconds"] for record in result.history]
     assert seconds == sorted(seconds) and seconds[0] >= 0
 
@@ -505,7 +626,7 @@ def test_one_denoiser_call_per_iteration():
     assert denoiser.calls == 7
 
 
-# --- batches, channels, precision ------------------------------------------------------------------------------------
+# --- batches, channels, precision -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["cake_cutting", "three channels", "downsampling", "inpainting"])
@@ -530,7 +651,9 @@ def test_bf16_is_close_to_float32_and_keeps_the_dtype():
     physics = student()
     y = physics.A(images(2, *SHAPE))
     full, half = (
-        dipa.FISTA(prior=dipa.PnP(tiny_denoiser(), precision=precision), iterations=10)(y, physics, stepsize=0.4)
+        dipa.FISTA(prior=dipa.PnP(tiny_denoiser(), precision=precision), iterations=10)(
+            y, physics, stepsize=0.4
+        )
         for precision in ("float32", "bf16")
     )
     assert half.x.dtype == torch.float32 and half.status == "completed"
@@ -549,7 +672,7 @@ def test_solving_is_repeatable_bitwise():
     assert torch.equal(solver(5)(y, physics, stepsize=0.4).x, solver(5)(y, physics, stepsize=0.4).x)
 
 
-# --- doors -----------------------------------------------------------------------------------------------------------
+# --- doors ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -570,7 +693,9 @@ def test_construction_refuses(change, words):
 @pytest.mark.parametrize("bad", [0, -0.1, float("nan"), float("inf"), "1/l", None, True])
 def test_stepsize_refuses(bad):
     physics = student()
-    refuses(lambda: solver()(physics.A(images(1, *SHAPE)), physics, stepsize=bad), "stepsize", repr(bad))
+    refuses(
+        lambda: solver()(physics.A(images(1, *SHAPE)), physics, stepsize=bad), "stepsize", repr(bad)
+    )
 
 
 def test_measurements_refuse():
@@ -578,14 +703,30 @@ def test_measurements_refuse():
     refuses(lambda: solver()([1.0], physics), "y", "list")
     refuses(lambda: solver()(y * float("nan"), physics), "y", "finite")
     refuses(lambda: solver()(images(2, 1, 16, 16), physics), "y", "(2, 1, 16, 16)", "SinglePixel")
-    refuses(lambda: solver()(y, physics, x_true=images(2, 1, 16, 16)), "x_true.shape", "(2, 1, 16, 16)", "(B, 1, 8, 8)")
+    refuses(
+        lambda: solver()(y, physics, x_true=images(2, 1, 16, 16)),
+        "x_true.shape",
+        "(2, 1, 16, 16)",
+        "(B, 1, 8, 8)",
+    )
 
 
 def test_measurements_of_other_images_are_refused():
     physics, y = student(), student().A(images(2, *SHAPE))
-    refuses(lambda: solver()(student(3).A(images(2, 3, 8, 8)), physics), "y.shape", "(2, 3, 8, 8)", "(1, 8, 8)")
+    refuses(
+        lambda: solver()(student(3).A(images(2, 3, 8, 8)), physics),
+        "y.shape",
+        "(2, 3, 8, 8)",
+        "(1, 8, 8)",
+    )
     for flat in (y[0, 0], y[0]):
-        refuses(lambda flat=flat: solver()(flat, physics), "y.shape", str(tuple(flat.shape)), "(1, 1, 8, 8)", "SinglePixel")
+        refuses(
+            lambda flat=flat: solver()(flat, physics),
+            "y.shape",
+            str(tuple(flat.shape)),
+            "(1, 1, 8, 8)",
+            "SinglePixel",
+        )
     blur = downsampling(16)
     refuses(lambda: solver()(images(2, 3, 8, 8), blur), "y", "(2, 3, 8, 8)", "Downsampling")
     refuses(lambda: solver()(images(2, 1, 8, 4), inpainting()), "y", "(2, 1, 8, 4)", "Inpainting")
@@ -599,13 +740,21 @@ def test_float64_stepsize_rule(name):
     assert solver(2, identity_denoiser)(physics.A(x), physics).x.dtype == torch.float64
     matrix = matrix_physics(well_conditioned(), (1, 2, 2))
     y = matrix.A(images(1, 1, 2, 2, dtype=torch.float64))
-    assert relative(solver(2, identity_denoiser)(y, matrix).x, solver(2, identity_denoiser)(y, matrix, stepsize=1 / 16).x) < 1e-4
+    assert (
+        relative(
+            solver(2, identity_denoiser)(y, matrix).x,
+            solver(2, identity_denoiser)(y, matrix, stepsize=1 / 16).x,
+        )
+        < 1e-4
+    )
 
 
 def test_a_prior_is_a_step():
     physics, prior = student(), Bare()
     y = physics.A(images(2, *SHAPE))
-    assert torch.equal(dipa.FISTA(prior, 3)(y, physics).x, solver(3, identity_denoiser)(y, physics).x)
+    assert torch.equal(
+        dipa.FISTA(prior, 3)(y, physics).x, solver(3, identity_denoiser)(y, physics).x
+    )
     assert dipa.FISTA(prior, 3).describe()["prior"] == {"kind": "Bare"}
 
 
@@ -623,22 +772,31 @@ def test_description_is_plain_and_tells_solvers_apart():
 
 
 def partial_fourier(size: int = 8):
-    """y = the first rows of the unitary Fourier transform, complex; the adjoint gives the real part."""
+    """y = the first rows of the unitary Fourier transform, complex; the adjoint gives the real
+    part.
+    """
     rows = size // 2
 
     def adjoint(y, **_):
-        return torch.fft.ifft2(torch.nn.functional.pad(y, (0, 0, 0, size - rows)), norm="ortho").real
+        return torch.fft.ifft2(
+            torch.nn.functional.pad(y, (0, 0, 0, size - rows)), norm="ortho"
+        ).real
 
-    return deepinv.physics.LinearPhysics(A=lambda x, **_: torch.fft.fft2(x, norm="ortho")[..., :rows, :], A_adjoint=adjoint)
+    return deepinv.physics.LinearPhysics(
+        A=lambda x, **_: torch.fft.fft2(x, norm="ortho")[..., :rows, :], A_adjoint=adjoint
+    )
 
 
 def test_complex_measurements_of_real_images():
-    """The gradient is that of half the squared modulus of the residual; the run and the loss are those of two real parts."""
+    """The gradient is that of half the squared modulus of the residual; the run and the loss
+    are those of two real parts.
+    """
     physics, x = partial_fourier(), images(2, *SHAPE)
     y = physics.A(x)
     assert y.is_complex() and linalg_dot(physics, x) < 1e-5
     two = deepinv.physics.LinearPhysics(
-        A=lambda x, **_: torch.view_as_real(physics.A(x)), A_adjoint=lambda y, **_: physics.A_adjoint(torch.view_as_complex(y))
+        A=lambda x, **_: torch.view_as_real(physics.A(x)),
+        A_adjoint=lambda y, **_: physics.A_adjoint(torch.view_as_complex(y)),
     )
     found, expected = (solver(5)(p.A(x), p, stepsize=0.7) for p in (physics, two))
     assert found.status == "completed" and relative(found.x, expected.x) < 1e-6
@@ -646,11 +804,22 @@ def test_complex_measurements_of_real_images():
     assert a.dtype == torch.float32 and relative(a, b) < 1e-6
     P = dipa.LinearPreconditioner.identity(student())
     fit = dipa.distill(
-        solver(2), P, physics, None, x, losses=dipa.LossWeights(data_fidelity=1.0), budget=dipa.Budget(steps=1), progress=False
+        solver(2),
+        P,
+        physics,
+        None,
+        x,
+        losses=dipa.LossWeights(data_fidelity=1.0),
+        budget=dipa.Budget(steps=1),
+        progress=False,
     )
     assert fit.history[0]["data_fidelity"] > 0
     for real in (student(), inpainting()):
-        refuses(lambda real=real: solver(2)(real.A(x).to(torch.complex64), real, stepsize=0.4), "y", "complex64")
+        refuses(
+            lambda real=real: solver(2)(real.A(x).to(torch.complex64), real, stepsize=0.4),
+            "y",
+            "complex64",
+        )
 
 
 def linalg_dot(physics, x: torch.Tensor) -> float:

@@ -1,4 +1,6 @@
-"""What answers before torch is imported: every command that computes nothing, and every error that needs no torch to be seen."""
+"""What answers before torch is imported: every command that computes nothing, and every error
+that needs no torch to be seen.
+"""
 
 import json
 import subprocess
@@ -23,7 +25,9 @@ print(json.dumps([status, [name for name in {SLOW} if name in sys.modules]]))
 
 def run(program: str, *arguments: str):
     """What a program of its own prints, as JSON."""
-    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
+    )
     return json.loads(done.stdout)
 
 
@@ -56,9 +60,15 @@ def test_the_reader_of_slow_imports():
     assert run(COMMAND, "data", "embedded") == [0, ["torch", "skimage"]]
 
 
-@pytest.mark.parametrize("module", ["", ".experiments.config", ".experiments.presets", ".experiments.results", ".reports"])
+@pytest.mark.parametrize(
+    "module",
+    ["", ".experiments.config", ".experiments.presets", ".experiments.results", ".reports"],
+)
 def test_modules_that_import_nothing_slow(module):
-    program = f"import json, sys, dipa{module}; print(json.dumps([name for name in {SLOW} if name in sys.modules]))"
+    program = (
+        f"import json, sys, dipa{module}; print(json.dumps([name for name in {SLOW} if name in "
+        f"sys.modules]))"
+    )
     assert run(program) == []
 
 
@@ -74,7 +84,7 @@ print(json.dumps([*found, [name for name in {SLOW} if name in sys.modules]]))
     assert name.startswith("l-dipa-truncated-5-smoke-s0-") and rest == [False, True, []]
 
 
-# --- what is known before is what is there ----------------------------------------------------------------------------
+# --- what is known before is what is there --------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -92,7 +102,7 @@ def test_every_choice_is_implemented_and_nothing_else(names, registry):
     assert names == tuple(registry)
 
 
-# --- packages whose parts are imported when they are first used --------------------------------------------------------
+# --- packages whose parts are imported when they are first used -----------------------------------
 
 
 def test_a_lazy_package_lists_what_it_has_and_refuses_the_rest():
@@ -105,7 +115,9 @@ def test_a_lazy_package_lists_what_it_has_and_refuses_the_rest():
 
 @pytest.mark.parametrize("package", ["dipa", "dipa.experiments", "dipa.reports"])
 def test_no_lazy_name_is_that_of_a_module(package):
-    """Importing a module puts it under its name into the package, in the place of what the name would find."""
+    """Importing a module puts it under its name into the package, in the place of what the name
+    would find.
+    """
     program = f"""
 import json, pkgutil, {package} as package
 modules = {{found.name for found in pkgutil.iter_modules(package.__path__)}}

@@ -1,4 +1,6 @@
-"""What a freshly built wheel brings for the notebooks: a slim copy of the recorded runs that verifies, and says what it lacks."""
+"""What a freshly built wheel brings for the notebooks: a slim copy of the recorded runs that
+verifies, and says what it lacks.
+"""
 
 import json
 import os
@@ -35,25 +37,43 @@ def package(tmp_path_factory):
 def copies(package):
     """The slim runs by topic and name."""
     folder = package / "dipa" / "recorded"
-    return {(topic, run.path.name): run for topic in WANTED for run in experiments.find_runs(folder / topic)}
+    return {
+        (topic, run.path.name): run
+        for topic in WANTED
+        for run in experiments.find_runs(folder / topic)
+    }
 
 
 def outside(package: Path, code: str) -> subprocess.CompletedProcess:
     """Run ``code`` with the unpacked package, away from this checkout."""
     environment = os.environ | {"PYTHONPATH": str(package), "PYTHONWARNINGS": "error"}
-    return subprocess.run([sys.executable, "-c", code], cwd=package.parent, env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=package.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_the_results_of_the_wheel_are_small_and_verify(package):
-    sizes = [path.stat().st_size for path in (package / "dipa" / "recorded").rglob("*") if path.is_file()]
+    sizes = [
+        path.stat().st_size for path in (package / "dipa" / "recorded").rglob("*") if path.is_file()
+    ]
     assert 1_000_000 < sum(sizes) <= MOST
-    code = "import sys; from dipa import cli, experiments; sys.argv[1:] = ['verify', str(experiments.results_folder())]"
+    code = (
+        "import sys; from dipa import cli, experiments; sys.argv[1:] = ['verify', "
+        "str(experiments.results_folder())]"
+    )
     done = outside(package, f"{code}; sys.exit(cli.main())")
     assert done.returncode == 0 and "runs verified" in done.stdout, done.stdout + done.stderr
 
 
 def test_the_installed_package_finds_its_own_copy_and_says_where_it_works(package):
-    code = "from dipa import experiments; print(experiments.results_folder('mri')); experiments.notebook.where()"
+    code = (
+        "from dipa import experiments; print(experiments.results_folder('mri')); "
+        "experiments.notebook.where()"
+    )
     found, said = outside(package, code).stdout.splitlines()
     assert Path(found) == package / "dipa" / "recorded" / "mri"
     assert (
@@ -70,27 +90,44 @@ def test_a_checkout_finds_its_own_results_and_says_nothing(capsys):
 
 
 def test_the_numbers_are_those_of_the_checkout(copies):
-    full = {(topic, run.path.name): run for topic in WANTED for run in experiments.find_runs(FULL / topic)}
+    full = {
+        (topic, run.path.name): run
+        for topic in WANTED
+        for run in experiments.find_runs(FULL / topic)
+    }
     assert copies.keys() == full.keys() and len(copies) > 50
     for key, run in copies.items():
-        assert run.metrics == full[key].metrics and run.config == full[key].config and run.history == full[key].history
+        assert (
+            run.metrics == full[key].metrics
+            and run.config == full[key].config
+            and run.history == full[key].history
+        )
 
 
 def test_other_results_are_whole(package):
     for topic in ("benchmarks", "denoiser"):
         for path in (FULL / topic).iterdir():
-            assert (package / "dipa" / "recorded" / topic / path.name).read_bytes() == path.read_bytes()
+            assert (
+                package / "dipa" / "recorded" / topic / path.name
+            ).read_bytes() == path.read_bytes()
     assert slim.NOTE in (package / "dipa" / "recorded" / "NOTICE.md").read_text()
 
 
 @pytest.mark.parametrize("topic", WANTED)
 def test_what_is_wanted_is_there(copies, topic):
-    first = reports.first_seeds([run for (folder, _), run in copies.items() if folder == topic], experiments.names())
+    first = reports.first_seeds(
+        [run for (folder, _), run in copies.items() if folder == topic], experiments.names()
+    )
     for preset, count in WANTED[topic]["pictures"].items():
         there = first[preset].examples
         full = experiments.Run(FULL / topic / first[preset].path.name).examples
-        assert all(len(images) == count and np.abs(images - full[role][:count]).max() < 1e-3 for role, images in there.items())
-        assert {"truth", "teacher"} < set(there) and not any(role.endswith("_iterates") for role in there)
+        assert all(
+            len(images) == count and np.abs(images - full[role][:count]).max() < 1e-3
+            for role, images in there.items()
+        )
+        assert {"truth", "teacher"} < set(there) and not any(
+            role.endswith("_iterates") for role in there
+        )
     for preset in WANTED[topic]["trained"]:
         assert first[preset].preconditioner().parameter_count > 0
 
@@ -105,7 +142,9 @@ def test_what_is_left_out_is_named_in_one_sentence(copies):
     (run,) = (run for run in copies.values() if run.config.preset == "mri-n-dipa")
     with pytest.raises(InputError, match="left out of this copy of the run") as error:
         run.preconditioner()
-    assert error.value._render_traceback_() == [f"InputError: {error.value}"] and "\n" not in str(error.value)
+    assert error.value._render_traceback_() == [f"InputError: {error.value}"] and "\n" not in str(
+        error.value
+    )
     with pytest.raises(InputError, match="dipa run mri-ridge --profile small makes it"):
         reports.run_of([run], "mri-ridge")
     assert reports.run_of([run], "mri-n-dipa") is run
@@ -117,7 +156,9 @@ def test_a_changed_picture_of_the_copy_is_noticed(copies, tmp_path):
     slim.copy_run(FULL / "mri" / run.path.name, tmp_path / "slim", wanted)
     experiments.Run(tmp_path / "slim").verify(sealed=True)
     manifest = json.loads((tmp_path / "slim" / "manifest.json").read_text())
-    before = json.loads((FULL / "mri" / run.path.name / "manifest.json").read_text())["files"]["examples.npz"]
+    before = json.loads((FULL / "mri" / run.path.name / "manifest.json").read_text())["files"][
+        "examples.npz"
+    ]
     assert manifest["slim"] == {"examples.npz": {"before": before}} and manifest["left_out"] == [
         "preconditioner.safetensors",
         "replay.npz",
@@ -130,7 +171,10 @@ def test_a_changed_picture_of_the_copy_is_noticed(copies, tmp_path):
 def test_a_notebook_that_fails_alone_is_named(tmp_path, monkeypatch, capfd, package):
     import nbformat
 
-    cells = [nbformat.v4.new_code_cell(code) for code in ("import dipa; print(dipa.__file__)", "open('beside.txt')")]
+    cells = [
+        nbformat.v4.new_code_cell(code)
+        for code in ("import dipa; print(dipa.__file__)", "open('beside.txt')")
+    ]
     bad = tmp_path / "needs_more.ipynb"
     (tmp_path / "beside.txt").touch()
     nbformat.write(nbformat.v4.new_notebook(cells=cells), bad)

@@ -1,7 +1,8 @@
 """Every field of a configuration changes what it should, and nothing else.
 
-A configuration is run whole, on images and with denoisers that stand in for the real ones. ``seen`` notes all that can be
-seen of it, from the operators to the tested images; two configurations that differ in one field are then compared.
+A configuration is run whole, on images and with denoisers that stand in for the real ones. ``seen``
+notes all that can be seen of it, from the operators to the tested images; two configurations that
+differ in one field are then compared.
 """
 
 import dataclasses
@@ -40,15 +41,24 @@ COMMON = {
     "training.schedule": "constant",
     "training.checkpoint_every": 2,
 }
-EVERY_LOSS = {f"losses.{name}": 0.5 for name in ("imitation", "gradient", "convergence", "row_space", "data_fidelity")}
+EVERY_LOSS = {
+    f"losses.{name}": 0.5
+    for name in ("imitation", "gradient", "convergence", "row_space", "data_fidelity")
+}
 SINGLE_PIXEL = {"task.kind": "single_pixel", "task.ratio": 0.3}
 MRI = {"task.kind": "mri", "task.acceleration": 4.0, "task.teacher_acceleration": 2.0}
 SUPER_RESOLUTION = {"task.kind": "super_resolution", "task.factor": 3, "task.teacher_factor": 2}
-NETWORK = {"network.features": 4, "network.blocks": 1, "network.code_dim": 4, "losses.gradient": 1.0}
+NETWORK = {
+    "network.features": 4,
+    "network.blocks": 1,
+    "network.code_dim": 4,
+    "losses.gradient": 1.0,
+}
 
 BASES = {
     "linear": SINGLE_PIXEL | EVERY_LOSS | {"method": "l-dipa"},
-    "identity": MRI | {"method": "l-dipa", "preconditioner.start": "identity", "losses.imitation": 1.0},
+    "identity": MRI
+    | {"method": "l-dipa", "preconditioner.start": "identity", "losses.imitation": 1.0},
     "ridge": MRI | {"method": "ridge"},
     "hessian": SUPER_RESOLUTION | {"method": "hessian"},
     "polynomial": SUPER_RESOLUTION | {"method": "polynomial"},
@@ -59,15 +69,30 @@ BASES = {
 BASES["shifted"] = BASES["linear"] | {"shifts": {"easier": {"task": {"ratio": 0.5}}}}
 BASES["red"] = BASES["linear"] | {"solver.prior": "red"}
 BASES["decayed"] = BASES["linear"] | {"training.optimizer": "adamw", "training.weight_decay": 0.05}
-BASES["truncated"] = BASES["linear"] | {"differentiation.way": "truncated", "differentiation.tail": 1}
-BASES["plateau"] = BASES["linear"] | {"training.steps": 6, "training.schedule": "plateau", "training.patience": 0}
-BASES["plateau"] |= {"training.window": 1, "training.learning_rate": 1e-5}  # losses rise and fall with the batch alone
+BASES["truncated"] = BASES["linear"] | {
+    "differentiation.way": "truncated",
+    "differentiation.tail": 1,
+}
+BASES["plateau"] = BASES["linear"] | {
+    "training.steps": 6,
+    "training.schedule": "plateau",
+    "training.patience": 0,
+}
+# losses rise and fall with the batch alone
+BASES["plateau"] |= {"training.window": 1, "training.learning_rate": 1e-5}
 
 # what is seen of a configuration, in the groups that change together
 TESTED = {"student", "falsification", "shifts"}
 FIT = {"losses", "trained"} | TESTED
 EVERYWHERE = {"start", "baseline", "teacher"} | FIT
-IMAGES = {"student operator", "teacher operator", "student noise", "teacher noise", "training images", "test images"}
+IMAGES = {
+    "student operator",
+    "teacher operator",
+    "student noise",
+    "teacher noise",
+    "training images",
+    "test images",
+}
 OPERATORS = {"student operator", "student noise", "baseline"}
 TEACHER = {"teacher operator", "teacher noise", "teacher"}
 
@@ -80,12 +105,18 @@ CASES = [
     ("seed", "end to end", 1, {"seed", "start", "baseline", "teacher"} | FIT),
     ("shifts", "shifted", {"easier": {"task": {"ratio": 0.6}}}, {"shifts"}),
     ("shifts", "shifted", {"easier": {"solver": {"iterations": 2}}}, {"shifts"}),
-    ("single_pixel.kind", "network", "super_resolution", OPERATORS | TEACHER | FIT),  # its images and its P fit both
+    # its images and its P fit both
+    ("single_pixel.kind", "network", "super_resolution", OPERATORS | TEACHER | FIT),
     ("single_pixel.size", "linear", 8, EVERYWHERE | IMAGES),
     ("single_pixel.ratio", "linear", 0.4, OPERATORS | {"start"} | FIT),
     ("single_pixel.teacher_ratio", "linear", 0.6, TEACHER | FIT),
     ("single_pixel.ordering", "linear", "zig_zag", OPERATORS | TEACHER | {"start"} | FIT),
-    ("single_pixel.noise_sigma", "linear", 0.1, {"student noise", "teacher noise", "baseline", "teacher"} | FIT),
+    (
+        "single_pixel.noise_sigma",
+        "linear",
+        0.1,
+        {"student noise", "teacher noise", "baseline", "teacher"} | FIT,
+    ),
     ("mri.kind", "identity", "super_resolution", EVERYWHERE | IMAGES),
     ("mri.size", "identity", 14, EVERYWHERE | IMAGES),
     ("mri.acceleration", "identity", 3.0, OPERATORS | {"start"} | FIT),
@@ -93,12 +124,22 @@ CASES = [
     ("mri.mask_seed", "identity", 1, OPERATORS | TEACHER | {"start"} | FIT),
     ("mri.nested", "identity", False, TEACHER | FIT),
     ("mri.real", "identity", True, (EVERYWHERE | IMAGES) - {"student noise", "teacher noise"}),
-    ("mri.noise_sigma", "identity", 0.1, {"student noise", "teacher noise", "baseline", "teacher"} | FIT),
+    (
+        "mri.noise_sigma",
+        "identity",
+        0.1,
+        {"student noise", "teacher noise", "baseline", "teacher"} | FIT,
+    ),
     ("super_resolution.kind", "pointwise", "mri", EVERYWHERE | IMAGES),
     ("super_resolution.size", "pointwise", 14, EVERYWHERE | IMAGES),
     ("super_resolution.factor", "pointwise", 4, OPERATORS | FIT),
     ("super_resolution.teacher_factor", "pointwise", 1, TEACHER | FIT),
-    ("super_resolution.noise_sigma", "pointwise", 0.1, {"student noise", "teacher noise", "baseline", "teacher"} | FIT),
+    (
+        "super_resolution.noise_sigma",
+        "pointwise",
+        0.1,
+        {"student noise", "teacher noise", "baseline", "teacher"} | FIT,
+    ),
     ("data.name", "linear", "faces", {"training images", "test images"} | EVERYWHERE),
     ("data.resize", "linear", "nearest", {"training images", "test images"} | EVERYWHERE),
     ("data.file", "linear", "other.npz", {"training images", "test images"} | EVERYWHERE),
@@ -144,7 +185,10 @@ CASES = [
     ("network.code", "network", "none", {"start"} | FIT),
     ("network.code_dim", "network", 8, {"start"} | FIT),
     ("network.start", "network", "identity", {"start"} | FIT),
-    *((f"losses.{field.name}", "linear", 0.75, {"weights"} | FIT) for field in dataclasses.fields(LossWeights)),
+    *(
+        (f"losses.{field.name}", "linear", 0.75, {"weights"} | FIT)
+        for field in dataclasses.fields(LossWeights)
+    ),
     ("training.steps", "linear", 4, {"budget", "rates"} | FIT),
     ("training.batch_size", "linear", 3, {"budget"} | FIT),
     ("training.optimizer", "linear", "adamw", {"budget"}),
@@ -152,7 +196,8 @@ CASES = [
     ("training.learning_rate", "linear", 1e-3, {"budget", "rates"} | FIT),
     ("training.weight_decay", "decayed", 0.1, {"budget"} | FIT),
     ("training.clip", "linear", 0.01, {"budget"} | FIT),
-    ("training.schedule", "linear", "cosine", {"budget", "rates"} | (FIT - {"losses"})),  # they are of before the second step
+    # they are of before the second step
+    ("training.schedule", "linear", "cosine", {"budget", "rates"} | (FIT - {"losses"})),
     ("training.window", "plateau", 2, {"budget", "rates"} | FIT),
     ("training.patience", "plateau", 5, {"budget", "rates"} | FIT),
     ("training.factor", "plateau", 0.25, {"budget", "rates"} | FIT),
@@ -163,25 +208,56 @@ CASES = [
 
 
 # by method, all that it does not use, changed at once
-TRAINING = {"training.steps": 5, "training.learning_rate": 1.0, "training.batch_size": 1, "differentiation.way": "jacobian_free"}
+TRAINING = {
+    "training.steps": 5,
+    "training.learning_rate": 1.0,
+    "training.batch_size": 1,
+    "differentiation.way": "jacobian_free",
+}
 TRAINING |= {"losses.imitation": 2.0, "solver.precision": "bf16"}
-FIXED = {"preconditioner.damping": 0.3, "preconditioner.degree": 1, "preconditioner.polynomial": "chebyshev"}
-LINEAR = {"preconditioner.form": "dense", "preconditioner.start": "identity", "preconditioner.planes": True}
-LINEAR |= {"preconditioner.regularization": 0.5, "preconditioner.null_weight": 0.1, "preconditioner.complement": 1.0}
-NEURAL = {"network.backbone": "cnn", "network.code": "none", "network.code_dim": 6, "network.start": "identity"}
+FIXED = {
+    "preconditioner.damping": 0.3,
+    "preconditioner.degree": 1,
+    "preconditioner.polynomial": "chebyshev",
+}
+LINEAR = {
+    "preconditioner.form": "dense",
+    "preconditioner.start": "identity",
+    "preconditioner.planes": True,
+}
+LINEAR |= {
+    "preconditioner.regularization": 0.5,
+    "preconditioner.null_weight": 0.1,
+    "preconditioner.complement": 1.0,
+}
+NEURAL = {
+    "network.backbone": "cnn",
+    "network.code": "none",
+    "network.code_dim": 6,
+    "network.start": "identity",
+}
 SIZE = {"network.features": 6, "network.blocks": 3}
 COUNTS = {"data.train_count": 7, "data.ridge_count": 9}
 NOTHING_TRAINED = TRAINING | NEURAL | SIZE | {"data.train_count": 7, "solver.teacher_stepsize": 0.7}
 UNUSED = {
     "baseline": NOTHING_TRAINED | FIXED | LINEAR | COUNTS,
     "ridge": NOTHING_TRAINED | FIXED | {"preconditioner.start": "identity"},
-    "hessian": NOTHING_TRAINED | LINEAR | COUNTS | {"preconditioner.degree": 1, "preconditioner.polynomial": "chebyshev"},
+    "hessian": NOTHING_TRAINED
+    | LINEAR
+    | COUNTS
+    | {"preconditioner.degree": 1, "preconditioner.polynomial": "chebyshev"},
     "polynomial": NOTHING_TRAINED | LINEAR | COUNTS | {"preconditioner.damping": 0.3},
     "l-dipa": FIXED | NEURAL | SIZE,
     "full-linear": FIXED | NEURAL | SIZE,
-    **{steps: FIXED | LINEAR | NEURAL | SIZE | {"data.ridge_count": 9} for steps in ("scalar", "convolutional", "pointwise")},
+    **{
+        steps: FIXED | LINEAR | NEURAL | SIZE | {"data.ridge_count": 9}
+        for steps in ("scalar", "convolutional", "pointwise")
+    },
     "n-dipa": FIXED | LINEAR | {"data.ridge_count": 9},
-    "fista-net": FIXED | LINEAR | NEURAL | {"data.ridge_count": 9, "losses.imitation": 2.0, "solver.precision": "bf16"},
+    "fista-net": FIXED
+    | LINEAR
+    | NEURAL
+    | {"data.ridge_count": 9, "losses.imitation": 2.0, "solver.precision": "bf16"},
 }
 
 
@@ -191,7 +267,9 @@ def configured(base: str, field: str = "", value: object = None) -> Config:
     dotted = COMMON | BASES[base]
     if name == "kind":  # the other fields of its task are those of another task
         shared = ("task.size", "task.noise_sigma")
-        dotted = {key: own for key, own in dotted.items() if not key.startswith("task.") or key in shared}
+        dotted = {
+            key: own for key, own in dotted.items() if not key.startswith("task.") or key in shared
+        }
     if field:
         dotted[f"task.{name}" if section in KINDS else field] = value
     return experiments.resolve("baseline", "smoke", overrides=dotted)
@@ -201,19 +279,29 @@ def hashed(*tensors: torch.Tensor) -> str:
     """Shapes and bits of tensors."""
     digest = hashlib.sha256()
     for tensor in tensors:
-        digest.update(repr((tensor.dtype, tuple(tensor.shape))).encode() + tensor.detach().contiguous().numpy().tobytes())
+        digest.update(
+            repr((tensor.dtype, tuple(tensor.shape))).encode()
+            + tensor.detach().contiguous().numpy().tobytes()
+        )
     return digest.hexdigest()
 
 
 def stand_in(name, split, *, size, count, resize, channels, file) -> data.ImageSet:
-    """Images that differ with everything that may be asked for; more of them begin with the fewer."""
+    """Images that differ with everything that may be asked for; more of them begin with the
+    fewer.
+    """
     seed = int(hashlib.sha256(f"{name}/{split}/{resize}/{file}".encode()).hexdigest()[:8], 16)
-    images = smooth_images(24 * channels, size, seed=seed).reshape(24, channels, size, size) / channels**0.5
+    images = (
+        smooth_images(24 * channels, size, seed=seed).reshape(24, channels, size, size)
+        / channels**0.5
+    )
     return data.ImageSet(images[:count].contiguous(), name, split)
 
 
 def answers(trained, problem: Problem) -> str:
-    """The numbers of a preconditioner or network, and what it makes of one image at the first and the last iteration."""
+    """The numbers of a preconditioner or network, and what it makes of one image at the first
+    and the last iteration.
+    """
     image = torch.rand((1, *problem.img_size), generator=rng(1))
     with torch.no_grad():
         if problem.config.recipe.network:
@@ -227,7 +315,10 @@ def told_to_train(call: dict, problem: Problem) -> dict[str, object]:
     """What a call of ``distill`` or ``train_network`` says."""
     told = {name: call.get(name) for name in ("budget", "stepsize", "seed", "differentiation")}
     told |= {"weights": call.get("losses"), "teacher stepsize": call.get("teacher_stepsize")}
-    return told | {"training images": hashed(call["images"]), "start": answers(call["module"], problem)}
+    return told | {
+        "training images": hashed(call["images"]),
+        "start": answers(call["module"], problem),
+    }
 
 
 class Watched:
@@ -273,26 +364,57 @@ class Watched:
     def _problem(self) -> dict[str, object]:
         problem, zero = self.problem, torch.zeros((1, *self.problem.img_size))
         probe, solver = torch.rand(zero.shape, generator=rng(0)), problem.solver
-        seen = {"test images": problem.test.sha256, "denoiser": hashed(*solver.prior.denoiser.state_dict().values())}
+        seen = {
+            "test images": problem.test.sha256,
+            "denoiser": hashed(*solver.prior.denoiser.state_dict().values()),
+        }
         for name, physics in (("student", problem.student), ("teacher", problem.teacher)):
-            seen |= {f"{name} operator": hashed(physics.A(probe)), f"{name} noise": hashed(measure(physics, zero))}
-        seen |= {"iterations": solver.iterations, "momentum": solver.momentum, "solver start": solver.start}
-        seen |= {"restart": solver.restart, "prior": type(solver.prior), "precision": solver.prior.precision}
+            seen |= {
+                f"{name} operator": hashed(physics.A(probe)),
+                f"{name} noise": hashed(measure(physics, zero)),
+            }
+        seen |= {
+            "iterations": solver.iterations,
+            "momentum": solver.momentum,
+            "solver start": solver.start,
+        }
+        seen |= {
+            "restart": solver.restart,
+            "prior": type(solver.prior),
+            "precision": solver.prior.precision,
+        }
         return seen | {"red weight": getattr(solver.prior, "weight", None)}
 
     def _fit(self, fit, saved: list[bool]) -> dict[str, object]:
         trained = fit.trained
         if trained is None:
             return {}
-        seen = {"kind": type(trained), "trained": answers(trained, self.problem), "first checkpoint": saved.count(False)}
+        seen = {
+            "kind": type(trained),
+            "trained": answers(trained, self.problem),
+            "first checkpoint": saved.count(False),
+        }
         seen |= {"precision when tested": getattr(trained, "precision", None)}
-        losses = [{name: value for name, value in record.items() if name != "learning_rate"} for record in fit.history]
-        return seen | {"losses": losses, "rates": [record["learning_rate"] for record in fit.history]}
+        losses = [
+            {name: value for name, value in record.items() if name != "learning_rate"}
+            for record in fit.history
+        ]
+        return seen | {
+            "losses": losses,
+            "rates": [record["learning_rate"] for record in fit.history],
+        }
 
 
 def _tested(numbers: dict, examples: dict) -> dict[str, object]:
-    seen = {role: hashed(torch.from_numpy(examples[role])) for role in ("baseline", "student", "teacher") if role in examples}
-    more = {"falsification": numbers["student"].get("falsification"), "shifts": numbers.get("shifts")}
+    seen = {
+        role: hashed(torch.from_numpy(examples[role]))
+        for role in ("baseline", "student", "teacher")
+        if role in examples
+    }
+    more = {
+        "falsification": numbers["student"].get("falsification"),
+        "shifts": numbers.get("shifts"),
+    }
     return seen | {name: found for name, found in more.items() if found}
 
 
@@ -307,30 +429,49 @@ def test_every_field_has_a_case():
     kinds = {name: dataclasses.fields(kind) for name, kind in KINDS.items()}
     config = configured("linear")
     inner = {
-        name: getattr(config, name) for name in sections if dataclasses.is_dataclass(getattr(config, name)) and name != "task"
+        name: getattr(config, name)
+        for name in sections
+        if dataclasses.is_dataclass(getattr(config, name)) and name != "task"
     }
     wanted = {name for name in sections if name not in inner and name != "task"}
-    wanted |= {f"{section}.{field.name}" for section, value in inner.items() for field in dataclasses.fields(value)}
+    wanted |= {
+        f"{section}.{field.name}"
+        for section, value in inner.items()
+        for field in dataclasses.fields(value)
+    }
     wanted |= {f"{kind}.{field.name}" for kind, own in kinds.items() for field in own}
     assert {field for field, *_ in CASES} == wanted
 
 
-@pytest.mark.parametrize(("field", "base", "value", "changes"), CASES, ids=[f"{case[0]}-{case[1]}-{case[2]}" for case in CASES])
+@pytest.mark.parametrize(
+    ("field", "base", "value", "changes"),
+    CASES,
+    ids=[f"{case[0]}-{case[1]}-{case[2]}" for case in CASES],
+)
 def test_a_field_changes_what_it_should_and_nothing_else(field, base, value, changes, seen):
     one, other = configured(base), configured(base, field, value)
     before, after = seen(one), seen(other)
     assert one.digest != other.digest
-    names = before.keys() | after.keys()  # a method that is not trained has no losses, a network no falsification test
+    # a method that is not trained has no losses, a network no falsification test
+    names = before.keys() | after.keys()
     assert {name for name in names if before.get(name) != after.get(name)} == changes & names
 
 
 @pytest.mark.parametrize("method", UNUSED)
 def test_what_a_method_does_not_use_changes_nothing(method, seen):
-    dotted = COMMON | MRI | {"method": method, "network.features": 4, "network.blocks": 1, "task.noise_sigma": 0.0}
-    one, other = (experiments.resolve("baseline", "smoke", overrides=dotted | more) for more in ({}, UNUSED[method]))
+    dotted = (
+        COMMON
+        | MRI
+        | {"method": method, "network.features": 4, "network.blocks": 1, "task.noise_sigma": 0.0}
+    )
+    one, other = (
+        experiments.resolve("baseline", "smoke", overrides=dotted | more)
+        for more in ({}, UNUSED[method])
+    )
     before, after = seen(one), seen(other)
     assert one.digest != other.digest
-    assert {name for name in before if before[name] != after[name]} <= {"precision"}  # of a solver that is not trained through
+    # of a solver that is not trained through
+    assert {name for name in before if before[name] != after[name]} <= {"precision"}
 
 
 def test_every_method_has_its_unused_fields_tried():
@@ -359,7 +500,9 @@ def test_training_reads_the_training_split_and_tests_the_test_split(seen):
     """The closed form reads more images than training does, from the same split."""
     problem = Problem.build(configured("linear"))
     options = {"size": 16, "resize": "bilinear", "channels": 1, "file": ""}
-    assert torch.equal(problem.train.images, stand_in("embedded", "train", count=12, **options).images)
+    assert torch.equal(
+        problem.train.images, stand_in("embedded", "train", count=12, **options).images
+    )
     assert torch.equal(problem.test.images, stand_in("embedded", "test", count=3, **options).images)
     assert seen(configured("linear"))["training images"] == hashed(problem.train.images[:5])
     for method, count in {"l-dipa": 12, "ridge": 12, "hessian": 5, "baseline": 5}.items():
@@ -370,26 +513,43 @@ def test_training_reads_the_training_split_and_tests_the_test_split(seen):
 def test_the_closed_form_is_that_of_its_images_and_the_students_stepsize(base, seen):
     config = configured(base, "solver.teacher_stepsize", 0.65)
     problem, told = Problem.build(config), config.preconditioner
-    options = {"regularization": told.regularization, "null_weight": told.null_weight, "stepsize": 0.4}
-    made = LinearPreconditioner.ridge(problem.student, problem.train.images[: config.data.ridge_count], **options)
+    options = {
+        "regularization": told.regularization,
+        "null_weight": told.null_weight,
+        "stepsize": 0.4,
+    }
+    made = LinearPreconditioner.ridge(
+        problem.student, problem.train.images[: config.data.ridge_count], **options
+    )
     assert seen(config)["start" if config.trained else "trained"] == answers(made, problem)
 
 
 def test_the_complement_shows_under_another_operator_alone(seen):
     """On its own operator a gradient has no part outside the range but rounding."""
-    plain, more = (seen(configured("shifted", "preconditioner.complement", value)) for value in (0.0, 1.0))
+    plain, more = (
+        seen(configured("shifted", "preconditioner.complement", value)) for value in (0.0, 1.0)
+    )
     one, other = (found["shifts"]["easier"]["student"]["psnr"] for found in (plain, more))
     assert plain["losses"][0]["loss"] == pytest.approx(more["losses"][0]["loss"], rel=1e-4)
     assert abs(one - other) > 1e-3
 
 
 def test_a_shifted_problem_has_its_own_operators_and_solver_and_the_same_images(seen):
-    config = configured("shifted", "shifts", {"both": {"task": {"ratio": 0.5}, "solver": {"iterations": 5, "prior": "red"}}})
+    config = configured(
+        "shifted",
+        "shifts",
+        {"both": {"task": {"ratio": 0.5}, "solver": {"iterations": 5, "prior": "red"}}},
+    )
     problem = Problem.build(config)
     other = problem.shifted("both")
     assert (problem.solver.iterations, other.solver.iterations) == (3, 5)
-    assert (type(other.solver.prior).__name__, other.solver.momentum) == ("RED", config.solver.momentum)
-    assert int(other.student.mask.sum()) == 128 and int(problem.student.mask.sum()) == round(0.3 * 256)
+    assert (type(other.solver.prior).__name__, other.solver.momentum) == (
+        "RED",
+        config.solver.momentum,
+    )
+    assert int(other.student.mask.sum()) == 128 and int(problem.student.mask.sum()) == round(
+        0.3 * 256
+    )
     assert other.train is problem.train and other.test is problem.test
 
 
@@ -404,7 +564,9 @@ def test_the_damping_of_the_hessian_is_in_units_of_the_largest_eigenvalue(seen):
     assert abs(largest - 1) > 0.1 and relative(P(image, image, 1).flatten(), expected) < 1e-4
 
 
-@pytest.mark.parametrize(("method", "count"), [("scalar", 3), ("convolutional", 3 * 25), ("pointwise", 3 * 16 * 16)])
+@pytest.mark.parametrize(
+    ("method", "count"), [("scalar", 3), ("convolutional", 3 * 25), ("pointwise", 3 * 16 * 16)]
+)
 def test_the_steps_of_a_complex_image_serve_both_its_channels(method, count, seen):
     """As the papers count them: K, 25 K and K n numbers, n = H W."""
     problem = Problem.build(configured("identity", "method", method))

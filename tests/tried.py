@@ -1,4 +1,6 @@
-"""The one question of the property tests: a result or a clear error? It counts the answers for the closing lines of pytest."""
+"""The one question of the property tests: a result or a clear error? It counts the answers for
+the closing lines of pytest.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,11 @@ COUNTS: Counter[str] = Counter()
 LONGEST = 1000  # characters of a message that a person still reads
 
 
-def result_or_clear_error(call: Callable[[], T], check: Callable[[T], object] = lambda result: None) -> None:
-    """``call`` returns what passes ``check``, or raises InputError in one line: what is wrong, a colon, and why.
+def result_or_clear_error(
+    call: Callable[[], T], check: Callable[[T], object] = lambda result: None
+) -> None:
+    """``call`` returns what passes ``check``, or raises InputError in one line: what is wrong, a
+    colon, and why.
 
     Anything else that is raised goes through and fails the test.
     """

@@ -1,9 +1,11 @@
-"""Run each notebook alone: in an empty folder, with the package of a freshly built wheel, as on Colab.
+"""Run each notebook alone: in an empty folder, with the package of a freshly built wheel, as on
+Colab.
 
     python tools/alone.py [NOTEBOOK ...]                         # default: every notebook in book/
 
-The wheel is unpacked, and shadows the editable installation of this checkout. nbval executes the copies and compares the
-outputs that are tagged for it; the first lines of a failure name the notebook. Finished runs are looked for in DIPA_RUNS.
+The wheel is unpacked, and shadows the editable installation of this checkout. nbval executes the
+copies and compares the outputs that are tagged for it; the first lines of a failure name the
+notebook. Finished runs are looked for in DIPA_RUNS.
 """
 
 from __future__ import annotations
@@ -18,7 +20,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 # what a wheel is made of
-SOURCES = ("setup.py", "MANIFEST.in", "pyproject.toml", "README.md", "LICENSE", "dipa", "book/results", "tools/slim.py")
+SOURCES = (
+    "setup.py",
+    "MANIFEST.in",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "dipa",
+    "book/results",
+    "tools/slim.py",
+)
 NBVAL = [
     "--nbval-lax",
     "--nbval-current-env",
@@ -35,7 +46,16 @@ NBVAL = [
     "--dist",
     "loadfile",
 ]
-BUILD = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
+BUILD = [
+    "-m",
+    "pip",
+    "wheel",
+    "--quiet",
+    "--no-deps",
+    "--no-build-isolation",
+    "--no-index",
+    "--disable-pip-version-check",
+]
 
 
 def copy_sources(folder: Path) -> None:
@@ -43,7 +63,9 @@ def copy_sources(folder: Path) -> None:
     for name in SOURCES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+            shutil.copytree(
+                ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".*")
+            )
         else:
             shutil.copyfile(ROOT / name, folder / name)
 
@@ -81,7 +103,12 @@ def main(names: list[str]) -> int:
         folder = Path(name)
         package = unpack(build_wheel(folder), folder / "package")
         copies = copy_alone(notebooks, folder / "notebooks")
-        settings = ["--nbval-sanitize-with", str(ROOT / "tests" / "nbval_sanitize.cfg"), "--rootdir", str(folder)]
+        settings = [
+            "--nbval-sanitize-with",
+            str(ROOT / "tests" / "nbval_sanitize.cfg"),
+            "--rootdir",
+            str(folder),
+        ]
         environment = os.environ | {"PYTHONPATH": str(package)}
         command = [sys.executable, "-m", "pytest", *NBVAL, *settings, *map(str, copies)]
         return subprocess.run(command, cwd=folder, env=environment).returncode

@@ -1,4 +1,6 @@
-"""Fail if a notebook and its .py twin differ: python tools/check_pairs.py [NOTEBOOK ...] (default: every notebook in book/)."""
+"""Fail if a notebook and its .py twin differ: python tools/check_pairs.py [NOTEBOOK ...]
+(default: every notebook in book/).
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,23 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def difference(notebook: Path) -> str:
-    """What has to change in the twin to match ``notebook``, as a unified diff; empty when they agree."""
+    """What has to change in the twin to match ``notebook``, as a unified diff; empty when they
+    agree.
+    """
     twin = notebook.with_suffix(".py")
     if not twin.is_file():
         return f"{twin.name}: missing"
     config = load_jupytext_config(str(notebook))
-    expected = jupytext.writes(jupytext.read(notebook, config=config), fmt="py:percent", config=config)
+    expected = jupytext.writes(
+        jupytext.read(notebook, config=config), fmt="py:percent", config=config
+    )
     lines = difflib.unified_diff(
-        twin.read_text().splitlines(), expected.splitlines(), twin.name, f"{notebook.name} as py", lineterm="", n=1
+        twin.read_text().splitlines(),
+        expected.splitlines(),
+        twin.name,
+        f"{notebook.name} as py",
+        lineterm="",
+        n=1,
     )
     return "\n".join(lines)
 
@@ -28,7 +39,9 @@ def difference(notebook: Path) -> str:
 def main(names: list[str]) -> int:
     """Report on each pair; 1 if any differs."""
     notebooks = [Path(name).resolve() for name in names] or sorted((ROOT / "book").glob("*.ipynb"))
-    orphans = {path.stem for path in (ROOT / "book").glob("*.py")} - {path.stem for path in (ROOT / "book").glob("*.ipynb")}
+    orphans = {path.stem for path in (ROOT / "book").glob("*.py")} - {
+        path.stem for path in (ROOT / "book").glob("*.ipynb")
+    }
     failed = bool(orphans)
     for stem in sorted(orphans):
         print(f"book/{stem}.py has no notebook: make sync")

@@ -1,7 +1,8 @@
 """Citations of notebooks in plain form: python tools/citations.py book/x.py ...
 
-Writes author and year, linked to the list of references, in the place of {cite} roles, which only the built book understands: a
-notebook is also read in Jupyter and on Colab. Names and years are those of book/references.bib.
+Writes author and year, linked to the list of references, in the place of {cite} roles, which only
+the built book understands: a notebook is also read in Jupyter and on Colab. Names and years are
+those of book/references.bib.
 """
 
 from __future__ import annotations
@@ -27,9 +28,14 @@ def entries() -> dict[str, Entry]:
 def authors(key: str) -> str:
     """One or two family names, or the first and "et al."."""
     people = [
-        str(Text.from_latex(" ".join([*person.prelast_names, *person.last_names]))) for person in entries()[key].persons["author"]
+        str(Text.from_latex(" ".join([*person.prelast_names, *person.last_names])))
+        for person in entries()[key].persons["author"]
     ]
-    return " and ".join(people) if len(people) < 3 and "others" not in people else f"{people[0]} et al."
+    return (
+        " and ".join(people)
+        if len(people) < 3 and "others" not in people
+        else f"{people[0]} et al."
+    )
 
 
 def year(key: str) -> str:
@@ -37,7 +43,9 @@ def year(key: str) -> str:
 
 
 def plain(match: re.Match) -> str:
-    """What takes the place of a citation role: ``[Author, year](references.md)``, in the text or in parentheses."""
+    """What takes the place of a citation role: ``[Author, year](references.md)``, in the text
+    or in parentheses.
+    """
     keys = [key.strip() for key in match[2].split(",")]
     if match[1]:
         return ", ".join(f"[{authors(key)} ({year(key)})]({PAGE})" for key in keys)

@@ -1,7 +1,8 @@
 """Name the published repository: python tools/publish.py ADDRESS (an empty text takes it back).
 
-The address stands at `repository.url` in _config.yml, which gives the book its Colab buttons, and as the default of the first
-cell of every notebook, from which Colab installs the package. Tests check that all say the same.
+The address stands at `repository.url` in _config.yml, which gives the book its Colab buttons, and
+as the default of the first cell of every notebook, from which Colab installs the package. Tests
+check that all say the same.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = re.compile(r'(?m)^(repository:\n  url: )"(.*)"')
-CELL = re.compile(r'(environ\.get\(\\?"DIPA_SOURCE\\?", \\?")(.*?)(\\?"\))')  # quotes have a backslash in an .ipynb
+# quotes have a backslash in an .ipynb
+CELL = re.compile(r'(environ\.get\(\\?"DIPA_SOURCE\\?", \\?")(.*?)(\\?"\))')
 
 
 def write(path: Path, pattern: re.Pattern, text: str) -> None:
@@ -24,9 +26,13 @@ def write(path: Path, pattern: re.Pattern, text: str) -> None:
 
 
 def publish(root: Path, address: str) -> None:
-    """Write ``address`` into the settings of the book and the first cell of its notebooks, both halves of each pair."""
+    """Write ``address`` into the settings of the book and the first cell of its notebooks, both
+    halves of each pair.
+    """
     if address and not re.fullmatch(r"https://[\w.-]+/[\w./-]*\w", address):
-        raise SystemExit(f"error: {address}: an address such as https://github.com/OWNER/REPOSITORY")
+        raise SystemExit(
+            f"error: {address}: an address such as https://github.com/OWNER/REPOSITORY"
+        )
     write(root / "_config.yml", CONFIG, f'repository:\n  url: "{address}"')
     for path in sorted((root / "book").glob("*.ipynb")):
         write(path, CELL, f'environ.get(\\"DIPA_SOURCE\\", \\"{address}\\")')

@@ -1,10 +1,11 @@
-"""Make the committed runs that are missing: those book/results/records.yaml lists, in profile small.
+"""Make the committed runs that are missing: those book/results/records.yaml lists, in profile
+small.
 
     python tools/record.py [--workers 2] [--dry-run] [PRESET ...]
 
-Each run is a `dipa run` of its own, one thread each for two workers on two cores. It writes under runs/recorded, and its
-folder is then copied to book/results/<task>, without a trained file above 4 MB (the manifest keeps its SHA-256). Runs
-that are already there are kept; a killed run resumes.
+Each run is a `dipa run` of its own, one thread each for two workers on two cores. It writes under
+runs/recorded, and its folder is then copied to book/results/<task>, without a trained file above 4
+MB (the manifest keeps its SHA-256). Runs that are already there are kept; a killed run resumes.
 """
 
 from __future__ import annotations
@@ -25,13 +26,19 @@ from dipa.experiments.writing import copy_run
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "book" / "results"
 WORK = ROOT / "runs" / "recorded"
-SETTINGS = ["solver.precision=bf16"]  # said, not left to the machine: recorded runs are compared with each other
+# said, not left to the machine: recorded runs are compared with each other
+SETTINGS = ["solver.precision=bf16"]
 
 
 def wanted() -> list[tuple[str, str, int]]:
     """(task, preset, seed) of every run of records.yaml, in its order."""
     records = yaml.safe_load((RESULTS / "records.yaml").read_text(encoding="utf-8"))
-    return [(task, preset, seed) for task, presets in records.items() for preset, seeds in presets.items() for seed in seeds]
+    return [
+        (task, preset, seed)
+        for task, presets in records.items()
+        for preset, seeds in presets.items()
+        for seed in seeds
+    ]
 
 
 def run_name(preset: str, seed: int) -> str:
@@ -43,9 +50,25 @@ def record(task: str, preset: str, seed: int, threads: int) -> str:
     """One run and its committed copy; a line for the log."""
     name = run_name(preset, seed)
     if not (WORK / name / "manifest.json").is_file():
-        command = [sys.executable, "-m", "dipa.cli", "run", preset, "--seed", str(seed), "--out", str(WORK), "--quiet"]
+        command = [
+            sys.executable,
+            "-m",
+            "dipa.cli",
+            "run",
+            preset,
+            "--seed",
+            str(seed),
+            "--out",
+            str(WORK),
+            "--quiet",
+        ]
         command += [word for setting in SETTINGS for word in ("--set", setting)]
-        done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, capture_output=True, text=True)
+        done = subprocess.run(
+            command,
+            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+            capture_output=True,
+            text=True,
+        )
         if done.returncode:
             return f"FAILED {name}: {done.stderr.strip().splitlines()[-1]}"
     if not (RESULTS / task / name / "manifest.json").is_file():
@@ -54,21 +77,27 @@ def record(task: str, preset: str, seed: int, threads: int) -> str:
 
 
 def publish(run: Path, target: Path) -> None:
-    """Copy a run folder, large trained files left out (their hashes stay in the manifest); whole or not at all."""
+    """Copy a run folder, large trained files left out (their hashes stay in the manifest);
+    whole or not at all.
+    """
     with claimed(target):
         copy_run(experiments.Run(run), target)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("presets", nargs="*", help="only these presets (default: all that records.yaml lists)")
+    parser.add_argument(
+        "presets", nargs="*", help="only these presets (default: all that records.yaml lists)"
+    )
     parser.add_argument("--workers", type=int, default=2, help="runs at a time (default 2)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each run (default 1)")
     parser.add_argument("--dry-run", action="store_true", help="only list the missing runs")
     options = parser.parse_args()
     chosen = [run for run in wanted() if not options.presets or run[1] in options.presets]
     names = {run: run_name(run[1], run[2]) for run in chosen}
-    missing = [run for run in chosen if not (RESULTS / run[0] / names[run] / "manifest.json").is_file()]
+    missing = [
+        run for run in chosen if not (RESULTS / run[0] / names[run] / "manifest.json").is_file()
+    ]
     print(f"{len(missing)} of {len(chosen)} runs to make", flush=True)
     if options.dry_run:
         print("\n".join(names[run] for run in missing))

@@ -2,10 +2,11 @@
 
     python tools/record_costs.py
 
-Runs every preset in profile smoke, one after the other with one thread, in a folder of its own that is removed, and
-notes the processor seconds each takes; reads the seconds of profile small from the manifests of the committed runs (wall
-clock, one thread, so upper bounds on a machine with other work). A preset that has no run has no number. Baselines and
-teachers come from a cache once a run has made them, so the first preset of a task costs more.
+Runs every preset in profile smoke, one after the other with one thread, in a folder of its own that
+is removed, and notes the processor seconds each takes; reads the seconds of profile small from the
+manifests of the committed runs (wall clock, one thread, so upper bounds on a machine with other
+work). A preset that has no run has no number. Baselines and teachers come from a cache once a run
+has made them, so the first preset of a task costs more.
 """
 
 from __future__ import annotations
@@ -35,10 +36,14 @@ def main() -> int:
         os.environ["DIPA_CACHE"] = str(Path(folder) / "cache")
         for name in experiments.names():
             began = time.process_time()
-            experiments.run(experiments.resolve(name, "smoke"), Path(folder) / "runs", progress=False)
+            experiments.run(
+                experiments.resolve(name, "smoke"), Path(folder) / "runs", progress=False
+            )
             table.setdefault(name, {})["smoke"] = round(time.process_time() - began, 2)
             print(f"{name}: {table[name]['smoke']:.1f} s", flush=True)
-    files.write_json(COSTS, {name: dict(sorted(table[name].items())) for name in experiments.names()})
+    files.write_json(
+        COSTS, {name: dict(sorted(table[name].items())) for name in experiments.names()}
+    )
     print(f"wrote {COSTS.name}: {sum(entry['smoke'] for entry in table.values()):.0f} s in smoke")
     return 0
 

@@ -1,7 +1,9 @@
-"""Re-execute the committed notebooks in place, so that the stored outputs belong to the present code.
+"""Re-execute the committed notebooks in place, so that the stored outputs belong to the present
+code.
 
-python tools/refresh_notebooks.py [NOTEBOOK ...] (default: every notebook in book/). The .py twins are synced before and
-after. papermill is not used here: it would leave time stamps and paths in the metadata.
+python tools/refresh_notebooks.py [NOTEBOOK ...] (default: every notebook in book/). The .py twins
+are synced before and after. papermill is not used here: it would leave time stamps and paths in the
+metadata.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ TIMEOUT = 1800  # seconds a cell
 
 def sync(notebook: Path) -> None:
     """Let the newer half of the pair win."""
-    subprocess.run([sys.executable, "-m", "jupytext", "--sync", "--quiet", str(notebook)], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "jupytext", "--sync", "--quiet", str(notebook)], check=True
+    )
 
 
 def refresh(notebook: Path) -> None:
@@ -37,9 +41,15 @@ def refresh(notebook: Path) -> None:
         resources={"metadata": {"path": str(notebook.parent)}},
     )
     client.execute()
-    content.metadata = {key: content.metadata[key] for key in ("jupytext", "kernelspec", "widgets") if key in content.metadata}
+    content.metadata = {
+        key: content.metadata[key]
+        for key in ("jupytext", "kernelspec", "widgets")
+        if key in content.metadata
+    }
     for cell in content.cells:
-        cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags" and value}
+        cell.metadata = {
+            key: value for key, value in cell.metadata.items() if key == "tags" and value
+        }
     nbformat.validate(content)
     partial = notebook.with_name(f".{notebook.name}.partial")
     nbformat.write(content, partial)
@@ -49,7 +59,9 @@ def refresh(notebook: Path) -> None:
 
 def main(names: list[str]) -> None:
     """Refresh the named notebooks, or all."""
-    for notebook in [Path(name).resolve() for name in names] or sorted((ROOT / "book").glob("*.ipynb")):
+    for notebook in [Path(name).resolve() for name in names] or sorted(
+        (ROOT / "book").glob("*.ipynb")
+    ):
         began = time.monotonic()
         print(f"{notebook.name} ...", end=" ", flush=True)
         refresh(notebook)

@@ -1,9 +1,11 @@
-"""The slim copy of the recorded runs that comes with the installed package: python tools/slim.py [RESULTS] FOLDER.
+"""The slim copy of the recorded runs that comes with the installed package: python tools/slim.py
+[RESULTS] FOLDER.
 
-setup.py makes it while a wheel is built, so it is not in git a second time. Of every run it holds the settings, numbers and
-curves; the pictures and trained weights that pages show are listed in book/results/packaged.yaml. What is left out is named in
-each manifest, which is sealed again, so that `dipa verify` passes on the copy. This module runs where neither torch nor dipa is
-installed: it needs numpy and PyYAML alone.
+setup.py makes it while a wheel is built, so it is not in git a second time. Of every run it holds
+the settings, numbers and curves; the pictures and trained weights that pages show are listed in
+book/results/packaged.yaml. What is left out is named in each manifest, which is sealed again, so
+that `dipa verify` passes on the copy. This module runs where neither torch nor dipa is installed:
+it needs numpy and PyYAML alone.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ RESULTS = Path(__file__).resolve().parents[1] / "book" / "results"
 ALWAYS = ("config.yaml", "metrics.json", "history.jsonl")
 TRAINED = "preconditioner.safetensors"
 GREY = 1024  # steps of the grey scale that pictures are rounded to
-NOTE = """This is the slim copy in the installed package: fewer pictures, rounded, and only of some runs. The repository has all.
+NOTE = """This is the slim copy in the installed package: fewer pictures, rounded, and only of some
+runs. The repository has all.
 
 """
 
@@ -42,7 +45,9 @@ def copy_results(results: Path, folder: Path) -> None:
 
 
 def copy_run(run: Path, folder: Path, wanted: dict) -> None:
-    """One run: what is always kept, and of seed 0 the pictures and weights that ``wanted`` names for its preset."""
+    """One run: what is always kept, and of seed 0 the pictures and weights that ``wanted``
+    names for its preset.
+    """
     folder.mkdir(parents=True)
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     preset = config["preset"] if config["seed"] == 0 else None
@@ -54,24 +59,37 @@ def copy_run(run: Path, folder: Path, wanted: dict) -> None:
 
 
 def copy_pictures(source: Path, path: Path, count: int) -> None:
-    """The first ``count`` images of each role, without iterates, on a grey scale of ``GREY`` steps."""
+    """The first ``count`` images of each role, without iterates, on a grey scale of ``GREY``
+    steps.
+    """
     with np.load(source, allow_pickle=False) as arrays:
-        found = {name: arrays[name][:count] for name in arrays.files if not name.endswith("_iterates")}
-    np.savez_compressed(path, **{name: (np.round(x * GREY) / GREY).astype(x.dtype) for name, x in found.items()})
+        found = {
+            name: arrays[name][:count] for name in arrays.files if not name.endswith("_iterates")
+        }
+    np.savez_compressed(
+        path, **{name: (np.round(x * GREY) / GREY).astype(x.dtype) for name, x in found.items()}
+    )
 
 
 def write_manifest(run: Path, folder: Path) -> None:
-    """The manifest of ``run`` with the hashes of what is in ``folder``; files that are not there are named ``left_out``."""
+    """The manifest of ``run`` with the hashes of what is in ``folder``; files that are not
+    there are named ``left_out``.
+    """
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
     hashes = dict(manifest["files"])
     there = {path.name for path in folder.iterdir()}
-    changed = {name: sha256(folder / name) for name in there if sha256(folder / name) != hashes[name]}
+    changed = {
+        name: sha256(folder / name) for name in there if sha256(folder / name) != hashes[name]
+    }
     content = {name: value for name, value in manifest.items() if name not in ("files", "checksum")}
     content |= {"left_out": sorted(set(hashes) - there)}
     content |= {"slim": {name: {"before": hashes[name]} for name in changed}} if changed else {}
     content |= {"files": hashes | changed}
-    # the checksum of dipa.experiments.manifest.sealed: `dipa verify` refuses the copy where the two differ
-    content["checksum"] = hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
+    # the checksum of dipa.experiments.manifest.sealed: `dipa verify` refuses the copy where the two
+    # differ
+    content["checksum"] = hashlib.sha256(
+        json.dumps(content, sort_keys=True, allow_nan=False).encode()
+    ).hexdigest()
     (folder / "manifest.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

@@ -1,4 +1,6 @@
-"""What a trained preconditioner does: matrix, Jacobian, spectra, long runs, the audit of its null space, changed conditions."""
+"""What a trained preconditioner does: matrix, Jacobian, spectra, long runs, the audit of its
+null space, changed conditions.
+"""
 
 from .convergence import Convergence, convergence, verdict
 from .jacobian import (

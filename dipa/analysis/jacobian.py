@@ -1,4 +1,6 @@
-r"""The Jacobian of a preconditioner at a gradient: exact by forward-mode differentiation, and the papers' differences."""
+r"""The Jacobian of a preconditioner at a gradient: exact by forward-mode differentiation, and
+the papers' differences.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ MOST_AT_ONCE = 2**31 - 1
 
 
 def is_linear(preconditioner: PreconditionerLike) -> bool:
-    """Whether P declares itself linear in the gradient; a function that declares nothing counts as not."""
+    """Whether P declares itself linear in the gradient; a function that declares nothing counts
+    as not.
+    """
     return getattr(getattr(preconditioner, "traits", None), "linear", False)
 
 
@@ -42,10 +46,12 @@ def directional(
     *,
     chunk: int = 32,
 ) -> torch.Tensor:
-    r"""Exact directional derivatives :math:`J_P(g)\,v` of :math:`P(\cdot,z,k)` at one gradient, along many directions.
+    r"""Exact directional derivatives :math:`J_P(g)\,v` of :math:`P(\cdot,z,k)` at one gradient,
+    along many directions.
 
-    A P that declares itself linear is its own derivative and is applied to the directions. Any other is differentiated
-    in forward mode by :mod:`torch.func`, ``chunk`` directions at once; memory grows with ``chunk``.
+    A P that declares itself linear is its own derivative and is applied to the directions. Any
+    other is differentiated in forward mode by :mod:`torch.func`, ``chunk`` directions at once;
+    memory grows with ``chunk``.
 
     Args:
         preconditioner: ``P(gradient, iterate, k) -> direction``.
@@ -84,10 +90,12 @@ def jacobian(
     columns: Sequence[int] | None = None,
     chunk: int = 32,
 ) -> torch.Tensor:
-    r"""Exact Jacobian :math:`J_{ij}=\partial P(g,z,k)_i/\partial g_j` at one gradient, for all or some input pixels.
+    r"""Exact Jacobian :math:`J_{ij}=\partial P(g,z,k)_i/\partial g_j` at one gradient, for all or
+    some input pixels.
 
     Args:
-        preconditioner: ``P(gradient, iterate, k) -> direction``; a linear one gives its own matrix, whatever g.
+        preconditioner: ``P(gradient, iterate, k) -> direction``; a linear one gives its own matrix,
+            whatever g.
         gradient: the point g, one image (1, C, H, W).
         iterate: z, (1, C, H, W); None is zero.
         k: iteration number from 1.
@@ -103,7 +111,10 @@ def jacobian(
     Source: what D2GP Sec. III.D and DIPA Sec. 4.8 approximate by :func:`finite_differences`.
     """
     k, chunk = _check_point(preconditioner, gradient, iterate, k, chunk)
-    parts = (directional(preconditioner, gradient, v, iterate, k, chunk=chunk) for v in _units(gradient, columns, chunk))
+    parts = (
+        directional(preconditioner, gradient, v, iterate, k, chunk=chunk)
+        for v in _units(gradient, columns, chunk)
+    )
     return torch.cat([part.flatten(1) for part in parts]).T.contiguous()
 
 
@@ -118,11 +129,12 @@ def finite_differences(
     columns: Sequence[int] | None = None,
     chunk: int = 32,
 ) -> torch.Tensor:
-    r"""The papers' Jacobian by one-sided differences: :math:`J_{ij}\approx (P(g+\epsilon e_j)_i-P(g)_i)/\epsilon`.
+    r"""The papers' Jacobian by one-sided differences: :math:`J_{ij}\approx (P(g+\epsilon
+    e_j)_i-P(g)_i)/\epsilon`.
 
-    The error is :math:`O(\epsilon)` from curvature plus :math:`O(u/\epsilon)` from rounding, u the unit of the dtype:
-    about 1e-4 of P(g) in float32 at the default ``step``, a value the papers do not give. Other arguments, shapes and
-    errors as for :func:`jacobian`; ``step`` > 0.
+    The error is :math:`O(\epsilon)` from curvature plus :math:`O(u/\epsilon)` from rounding, u the
+    unit of the dtype: about 1e-4 of P(g) in float32 at the default ``step``, a value the papers do
+    not give. Other arguments, shapes and errors as for :func:`jacobian`; ``step`` > 0.
 
     Source: D2GP Sec. III.D; DIPA Sec. 4.8.
     """
@@ -144,10 +156,11 @@ def difference_errors(
     columns: Sequence[int] | None = None,
     chunk: int = 32,
 ) -> list[float]:
-    r"""How far :func:`finite_differences` of each of ``steps`` is from :func:`jacobian`: :math:`\|\tilde J-J\|_F/\|J\|_F`.
+    r"""How far :func:`finite_differences` of each of ``steps`` is from :func:`jacobian`:
+    :math:`\|\tilde J-J\|_F/\|J\|_F`.
 
-    The exact columns are computed once. Over falling steps the error falls with the curvature of P, then rises again with
-    rounding. Other arguments, shapes and errors as there; every step > 0.
+    The exact columns are computed once. Over falling steps the error falls with the curvature of P,
+    then rises again with rounding. Other arguments, shapes and errors as there; every step > 0.
 
     Source: the approximation is that of D2GP Sec. III.D and DIPA Sec. 4.8, which print no step.
     """
@@ -155,30 +168,48 @@ def difference_errors(
     steps = [require_number("steps", step, 0, open_low=True) for step in steps]
     exact = jacobian(preconditioner, gradient, iterate, k, columns=columns, chunk=chunk)
     options = {"columns": columns, "chunk": chunk}
-    found = (finite_differences(preconditioner, gradient, iterate, k, step=step, **options) for step in steps)
+    found = (
+        finite_differences(preconditioner, gradient, iterate, k, step=step, **options)
+        for step in steps
+    )
     return [relative_distance(approximate, exact) for approximate in found]
 
 
 @torch.no_grad()
 def linearity_index(
-    preconditioner: PreconditionerLike, a: torch.Tensor, b: torch.Tensor, iterate: torch.Tensor | None = None, k: int = 1
+    preconditioner: PreconditionerLike,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    iterate: torch.Tensor | None = None,
+    k: int = 1,
 ) -> torch.Tensor:
-    r"""How far P is from additive on two gradients: :math:`\|P(a+b)-P(a)-P(b)\|/(\|P(a)\|+\|P(b)\|)`, one number an image.
+    r"""How far P is from additive on two gradients:
+    :math:`\|P(a+b)-P(a)-P(b)\|/(\|P(a)\|+\|P(b)\|)`, one number an image.
 
-    0 for a linear P (up to rounding), 1/2 for a constant one. ``a`` and ``b`` are (B, C, H, W), the result is (B,).
+    0 for a linear P (up to rounding), 1/2 for a constant one. ``a`` and ``b`` are (B, C, H, W), the
+    result is (B,).
     """
     z = torch.zeros_like(a) if iterate is None and isinstance(a, torch.Tensor) else iterate
     require_same_images(a=a, b=b, iterate=z)
     k = require_int("k", k, 1)
-    of_a, of_b, of_both = (answer("preconditioner", preconditioner, g, z, k).flatten(1) for g in (a, b, a + b))
+    of_a, of_b, of_both = (
+        answer("preconditioner", preconditioner, g, z, k).flatten(1) for g in (a, b, a + b)
+    )
     mismatch = of_both - of_a - of_b
     return mismatch.norm(dim=1) / (of_a.norm(dim=1) + of_b.norm(dim=1)).clamp_min(1e-12)
 
 
 def antisymmetric_share(matrix: torch.Tensor) -> float:
-    r""":math:`\|J-J^\top\|_F/(2\|J\|_F)` of a square matrix: 0 for the gradient field of an energy, 1 for a rotation."""
+    r""":math:`\|J-J^\top\|_F/(2\|J\|_F)` of a square matrix: 0 for the gradient field of an
+    energy, 1 for a rotation.
+    """
     _require_numbers("matrix", matrix)
-    require(matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1], "matrix.shape", tuple(matrix.shape), "(n, n)")
+    require(
+        matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1],
+        "matrix.shape",
+        tuple(matrix.shape),
+        "(n, n)",
+    )
     return ((matrix - matrix.T).norm() / (2 * matrix.norm()).clamp_min(1e-30)).item()
 
 
@@ -187,19 +218,35 @@ def relative_distance(matrix: torch.Tensor, reference: torch.Tensor) -> float:
     _require_numbers("matrix", matrix)
     _require_numbers("reference", reference)
     require_beside("matrix", matrix, "reference", reference)
-    require(matrix.shape == reference.shape, "matrix.shape", tuple(matrix.shape), f"{tuple(reference.shape)}, as the reference")
+    require(
+        matrix.shape == reference.shape,
+        "matrix.shape",
+        tuple(matrix.shape),
+        f"{tuple(reference.shape)}, as the reference",
+    )
     return ((matrix - reference).norm() / reference.norm()).item()
 
 
 def _require_numbers(name: str, tensor: torch.Tensor) -> None:
     require_tensor(name, tensor, "a tensor of numbers")
-    require(tensor.is_floating_point() and tensor.numel() > 0, f"{name}.dtype", tensor.dtype, "real floating-point numbers")
+    require(
+        tensor.is_floating_point() and tensor.numel() > 0,
+        f"{name}.dtype",
+        tensor.dtype,
+        "real floating-point numbers",
+    )
 
 
 def _check_point(
-    preconditioner: PreconditionerLike, gradient: torch.Tensor, iterate: torch.Tensor | None, k: int, chunk: int
+    preconditioner: PreconditionerLike,
+    gradient: torch.Tensor,
+    iterate: torch.Tensor | None,
+    k: int,
+    chunk: int,
 ) -> tuple[int, int]:
-    """Refuse a point that is not one image, with an iterate and P beside it; returns k and chunk as Python's own integers."""
+    """Refuse a point that is not one image, with an iterate and P beside it; returns k and
+    chunk as Python's own integers.
+    """
     require_images("gradient", gradient)
     require(len(gradient) == 1, "gradient.shape", tuple(gradient.shape), "(1, C, H, W), one image")
     require_beside("preconditioner", preconditioner, "gradient", gradient)
@@ -212,15 +259,21 @@ def _check_point(
 
 def _applied(preconditioner: PreconditionerLike, iterate: torch.Tensor, k: int) -> Apply:
     """P at one iterate and iteration, as a function of a batch of gradients."""
-    return lambda gradients: answer("preconditioner", preconditioner, gradients, iterate.expand(len(gradients), -1, -1, -1), k)
+    return lambda gradients: answer(
+        "preconditioner", preconditioner, gradients, iterate.expand(len(gradients), -1, -1, -1), k
+    )
 
 
-def _units(gradient: torch.Tensor, columns: Sequence[int] | None, chunk: int) -> Iterator[torch.Tensor]:
+def _units(
+    gradient: torch.Tensor, columns: Sequence[int] | None, chunk: int
+) -> Iterator[torch.Tensor]:
     """Unit images of the chosen pixels, ``chunk`` at once."""
     n = gradient.numel()
     require(columns is None or in_a_row(columns), "columns", columns, "integers in a row")
     chosen = (
-        list(range(n)) if columns is None else list(map(plain_value, columns.tolist() if hasattr(columns, "tolist") else columns))
+        list(range(n))
+        if columns is None
+        else list(map(plain_value, columns.tolist() if hasattr(columns, "tolist") else columns))
     )
     inside = all(isinstance(j, int) and not isinstance(j, bool) and 0 <= j < n for j in chosen)
     require(chosen and inside, "columns", columns, f"integers in [0, {n - 1}], at least one")
@@ -233,9 +286,11 @@ def _units(gradient: torch.Tensor, columns: Sequence[int] | None, chunk: int) ->
 
 @contextmanager
 def _forward_mode() -> Iterator[None]:
-    """Attention by plain matrix products, as PyTorch's fused kernels have no forward-mode derivative.
+    """Attention by plain matrix products, as PyTorch's fused kernels have no forward-mode
+    derivative.
 
-    Silent about ``torch.jit.script``, which PyTorch itself calls (and deprecates) at its first forward-mode derivative.
+    Silent about ``torch.jit.script``, which PyTorch itself calls (and deprecates) at its first
+    forward-mode derivative.
     """
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)

@@ -1,4 +1,6 @@
-"""One trained preconditioner under changed conditions: another operator, noise level, denoiser or solver."""
+"""One trained preconditioner under changed conditions: another operator, noise level, denoiser
+or solver.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from .nullspace import relative_norm
 
 @dataclass(frozen=True)
 class Condition:
-    """Where a preconditioner is tried: a name for its row, the operator, the solver with its prior, the stepsize."""
+    """Where a preconditioner is tried: a name for its row, the operator, the solver with its
+    prior, the stepsize.
+    """
 
     name: str
     physics: LinearPhysics
@@ -47,12 +51,14 @@ def conditions(
         solver: the solver of training.
         stepsize: one for all conditions, a positive number or ``"1/L"`` (then each operator's own).
         operators: other operators on images of the same size, by name.
-        noise: standard deviations >= 0 of Gaussian noise on the measurements of ``physics`` (a copy of it).
+        noise: standard deviations >= 0 of Gaussian noise on the measurements of ``physics`` (a copy
+            of it).
         denoisers: other denoisers for the solver's prior, by name.
         solvers: other solvers, by name.
 
     Returns:
-        Named ``matched``, ``operator: ...``, ``noise: ...``, ``denoiser: ...``, ``solver: ...``, in this order.
+        Named ``matched``, ``operator: ...``, ``noise: ...``, ``denoiser: ...``, ``solver: ...``, in
+        this order.
     """
     require_operator("physics", physics)
     require_kind("solver", solver, FISTA)
@@ -61,18 +67,36 @@ def conditions(
     require(in_a_row(noise), "noise", noise, "numbers in a row")
     noise = [require_number("noise", sigma, 0) for sigma in noise]
     shown = denoisers is None or isinstance(solver.prior, DenoiserPrior)
-    require(shown, "denoisers", denoisers, f"none for {type(solver.prior).__name__}, a prior that shows no denoiser")
+    require(
+        shown,
+        "denoisers",
+        denoisers,
+        f"none for {type(solver.prior).__name__}, a prior that shows no denoiser",
+    )
     rows = [Condition("matched", physics, solver, stepsize)]
-    rows += [Condition(f"operator: {name}", other, solver, stepsize) for name, other in (operators or {}).items()]
-    rows += [Condition(f"noise: {sigma:g}", with_noise(physics, sigma), solver, stepsize) for sigma in noise]
+    rows += [
+        Condition(f"operator: {name}", other, solver, stepsize)
+        for name, other in (operators or {}).items()
+    ]
+    rows += [
+        Condition(f"noise: {sigma:g}", with_noise(physics, sigma), solver, stepsize)
+        for sigma in noise
+    ]
     for name, denoiser in (denoisers or {}).items():
-        other = dataclasses.replace(solver, prior=dataclasses.replace(solver.prior, denoiser=denoiser))
+        other = dataclasses.replace(
+            solver, prior=dataclasses.replace(solver.prior, denoiser=denoiser)
+        )
         rows.append(Condition(f"denoiser: {name}", physics, other, stepsize))
-    return rows + [Condition(f"solver: {name}", physics, other, stepsize) for name, other in (solvers or {}).items()]
+    return rows + [
+        Condition(f"solver: {name}", physics, other, stepsize)
+        for name, other in (solvers or {}).items()
+    ]
 
 
 def with_noise(physics: LinearPhysics, sigma: float) -> LinearPhysics:
-    """A copy of ``physics`` with Gaussian noise of standard deviation ``sigma`` >= 0; the original is not touched."""
+    """A copy of ``physics`` with Gaussian noise of standard deviation ``sigma`` >= 0; the
+    original is not touched.
+    """
     require_operator("physics", physics)
     sigma = require_number("noise", sigma, 0)
     other = copy.deepcopy(physics)
@@ -101,8 +125,9 @@ def shifts(
         batch_size: images at once, >= 1.
 
     Returns:
-        One plain row a condition: ``name``, ``psnr_baseline`` and ``psnr_student`` (mean over images, dB), ``gain``,
-        ``residual`` of the student (relative to y, mean over images) and ``status`` (``diverged`` where any batch was).
+        One plain row a condition: ``name``, ``psnr_baseline`` and ``psnr_student`` (mean over
+        images, dB), ``gain``, ``residual`` of the student (relative to y, mean over images) and
+        ``status`` (``diverged`` where any batch was).
     """
     require_images("x_true", x_true)
     seed = require_int("seed", seed, 0)
@@ -116,11 +141,23 @@ def shifts(
     return [_row(row, preconditioner, x_true, seed, batch_size) for row in rows]
 
 
-def _row(row: Condition, preconditioner: PreconditionerLike, x_true: torch.Tensor, seed: int, batch_size: int) -> dict:
+def _row(
+    row: Condition,
+    preconditioner: PreconditionerLike,
+    x_true: torch.Tensor,
+    seed: int,
+    batch_size: int,
+) -> dict:
     totals, status = {"psnr_baseline": 0.0, "psnr_student": 0.0, "residual": 0.0}, "completed"
     for first in range(0, len(x_true), batch_size):
         batch = x_true[first : first + batch_size]
-        y = measure(row.physics, batch, seed=seed, indices=torch.arange(first, first + len(batch)), stream="test noise")
+        y = measure(
+            row.physics,
+            batch,
+            seed=seed,
+            indices=torch.arange(first, first + len(batch)),
+            stream="test noise",
+        )
         baseline = row.solver(y, row.physics, stepsize=row.stepsize)
         student = row.solver(y, row.physics, preconditioner=preconditioner, stepsize=row.stepsize)
         totals["psnr_baseline"] += metrics.psnr(baseline.x, batch).sum().item()

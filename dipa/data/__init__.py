@@ -1,4 +1,6 @@
-"""Images: photographs and MR slices that work offline, public data sets by name, the user's own files."""
+"""Images: photographs and MR slices that work offline, public data sets by name, the user's own
+files.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ SPLITS = ("train", "test")
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images (N, C, H, W) in [0, 1], of two channels in the unit disc, with where they come from and their SHA-256."""
+    """Images (N, C, H, W) in [0, 1], of two channels in the unit disc, with where they come
+    from and their SHA-256.
+    """
 
     images: torch.Tensor
     name: str
@@ -48,24 +52,27 @@ def load(
     channels: int = 1,
     file: str = "",
 ) -> ImageSet:
-    """The first ``count`` images (all for None) of a split of a data set: (count, channels, size, size), float32.
+    """The first ``count`` images (all for None) of a split of a data set: (count, channels, size,
+    size), float32.
 
-    No data set needs the network; those that are not here are refused with what to put where. Train and test never share a
-    photograph, a digit or, where the data say who is who, a person.
+    No data set needs the network; those that are not here are refused with what to put where. Train
+    and test never share a photograph, a digit or, where the data say who is who, a person.
 
     Args:
-        name: ``embedded`` (photographs inside scikit-image) and ``embedded-mri`` (slices inside nibabel,
-            :mod:`dipa.data.embedded_mri`) are always here; ``mnist`` (:mod:`dipa.data.mnist`), ``bsds500``, ``celeba``,
-            ``faces`` (:mod:`dipa.data.pictures`), ``fastmri``, ``mri-npz`` (:mod:`dipa.data.slices`) are read from
-            ``DIPA_DATA``. 'dipa data' lists them with how to get them.
+        name: ``embedded`` (photographs inside scikit-image) and ``embedded-mri`` (slices inside
+            nibabel, :mod:`dipa.data.embedded_mri`) are always here; ``mnist``
+            (:mod:`dipa.data.mnist`), ``bsds500``, ``celeba``, ``faces``
+            (:mod:`dipa.data.pictures`), ``fastmri``, ``mri-npz`` (:mod:`dipa.data.slices`) are read
+            from ``DIPA_DATA``. 'dipa data' lists them with how to get them.
         split: ``train`` or ``test``.
         size: side in pixels.
         count: how many; more than there are is refused. Only so many pictures are decoded.
-        resize: how digits get from 28 x 28 to ``size`` (MNIST only; all others are resized with antialias).
-        channels: 1 (grey or magnitude, in [0, 1]), 2 (real and imaginary part; zero imaginary part for what is real), 3
-            (RGB, photographs and faces from files only).
-        file: ``fastmri`` and ``mri-npz``: a path, or a name in ``DIPA_DATA/fastmri`` or ``DIPA_DATA/mri``; may be empty
-            where there is only one.
+        resize: how digits get from 28 x 28 to ``size`` (MNIST only; all others are resized with
+            antialias).
+        channels: 1 (grey or magnitude, in [0, 1]), 2 (real and imaginary part; zero imaginary part
+            for what is real), 3 (RGB, photographs and faces from files only).
+        file: ``fastmri`` and ``mri-npz``: a path, or a name in ``DIPA_DATA/fastmri`` or
+            ``DIPA_DATA/mri``; may be empty where there is only one.
 
     Raises:
         InputError: an argument out of range, data not here (with how to get them) or damaged.
@@ -83,16 +90,24 @@ def load(
 
 
 def lengths(name: str, file: str = "") -> dict[str, int]:
-    """How many images each split of a data set has (patches: at 32 x 32); :class:`InputError` where it is not here."""
+    """How many images each split of a data set has (patches: at 32 x 32); :class:`InputError`
+    where it is not here.
+    """
     require_choice("dataset", name, DATASETS)
     return {split: SOURCES[name].length(split, file) for split in SPLITS}
 
 
 def here(name: str) -> list[str]:
-    """The names that ``file`` may have for a data set in ``DIPA_DATA``; one empty name where it takes none or has none."""
+    """The names that ``file`` may have for a data set in ``DIPA_DATA``; one empty name where it
+    takes none or has none.
+    """
     require_choice("dataset", name, DATASETS)
     pattern = SOURCES[name].pattern
-    return [path.name for path in folders.listing(*pattern)] if pattern and folders.listing(*pattern) else [""]
+    return (
+        [path.name for path in folders.listing(*pattern)]
+        if pattern and folders.listing(*pattern)
+        else [""]
+    )
 
 
 def downloads() -> list[str]:
@@ -101,11 +116,25 @@ def downloads() -> list[str]:
 
 
 def download(name: str) -> None:
-    """Fetch a data set from its public source into the cache; refused where it can only be put there by hand."""
+    """Fetch a data set from its public source into the cache; refused where it can only be put
+    there by hand.
+    """
     require_choice("dataset", name, DATASETS)
     if SOURCES[name].download is None:
         raise InputError(f"{name}: no download; {SOURCES[name].get}")
     SOURCES[name].download()
 
 
-__all__ = ["DATASETS", "SOURCES", "SPLITS", "ImageSet", "download", "downloads", "embedded", "here", "lengths", "load", "mnist"]
+__all__ = [
+    "DATASETS",
+    "SOURCES",
+    "SPLITS",
+    "ImageSet",
+    "download",
+    "downloads",
+    "embedded",
+    "here",
+    "lengths",
+    "load",
+    "mnist",
+]

@@ -17,7 +17,9 @@ def folder(name: str) -> Path | None:
 
 
 def listing(name: str, pattern: str) -> list[Path]:
-    """The files ``pattern`` of ``DIPA_DATA/name`` in name order; an empty list where there are none."""
+    """The files ``pattern`` of ``DIPA_DATA/name`` in name order; an empty list where there are
+    none.
+    """
     here = folder(name)
     return sorted(path for path in here.glob(pattern) if path.is_file()) if here else []
 
@@ -29,7 +31,8 @@ def chosen(name: str, subfolder: str, pattern: str, file: str, get: str) -> Path
         name: data set, for messages.
         subfolder: of ``DIPA_DATA``.
         pattern: what its files are called, such as ``*.npz``.
-        file: a path, or a name inside the folder, with or without its ending; empty: the only file there is.
+        file: a path, or a name inside the folder, with or without its ending; empty: the only file
+            there is.
         get: how to get the data set, for messages.
 
     Raises:

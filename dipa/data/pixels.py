@@ -1,4 +1,6 @@
-"""From what a file holds to square images of one size: cropping, padding, normalising, resizing, channels."""
+"""From what a file holds to square images of one size: cropping, padding, normalising,
+resizing, channels.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def centre_square(images: Array) -> Array:
 
 
 def pad_square(images: torch.Tensor) -> torch.Tensor:
-    """Images (..., H, W) with zeros added evenly along the shorter axis: (..., S, S), S = max(H, W). Nothing is cut."""
+    """Images (..., H, W) with zeros added evenly along the shorter axis: (..., S, S), S =
+    max(H, W). Nothing is cut.
+    """
     height, width = images.shape[-2:]
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
@@ -29,20 +33,24 @@ def pad_square(images: torch.Tensor) -> torch.Tensor:
 
 
 def resized(images: torch.Tensor, size: int) -> torch.Tensor:
-    """Square images (N, C, S, S) as (N, C, size, size): bilinear with antialias, unchanged where S = size.
+    """Square images (N, C, S, S) as (N, C, size, size): bilinear with antialias, unchanged where S
+    = size.
 
     An average of pixels, so that a range such as [0, 1] is kept.
     """
     if images.shape[-1] == size:
         return images.contiguous()
-    return functional.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return functional.interpolate(
+        images, (size, size), mode="bilinear", antialias=True, align_corners=False
+    )
 
 
 def normalised(slices: torch.Tensor) -> torch.Tensor:
-    """Slices (N, H, W), real and non-negative or complex, each divided by its own level, magnitudes cut at 1.
+    """Slices (N, H, W), real and non-negative or complex, each divided by its own level, magnitudes
+    cut at 1.
 
-    The level is the 99.5th percentile of a slice's magnitudes (nearest rank; the largest magnitude where that percentile is 0).
-    Magnitudes end in [0, 1], phases stay. A blank slice stays blank.
+    The level is the 99.5th percentile of a slice's magnitudes (nearest rank; the largest magnitude
+    where that percentile is 0). Magnitudes end in [0, 1], phases stay. A blank slice stays blank.
     """
     magnitudes = slices.abs().flatten(1)
     rank = max(round(magnitudes.shape[1] * PERCENTILE / 100), 1)
@@ -55,8 +63,8 @@ def normalised(slices: torch.Tensor) -> torch.Tensor:
 def with_channels(images: torch.Tensor, channels: int) -> torch.Tensor:
     """Grey images (N, 1, H, W), real or complex, as ``channels`` real planes.
 
-    1: the image, or the magnitude of a complex one. 2: real and imaginary part, the latter zero for real images.
-    Images that have ``channels`` planes already are returned as they are.
+    1: the image, or the magnitude of a complex one. 2: real and imaginary part, the latter zero for
+    real images. Images that have ``channels`` planes already are returned as they are.
     """
     if images.is_complex():
         return images.abs() if channels == 1 else torch.cat([images.real, images.imag], dim=1)

@@ -33,7 +33,8 @@ class Source:
     Attributes:
         about: what it is, in one line.
         get: how to get it, in one line.
-        read: the first ``count`` images of a request, or all where that costs nothing, (N, C, size, size).
+        read: the first ``count`` images of a request, or all where that costs nothing, (N, C, size,
+            size).
         length: how many images a split has at 32 x 32, given the split and ``file``.
         channels: allowed numbers of channels.
         pattern: ``DIPA_DATA`` subfolder and file pattern of a data set that takes ``file``.
@@ -50,15 +51,29 @@ class Source:
 
     def images(self, request: Request) -> torch.Tensor:
         """The images of a request with the channels asked for, all arguments checked."""
-        require(request.channels in self.channels, "channels", request.channels, " or ".join(map(str, self.channels)))
-        require(self.pattern is not None or not request.file, "file", request.file, "none for this data set")
+        require(
+            request.channels in self.channels,
+            "channels",
+            request.channels,
+            " or ".join(map(str, self.channels)),
+        )
+        require(
+            self.pattern is not None or not request.file,
+            "file",
+            request.file,
+            "none for this data set",
+        )
         return with_channels(self.read(request), request.channels)
 
 
-def _pictures(function: Callable[[str], list[pictures.Picture]], about: str, get: str, **more) -> Source:
+def _pictures(
+    function: Callable[[str], list[pictures.Picture]], about: str, get: str, **more
+) -> Source:
     def read(request: Request) -> torch.Tensor:
         require_int("size", request.size, 8, MAX_SIZE)
-        return pictures.stack(function(request.split), request.size, request.channels, request.count)
+        return pictures.stack(
+            function(request.split), request.size, request.channels, request.count
+        )
 
     return Source(about, get, read, lambda split, file: len(function(split)), (1, 2, 3), **more)
 
@@ -109,8 +124,16 @@ SOURCES = {
         pictures.BSDS500_GET,
         download=pictures.download_bsds500,
     ),
-    "celeba": _pictures(pictures.celeba, "aligned faces, the centre square resized, official split", pictures.CELEBA_GET),
-    "faces": _pictures(pictures.faces, "faces from a tar, the centre square resized, split by position", pictures.FACES_GET),
+    "celeba": _pictures(
+        pictures.celeba,
+        "aligned faces, the centre square resized, official split",
+        pictures.CELEBA_GET,
+    ),
+    "faces": _pictures(
+        pictures.faces,
+        "faces from a tar, the centre square resized, split by position",
+        pictures.FACES_GET,
+    ),
     "fastmri": Source(
         "knee slices from one .pt file (N, H, W)",
         slices.FASTMRI_GET,
@@ -119,6 +142,10 @@ SOURCES = {
         pattern=("fastmri", "*.pt"),
     ),
     "mri-npz": Source(
-        "your MR slices, split by patient where known", slices.NPZ_GET, _npz, _npz_length, pattern=("mri", "*.npz")
+        "your MR slices, split by patient where known",
+        slices.NPZ_GET,
+        _npz,
+        _npz_length,
+        pattern=("mri", "*.npz"),
     ),
 }

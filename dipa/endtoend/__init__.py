@@ -1,4 +1,6 @@
-"""Networks trained end to end, ``network(y, physics) -> x``: what L-DIPA is compared with under shifted operators."""
+"""Networks trained end to end, ``network(y, physics) -> x``: what L-DIPA is compared with under
+shifted operators.
+"""
 
 import inspect
 from typing import Any
@@ -11,11 +13,14 @@ from .varnet import VarNet
 
 __all__ = ["NETWORKS", "EndToEnd", "FISTANet", "Restormer", "UNet", "VarNet", "build"]
 
-NETWORKS: dict[str, type[EndToEnd]] = {network.kind: network for network in (FISTANet, VarNet, Restormer, UNet)}
+NETWORKS: dict[str, type[EndToEnd]] = {
+    network.kind: network for network in (FISTANet, VarNet, Restormer, UNet)
+}
 
 
 def build(name: str, img_size: tuple[int, int, int], **size: Any) -> EndToEnd:
-    """The untrained network ``name`` for images ``img_size`` (C, H, W); ``size`` are its class's keyword arguments.
+    """The untrained network ``name`` for images ``img_size`` (C, H, W); ``size`` are its class's
+    keyword arguments.
 
     Raises :class:`InputError` for an unknown name or argument, with the nearest valid ones.
     """

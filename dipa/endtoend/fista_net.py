@@ -1,4 +1,6 @@
-r"""FISTA-Net: unrolled FISTA with a learned proximity operator and a regularised inverse Hessian in its gradient step."""
+r"""FISTA-Net: unrolled FISTA with a learned proximity operator and a regularised inverse
+Hessian in its gradient step.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ class FISTANet(EndToEnd):
         x^{k+1}=r^k+\tilde F\big(S_{\theta_k}(F(r^k))\big),\qquad
         z^{k+1}=x^{k+1}+\rho_k(x^{k+1}-x^k)
 
-    S is soft thresholding, F and :math:`\tilde F` four 3 x 3 convolutions each, between one into and one out of the
-    features. With sp the softplus, :math:`\mu_k=\mathrm{sp}(w_\mu k+c_\mu)`,
+    S is soft thresholding, F and :math:`\tilde F` four 3 x 3 convolutions each, between one into
+    and one out of the features. With sp the softplus, :math:`\mu_k=\mathrm{sp}(w_\mu k+c_\mu)`,
     :math:`\theta_k=\mathrm{sp}(w_\theta k+c_\theta)` and
     :math:`\rho_k=1-\mathrm{sp}(c_\rho)/\mathrm{sp}(w_\rho k+c_\rho)`: six trainable numbers.
 
@@ -28,15 +30,16 @@ class FISTANet(EndToEnd):
         img_size: (C, H, W); channels are mixed.
         features: width of the block.
         blocks: layers K.
-        regularization: :math:`\lambda>0`; the inverse is the operator's own ``prox_l2`` (closed form or CG).
+        regularization: :math:`\lambda>0`; the inverse is the operator's own ``prox_l2`` (closed
+            form or CG).
         start: :math:`x^0`.
         seed: of the weights.
 
-    Left out of the original: the final ReLU of each layer (imaginary parts are negative), and its symmetry and
-    sparsity losses. 74,599 parameters for one channel at the defaults.
+    Left out of the original: the final ReLU of each layer (imaginary parts are negative), and its
+    symmetry and sparsity losses. 74,599 parameters for one channel at the defaults.
 
-    Source: Xiang, Dong, Yang, "FISTA-Net", IEEE Trans. Medical Imaging 40(5), 2021; sizes and starting values of its
-    public code, whose inverse Hessian has a Laplacian in the place of I.
+    Source: Xiang, Dong, Yang, "FISTA-Net", IEEE Trans. Medical Imaging 40(5), 2021; sizes and
+    starting values of its public code, whose inverse Hessian has a Laplacian in the place of I.
     """
 
     kind = "fista-net"
@@ -53,7 +56,9 @@ class FISTANet(EndToEnd):
     ):
         super().__init__(img_size, start, features=features, blocks=blocks)
         features, blocks = self.size["features"], self.size["blocks"]
-        self.regularization = float(require_number("regularization", regularization, 0, open_low=True))
+        self.regularization = float(
+            require_number("regularization", regularization, 0, open_low=True)
+        )
         with seeded(seed, self.kind):
             self.block = _Block(self.img_size[0], features)
         self.stepsize = nn.Parameter(torch.tensor([-0.2, 0.1]))  # slope and value at k = 0
@@ -81,7 +86,9 @@ def _softplus(line: torch.Tensor, k: int) -> torch.Tensor:
 
 
 class _Block(nn.Module):
-    """Convolutions into the features, soft thresholding there, convolutions back: what a layer adds to its input."""
+    """Convolutions into the features, soft thresholding there, convolutions back: what a layer
+    adds to its input.
+    """
 
     def __init__(self, channels: int, features: int):
         super().__init__()
@@ -101,5 +108,9 @@ class _Block(nn.Module):
 
 
 def _convolutions(features: int) -> nn.Sequential:
-    layers = [layer for _ in range(4) for layer in (nn.Conv2d(features, features, 3, padding=1), nn.ReLU())]
+    layers = [
+        layer
+        for _ in range(4)
+        for layer in (nn.Conv2d(features, features, 3, padding=1), nn.ReLU())
+    ]
     return nn.Sequential(*layers[:-1])

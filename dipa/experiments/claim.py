@@ -31,11 +31,12 @@ def working(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Alone with the name of ``folder`` among all processes; of several that torchrun started, the first one holds the lock.
+    """Alone with the name of ``folder`` among all processes; of several that torchrun started, the
+    first one holds the lock.
 
-    Who comes second says so in one line and waits. The lock of a killed process is released by the system. On a file
-    system without locks one line says so and the work goes on: to refuse would shut out clusters whose disks have none,
-    and every file is still whole or absent there.
+    Who comes second says so in one line and waits. The lock of a killed process is released by the
+    system. On a file system without locks one line says so and the work goes on: to refuse would
+    shut out clusters whose disks have none, and every file is still whole or absent there.
 
     Raises:
         InputError: a place that cannot be written to.
@@ -66,7 +67,9 @@ def _refused(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or error
-        raise InputError(f"run folders: got {str(root)!r}; allowed: a folder to write to ({reason})") from error
+        raise InputError(
+            f"run folders: got {str(root)!r}; allowed: a folder to write to ({reason})"
+        ) from error
 
 
 def _lock(folder: Path) -> FileLock:
@@ -93,7 +96,9 @@ def _say(text: str) -> None:
 
 
 def _release(lock: FileLock) -> None:
-    """Remove the file of a lock, then let go of it: who waits sees that its name is gone and makes a new one."""
+    """Remove the file of a lock, then let go of it: who waits sees that its name is gone and
+    makes a new one.
+    """
     if lock.is_locked:
         with contextlib.suppress(OSError):
             Path(lock.lock_file).unlink()
@@ -101,7 +106,8 @@ def _release(lock: FileLock) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed attempts at ``folder`` left and cannot be used; for the holder of its lock.
+    """Remove what killed attempts at ``folder`` left and cannot be used; for the holder of its
+    lock.
 
     A checkpoint stays until the run is finished: it resumes the run.
     """
@@ -114,7 +120,9 @@ def sweep(folder: Path) -> None:
 
 
 def sweep_all(root: Path) -> None:
-    """Sweep after all runs of the folder ``root`` that no process makes; what cannot be removed stays."""
+    """Sweep after all runs of the folder ``root`` that no process makes; what cannot be removed
+    stays.
+    """
     left = [LEFT.fullmatch(path.name) for path in root.iterdir()] if root.is_dir() else []
     for name in sorted({found[1] for found in left if found}):
         lock = _lock(root / name)

@@ -14,10 +14,11 @@ from .manifest import read_json
 
 
 class Clock:
-    """Counts from its making on; while entered, ``path`` holds the sum of all attempts so far, written every ``EVERY`` seconds.
+    """Counts from its making on; while entered, ``path`` holds the sum of all attempts so far,
+    written every ``EVERY`` seconds.
 
-    A kill loses at most the time since the last writing. Without a ``path`` it counts this attempt alone. Work that is
-    refused before it saved anything leaves no file and no folder.
+    A kill loses at most the time since the last writing. Without a ``path`` it counts this attempt
+    alone. Work that is refused before it saved anything leaves no file and no folder.
 
     Args:
         path: the file, read where an earlier attempt left it; its folder is made.
@@ -31,7 +32,10 @@ class Clock:
     def __init__(self, path: Path | None):
         self.path, self.began = path, time.monotonic()
         self.earlier, self.attempts = _read(path) if path else (0.0, 1)
-        self._stop, self._writer = threading.Event(), threading.Thread(target=self._keep_writing, daemon=True)
+        self._stop, self._writer = (
+            threading.Event(),
+            threading.Thread(target=self._keep_writing, daemon=True),
+        )
 
     @property
     def seconds(self) -> float:
@@ -50,7 +54,11 @@ class Clock:
             self._writer.join()
             with contextlib.suppress(OSError):  # a full disk must not hide what ended the work
                 self._write()
-                if kind and issubclass(kind, InputError) and os.listdir(self.path.parent) == [self.path.name]:
+                if (
+                    kind
+                    and issubclass(kind, InputError)
+                    and os.listdir(self.path.parent) == [self.path.name]
+                ):
                     self.path.unlink()
                     self.path.parent.rmdir()
 

@@ -1,4 +1,6 @@
-"""What a run is: frozen dataclasses that refuse unknown keys, values of the wrong type and impossible values."""
+"""What a run is: frozen dataclasses that refuse unknown keys, values of the wrong type and
+impossible values.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +14,21 @@ from functools import cache
 from typing import Any
 
 from .. import choices, files
-from ..checks import plain_fields, plain_value, require, require_choice, require_int, require_number, shown
+from ..checks import (
+    plain_fields,
+    plain_value,
+    require,
+    require_choice,
+    require_int,
+    require_number,
+    shown,
+)
 from ..settings import Budget, Differentiation, LossWeights
 from .methods import METHODS, Method
 from .tasks import KINDS, SinglePixelTask, Task
 
-PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")  # of a preset or profile: it becomes part of a folder's name
+# of a preset or profile: it becomes part of a folder's name
+PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 RUN_NAME = r".+-s\d+-[0-9a-f]{8}"  # as Config.run_name makes them
 HASHED = (
     "task",
@@ -32,7 +43,8 @@ HASHED = (
 
 @dataclass(frozen=True)
 class Data:
-    """Images: ``train_count`` to distil on, ``ridge_count`` for the closed-form start (it costs no solve), ``test_count``.
+    """Images: ``train_count`` to distil on, ``ridge_count`` for the closed-form start (it costs no
+    solve), ``test_count``.
 
     ``file`` names the file of a data set that has several (see :func:`dipa.data.load`).
     """
@@ -54,7 +66,9 @@ class Data:
 
 @dataclass(frozen=True)
 class Solver:
-    """K iterations, momentum rule and restart, start, prior, stepsizes of student and teacher (a number or ``1/L``), denoiser."""
+    """K iterations, momentum rule and restart, start, prior, stepsizes of student and teacher
+    (a number or ``1/L``), denoiser.
+    """
 
     iterations: int = 20
     momentum: str = "nesterov"
@@ -65,7 +79,8 @@ class Solver:
     stepsize: float | str = 0.4
     teacher_stepsize: float | str = 0.7
     denoiser: str = "dncnn-deepinv"
-    precision: str = field(default="auto", metadata={"in no digest": "bf16"})  # the default of the first runs
+    # the default of the first runs
+    precision: str = field(default="auto", metadata={"in no digest": "bf16"})
 
     def __post_init__(self):
         plain_fields(self)
@@ -89,9 +104,10 @@ class Solver:
 class Preconditioner:
     r"""How a linear preconditioner is made and where it starts.
 
-    ``start`` is ``identity`` or ``ridge`` (closed form, with its ``regularization`` and ``null_weight``), ``form``
-    low-rank or dense, ``planes`` one P for every channel, ``complement`` what P does outside the range it was made for.
-    ``damping`` is the Hessian's :math:`\lambda` in units of :math:`\|H\|^2`; ``degree`` and ``polynomial`` choose p.
+    ``start`` is ``identity`` or ``ridge`` (closed form, with its ``regularization`` and
+    ``null_weight``), ``form`` low-rank or dense, ``planes`` one P for every channel, ``complement``
+    what P does outside the range it was made for. ``damping`` is the Hessian's :math:`\lambda` in
+    units of :math:`\|H\|^2`; ``degree`` and ``polynomial`` choose p.
     """
 
     form: str = "low_rank"
@@ -118,7 +134,9 @@ class Preconditioner:
 
 @dataclass(frozen=True)
 class Network:
-    """The network of N-DIPA (backbone, iteration code, start) or the size of an end-to-end network."""
+    """The network of N-DIPA (backbone, iteration code, start) or the size of an end-to-end
+    network.
+    """
 
     backbone: str = "convnext"
     features: int = 128
@@ -140,8 +158,8 @@ class Network:
 class Config:
     """One run, resolved: everything that decides its numbers, and nothing else.
 
-    ``shifts`` are further tests of what was trained, by name: what changes in ``task`` and ``solver``, such as
-    ``{"AF 8": {"task": {"acceleration": 8}}}``.
+    ``shifts`` are further tests of what was trained, by name: what changes in ``task`` and
+    ``solver``, such as ``{"AF 8": {"task": {"acceleration": 8}}}``.
     """
 
     preset: str
@@ -161,7 +179,12 @@ class Config:
     def __post_init__(self):
         plain_fields(self)
         for name in ("preset", "profile"):
-            require(PLAIN_NAME.fullmatch(getattr(self, name)), name, getattr(self, name), "letters, digits, '-' and '_'")
+            require(
+                PLAIN_NAME.fullmatch(getattr(self, name)),
+                name,
+                getattr(self, name),
+                "letters, digits, '-' and '_'",
+            )
         require_choice("method", self.method, METHODS)
         require_int("seed", self.seed, 0, 2**31 - 1)
         for name in self.shifts:
@@ -180,7 +203,9 @@ class Config:
 
     @property
     def digest(self) -> str:
-        """Eight hex digits of the hash of all that differs from the defaults; a field added later leaves it as it is."""
+        """Eight hex digits of the hash of all that differs from the defaults; a field added
+        later leaves it as it is.
+        """
         return files.sha256_json(_changed(self))[:8]
 
     @property
@@ -189,13 +214,30 @@ class Config:
         return f"{self.preset}-{self.profile}-s{self.seed}-{self.digest}"
 
     def shifted(self, name: str) -> Config:
-        """This configuration under the shift ``name``: its task and solver changed, its own shifts dropped."""
+        """This configuration under the shift ``name``: its task and solver changed, its own
+        shifts dropped.
+        """
         changes = self.shifts[name]
-        require(isinstance(changes, Mapping), f"shifts.{name}", changes, "a mapping with the keys task and solver")
+        require(
+            isinstance(changes, Mapping),
+            f"shifts.{name}",
+            changes,
+            "a mapping with the keys task and solver",
+        )
         for key, change in changes.items():
             require_choice(f"key shifts.{name}", key, ("task", "solver"))
-            require(isinstance(change, Mapping), f"shifts.{name}.{key}", change, "a mapping of keys to values")
-        parts = {key: build(type(getattr(self, key)), _plain(getattr(self, key)) | dict(changes[key]), key) for key in changes}
+            require(
+                isinstance(change, Mapping),
+                f"shifts.{name}.{key}",
+                change,
+                "a mapping of keys to values",
+            )
+        parts = {
+            key: build(
+                type(getattr(self, key)), _plain(getattr(self, key)) | dict(changes[key]), key
+            )
+            for key in changes
+        }
         return replace(self, shifts={}, **parts)
 
 
@@ -204,11 +246,17 @@ def _plain(value: Any) -> dict[str, Any]:
 
 
 def _changed(value: Any) -> dict[str, Any]:
-    """The fields of a configuration that are not at their default, nested; ``kind`` is always among them."""
+    """The fields of a configuration that are not at their default, nested; ``kind`` is always
+    among them.
+    """
     found = {}
     for f in fields(value):
         own = getattr(value, f.name)
-        default = f.default_factory() if f.default_factory is not MISSING else f.metadata.get("in no digest", f.default)
+        default = (
+            f.default_factory()
+            if f.default_factory is not MISSING
+            else f.metadata.get("in no digest", f.default)
+        )
         if is_dataclass(own):
             changed = _changed(own)
             found |= {f.name: changed} if changed or f.name in HASHED else {}
@@ -218,8 +266,12 @@ def _changed(value: Any) -> dict[str, Any]:
 
 
 def build(kind: type, values: Mapping[str, Any], where: str = "") -> Any:
-    """An instance of the dataclass ``kind`` from nested mappings; unknown keys and wrong types are refused by name."""
-    require(isinstance(values, Mapping), where or "configuration", values, "a mapping of keys to values")
+    """An instance of the dataclass ``kind`` from nested mappings; unknown keys and wrong types
+    are refused by name.
+    """
+    require(
+        isinstance(values, Mapping), where or "configuration", values, "a mapping of keys to values"
+    )
     known = {f.name: f for f in fields(kind)}
     hints = typing.get_type_hints(kind)
     arguments = {}
@@ -228,8 +280,12 @@ def build(kind: type, values: Mapping[str, Any], where: str = "") -> Any:
         path = f"{where}.{name}" if where else name
         require_choice(f"key {path}" if where else "key", key, known)
         hint = _task(value) if key == "task" else hints[key]
-        arguments[key] = build(hint, value, path) if is_dataclass(hint) else _typed(path, value, hint)
-    missing = [name for name in ("preset", "profile", "method") if name in known and name not in arguments]
+        arguments[key] = (
+            build(hint, value, path) if is_dataclass(hint) else _typed(path, value, hint)
+        )
+    missing = [
+        name for name in ("preset", "profile", "method") if name in known and name not in arguments
+    ]
     require(not missing, "configuration", f"no {', '.join(missing)}", "a complete configuration")
     return kind(**arguments)
 
@@ -239,10 +295,15 @@ def text_fields() -> frozenset[str]:
     """``section.key`` of every field that holds text and nothing else, in any task."""
     hints = typing.get_type_hints(Config)
     sections = {"": (Config,), "task.": tuple(KINDS.values())}
-    sections |= {f"{name}.": (kind,) for name, kind in hints.items() if is_dataclass(kind) and name != "task"}
+    sections |= {
+        f"{name}.": (kind,) for name, kind in hints.items() if is_dataclass(kind) and name != "task"
+    }
     kinds = ((section, kind) for section, several in sections.items() for kind in several)
     return frozenset(
-        f"{section}{name}" for section, kind in kinds for name, hint in typing.get_type_hints(kind).items() if hint is str
+        f"{section}{name}"
+        for section, kind in kinds
+        for name, hint in typing.get_type_hints(kind).items()
+        if hint is str
     )
 
 
@@ -264,5 +325,11 @@ def _typed(path: str, value: Any, hint: Any) -> Any:
 
 
 def _own(value: Any) -> Any:
-    """Python's own numbers and mappings in the place of others, nested ones too: what YAML and JSON can write."""
-    return {key: _own(inner) for key, inner in value.items()} if isinstance(value, Mapping) else plain_value(value)
+    """Python's own numbers and mappings in the place of others, nested ones too: what YAML and
+    JSON can write.
+    """
+    return (
+        {key: _own(inner) for key, inner in value.items()}
+        if isinstance(value, Mapping)
+        else plain_value(value)
+    )

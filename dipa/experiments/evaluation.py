@@ -1,7 +1,9 @@
-"""Baseline, student and teacher on the test images: metrics, curves over the iterations, audit, a few images.
+"""Baseline, student and teacher on the test images: metrics, curves over the iterations, audit, a
+few images.
 
-Solved in float32 whatever the training precision. What does not depend on the trained part (baseline and teacher) is
-kept in the cache folder under a hash of all that shapes it, so that the rows of a table compute it once.
+Solved in float32 whatever the training precision. What does not depend on the trained part
+(baseline and teacher) is kept in the cache folder under a hash of all that shapes it, so that the
+rows of a table compute it once.
 """
 
 from __future__ import annotations
@@ -31,14 +33,19 @@ from .problem import Problem
 EXAMPLES = 8
 LARGE = 64  # side above which half as many images are kept, and the iterates of the student alone
 TEST_BATCH = 64
-AUDIT_NUMBERS, AUDIT_IMAGES, AUDIT_LENGTH = 20_000, (2, 8), 3  # numbers and images of the falsification test; its length in K
+# numbers and images of the falsification test; its length in K
+AUDIT_NUMBERS, AUDIT_IMAGES, AUDIT_LENGTH = 20_000, (2, 8), 3
 
-Reconstruct = Callable[[torch.Tensor, torch.Tensor, bool], tuple[torch.Tensor, str, list[dict], torch.Tensor | None]]
+Reconstruct = Callable[
+    [torch.Tensor, torch.Tensor, bool], tuple[torch.Tensor, str, list[dict], torch.Tensor | None]
+]
 
 
 @dataclass(frozen=True)
 class Solved:
-    """The test images reconstructed: images, measurements, status, mean curves, iterates of the first image."""
+    """The test images reconstructed: images, measurements, status, mean curves, iterates of the
+    first image.
+    """
 
     x: torch.Tensor
     y: torch.Tensor
@@ -49,7 +56,8 @@ class Solved:
 
 @dataclass(frozen=True)
 class Kept:
-    """Where finished batches are kept until the whole run is: ``shared`` with other runs, and the run's ``own`` folder.
+    """Where finished batches are kept until the whole run is: ``shared`` with other runs, and the
+    run's ``own`` folder.
 
     ``cached`` counts, for each role, the batches that were read instead of computed.
     """
@@ -66,8 +74,11 @@ class Kept:
 
 
 @torch.no_grad()
-def evaluate(problem: Problem, trained: Any, *, kept: Kept | None = None, progress: bool = True) -> tuple[dict, dict, dict]:
-    """Metrics of each role, arrays of a few images, and what it takes to solve the run again (:mod:`.replay`).
+def evaluate(
+    problem: Problem, trained: Any, *, kept: Kept | None = None, progress: bool = True
+) -> tuple[dict, dict, dict]:
+    """Metrics of each role, arrays of a few images, and what it takes to solve the run again
+    (:mod:`.replay`).
 
     ``trained`` is a preconditioner, a network, or None: baseline.
     """
@@ -78,8 +89,13 @@ def evaluate(problem: Problem, trained: Any, *, kept: Kept | None = None, progre
     large = x_true.shape[-1] > LARGE
     shown = EXAMPLES // 2 if large else EXAMPLES
     examples = {"truth": _array(x_true[:shown])}
-    bases = {name: range_basis(physics, problem.img_size) for name, physics in _operators(problem).items()}
-    for role in ("baseline", "student", "teacher") if trained is not None else ("baseline", "teacher"):
+    bases = {
+        name: range_basis(physics, problem.img_size)
+        for name, physics in _operators(problem).items()
+    }
+    for role in (
+        ("baseline", "student", "teacher") if trained is not None else ("baseline", "teacher")
+    ):
         solved = _role(problem, role, trained, kept, progress)
         operator, images[role] = "teacher" if role == "teacher" else "student", solved.x
         report[role] = _numbers(solved, x_true, _operators(problem)[operator], bases[operator])
@@ -90,7 +106,9 @@ def evaluate(problem: Problem, trained: Any, *, kept: Kept | None = None, progre
         report["student"]["falsification"] = _falsification(problem, trained, bases["student"])
     report.setdefault("student", report["baseline"])
     if config.shifts:
-        report["shifts"] = {name: _shift(problem.shifted(name), trained, kept, progress) for name in config.shifts}
+        report["shifts"] = {
+            name: _shift(problem.shifted(name), trained, kept, progress) for name in config.shifts
+        }
     return report, examples, replay.record(problem, trained, images)
 
 
@@ -99,13 +117,20 @@ def _shift(problem: Problem, trained: Any, kept: Kept, progress: bool) -> dict[s
     basis = range_basis(problem.student, problem.img_size)
     numbers = {}
     for role in ("baseline", "student"):
-        found = _numbers(_role(problem, role, trained, kept, progress), problem.test.images, problem.student, basis)
+        found = _numbers(
+            _role(problem, role, trained, kept, progress),
+            problem.test.images,
+            problem.student,
+            basis,
+        )
         numbers[role] = {name: value for name, value in found.items() if name != "curve"}
     return numbers
 
 
 def _falsification(problem: Problem, preconditioner: Any, basis: Basis) -> dict[str, Any]:
-    """The falsification test on the first images, over three times the trained number of iterations."""
+    """The falsification test on the first images, over three times the trained number of
+    iterations.
+    """
     fewest, most = AUDIT_IMAGES
     x_true = problem.test.images
     x_true = x_true[: min(most, max(fewest, AUDIT_NUMBERS // x_true[0].numel()))]
@@ -113,15 +138,22 @@ def _falsification(problem: Problem, preconditioner: Any, basis: Basis) -> dict[
     y = measure(problem.student, x_true, seed=problem.config.seed, stream=replay.STREAM)
     length = AUDIT_LENGTH * settings.iterations
     arguments = (solver, problem.student, preconditioner, y, x_true, settings.stepsize, basis)
-    return {"images": len(x_true), "iterations": length} | falsification(*arguments, iterations=length)
+    return {"images": len(x_true), "iterations": length} | falsification(
+        *arguments, iterations=length
+    )
 
 
 def _operators(problem: Problem) -> dict[str, LinearPhysics]:
     return {"student": problem.student, "teacher": problem.teacher}
 
 
-def _numbers(solved: Solved, x_true: torch.Tensor, physics: LinearPhysics, basis: Basis) -> dict[str, Any]:
-    numbers = metrics.summary(solved.x, x_true, TEST_BATCH) | {"status": solved.status, "curve": solved.curve}
+def _numbers(
+    solved: Solved, x_true: torch.Tensor, physics: LinearPhysics, basis: Basis
+) -> dict[str, Any]:
+    numbers = metrics.summary(solved.x, x_true, TEST_BATCH) | {
+        "status": solved.status,
+        "curve": solved.curve,
+    }
     return numbers | {"audit": audit(solved.x, x_true, solved.y, physics, basis)}
 
 
@@ -130,19 +162,28 @@ def _role(problem: Problem, role: str, trained: Any, kept: Kept, progress: bool)
     physics = problem.teacher if role == "teacher" else problem.student
     alpha = config.solver.teacher_stepsize if role == "teacher" else config.solver.stepsize
     solver = problem.test_solver()
-    identity = solve_identity(solver, physics, problem.test.images, alpha, config.seed) | {"tested by": describe_code(__file__)}
+    identity = solve_identity(solver, physics, problem.test.images, alpha, config.seed) | {
+        "tested by": describe_code(__file__)
+    }
     if role == "student":
         cache = Cache(kept.own, role, identity | {"trained": describe(trained)})
         alone = config.recipe.network
-        reconstruct = _network(problem, trained) if alone else _solver(solver, physics, trained, alpha)
+        reconstruct = (
+            _network(problem, trained) if alone else _solver(solver, physics, trained, alpha)
+        )
     else:
-        cache, reconstruct = Cache(kept.shared, "evaluation", identity), _solver(solver, physics, None, alpha)
+        cache, reconstruct = (
+            Cache(kept.shared, "evaluation", identity),
+            _solver(solver, physics, None, alpha),
+        )
     solved = _over_batches(problem, physics, reconstruct, cache, label, progress)
     kept.count(role, cache)
     return solved
 
 
-def _solver(solver: FISTA, physics: LinearPhysics, preconditioner: Any, alpha: float | str) -> Reconstruct:
+def _solver(
+    solver: FISTA, physics: LinearPhysics, preconditioner: Any, alpha: float | str
+) -> Reconstruct:
     def reconstruct(y, x_true, keep):
         options = {"stepsize": alpha, "x_true": x_true, "history": True, "iterates": keep}
         result = solver(y, physics, preconditioner=preconditioner, **options)
@@ -160,25 +201,46 @@ def _network(problem: Problem, network: torch.nn.Module) -> Reconstruct:
 
 
 def _over_batches(
-    problem: Problem, physics: LinearPhysics, reconstruct: Reconstruct, cache: Cache, label: str, progress: bool
+    problem: Problem,
+    physics: LinearPhysics,
+    reconstruct: Reconstruct,
+    cache: Cache,
+    label: str,
+    progress: bool,
 ) -> Solved:
     x_true, found = problem.test.images, []
 
     def batch(index: torch.Tensor) -> Entry:
-        return cache({"images": describe([x_true[index], index])}, lambda: _solved(problem, physics, reconstruct, index))
+        return cache(
+            {"images": describe([x_true[index], index])},
+            lambda: _solved(problem, physics, reconstruct, index),
+        )
 
     hidden = not progress or parallel.rank() > 0
-    for index in tqdm(parallel.batches(torch.arange(len(x_true)), TEST_BATCH), desc=label, unit="batch", disable=hidden):
+    for index in tqdm(
+        parallel.batches(torch.arange(len(x_true)), TEST_BATCH),
+        desc=label,
+        unit="batch",
+        disable=hidden,
+    ):
         found += device.in_parts(batch, index, problem.device, label)
-    tensors, records = zip(*(batch for part in parallel.gather(found) for batch in part), strict=True)
-    status = "completed" if {record["status"] for record in records} == {"completed"} else "diverged"
+    tensors, records = zip(
+        *(batch for part in parallel.gather(found) for batch in part), strict=True
+    )
+    status = (
+        "completed" if {record["status"] for record in records} == {"completed"} else "diverged"
+    )
     curve = _curve([record["history"] for record in records], [len(part["x"]) for part in tensors])
     x, y = (torch.cat([part[name] for part in tensors]).to(x_true.device) for name in ("x", "y"))
     return Solved(x, y, status, curve, tensors[0].get("iterates"))
 
 
-def _solved(problem: Problem, physics: LinearPhysics, reconstruct: Reconstruct, index: torch.Tensor) -> Entry:
-    """One batch of test images, on the processor: measurements, reconstructions, of the first image every iterate; history."""
+def _solved(
+    problem: Problem, physics: LinearPhysics, reconstruct: Reconstruct, index: torch.Tensor
+) -> Entry:
+    """One batch of test images, on the processor: measurements, reconstructions, of the first
+    image every iterate; history.
+    """
     x_true = problem.test.images[index]
     y = measure(physics, x_true, seed=problem.config.seed, indices=index, stream=replay.STREAM)
     x, status, history, iterates = reconstruct(y, x_true, int(index[0]) == 0)
@@ -192,10 +254,18 @@ def _array(images: torch.Tensor) -> np.ndarray:
 
 
 def _curve(histories: list[list[dict]], sizes: list[int]) -> dict[str, list[float]]:
-    """Batch histories averaged by batch size, one list per recorded quantity (k = 0, 1, ...); none for a network."""
+    """Batch histories averaged by batch size, one list per recorded quantity (k = 0, 1, ...);
+    none for a network.
+    """
     length = min(len(history) for history in histories)
 
     def mean(name: str, k: int) -> float:
-        return sum(history[k][name] * size for history, size in zip(histories, sizes, strict=True)) / sum(sizes)
+        return sum(
+            history[k][name] * size for history, size in zip(histories, sizes, strict=True)
+        ) / sum(sizes)
 
-    return {name: [round(mean(name, k), 6) for k in range(length)] for name in ("change", "psnr", "residual") if length}
+    return {
+        name: [round(mean(name, k), 6) for k in range(length)]
+        for name in ("change", "psnr", "residual")
+        if length
+    }

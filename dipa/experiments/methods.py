@@ -1,4 +1,5 @@
-"""What a run may test, one record per method. To add a preconditioner: its module, a record here, a preset.
+"""What a run may test, one record per method. To add a preconditioner: its module, a record here, a
+preset.
 
 What needs torch is imported when a method is made: records alone are read by the command line.
 """
@@ -26,10 +27,13 @@ class Method:
     """How what a method tests is made and trained, and which settings decide its numbers.
 
     Attributes:
-        make: the preconditioner or network of a problem before any training; None for no preconditioner.
+        make: the preconditioner or network of a problem before any training; None for no
+            preconditioner.
         train: ``train(problem, made, **options)`` optimises it; None where nothing is optimised.
-        sections: the sections of a configuration that it reads, beside task, data, solver and those of training.
-        network: whether it reconstructs images from measurements itself, in the place of the solver.
+        sections: the sections of a configuration that it reads, beside task, data, solver and those
+            of training.
+        network: whether it reconstructs images from measurements itself, in the place of the
+            solver.
     """
 
     make: Make
@@ -37,18 +41,32 @@ class Method:
     sections: tuple[str, ...] = ()
     network: bool = False
 
-    def fit(self, problem: Problem, checkpoint: Path | None, *, progress: bool, report: Callable | None = None) -> Fit:
-        """What is tested, made or trained (resumed from ``checkpoint``) as the configuration of ``problem`` says."""
+    def fit(
+        self,
+        problem: Problem,
+        checkpoint: Path | None,
+        *,
+        progress: bool,
+        report: Callable | None = None,
+    ) -> Fit:
+        """What is tested, made or trained (resumed from ``checkpoint``) as the configuration of
+        ``problem`` says.
+        """
         from ..training import Fit
 
         made = self.make(problem)
         if made is None or self.train is None:
             return Fit(made and made.to(problem.device), [], {"training_seconds": 0.0})
-        options = {"seed": problem.config.seed, "checkpoint": checkpoint, "progress": progress, "report": report}
+        options = {
+            "seed": problem.config.seed,
+            "checkpoint": checkpoint,
+            "progress": progress,
+            "report": report,
+        }
         return self.train(problem, made.to(problem.device), **options)
 
 
-# --- training ---------------------------------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------
 
 
 def _distil(problem: Problem, preconditioner: Preconditioner, **options: Any) -> Fit:
@@ -71,7 +89,8 @@ def _distil(problem: Problem, preconditioner: Preconditioner, **options: Any) ->
         **options,
     )
     if hasattr(preconditioner, "precision"):
-        preconditioner.precision = "float32"  # trained in the configured precision, tested and kept in float32
+        # trained in the configured precision, tested and kept in float32
+        preconditioner.precision = "float32"
     return fit
 
 
@@ -79,10 +98,12 @@ def _train_network(problem: Problem, network: nn.Module, **options: Any) -> Fit:
     from ..training import train_network
 
     images = problem.train.images[: problem.config.data.train_count]
-    return train_network(network, problem.student, images, budget=problem.config.training, **options)
+    return train_network(
+        network, problem.student, images, budget=problem.config.training, **options
+    )
 
 
-# --- making -----------------------------------------------------------------------------------------------------------
+# --- making ---------------------------------------------------------------------------------------
 
 
 def _nothing(problem: Problem) -> None:
@@ -127,7 +148,9 @@ def _polynomial(problem: Problem) -> Preconditioner:
     from ..preconditioners import Polynomial
 
     chosen = problem.config.preconditioner
-    return getattr(Polynomial, chosen.polynomial)(problem.student, degree=chosen.degree, img_size=problem.img_size)
+    return getattr(Polynomial, chosen.polynomial)(
+        problem.student, degree=chosen.degree, img_size=problem.img_size
+    )
 
 
 def _scalar(problem: Problem) -> Preconditioner:
@@ -166,7 +189,8 @@ def _neural(problem: Problem) -> Preconditioner:
         code=chosen.code,
         code_dim=chosen.code_dim,
         start=chosen.start,
-        precision="bf16" if problem.precision == "bf16" else "float32",  # fp16 would need its loss scaled
+        # fp16 would need its loss scaled
+        precision="bf16" if problem.precision == "bf16" else "float32",
         seed=problem.config.seed,
     )
 

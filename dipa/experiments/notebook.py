@@ -17,17 +17,27 @@ from . import presets
 from .results import PACKAGE, Run
 from .running import run as run_config
 
-LOSSES = {"supervised": "l-dipa-supervised", "imitation": "l-dipa-imitation", "imitation+gradient": "l-dipa-distilled"}
+LOSSES = {
+    "supervised": "l-dipa-supervised",
+    "imitation": "l-dipa-imitation",
+    "imitation+gradient": "l-dipa-distilled",
+}
 METHODS = ("baseline", "ridge", "l-dipa")
 SWITCH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
 def parameters(namespace: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
-    """The notebook's parameters: names of ``namespace`` that are not in ``known`` and do not start with ``_``.
+    """The notebook's parameters: names of ``namespace`` that are not in ``known`` and do not start
+    with ``_``.
 
-    papermill injects a misspelt parameter as one more variable; here it is refused with the list of valid names.
+    papermill injects a misspelt parameter as one more variable; here it is refused with the list of
+    valid names.
     """
-    chosen = {name: value for name, value in namespace.items() if name not in known and not name.startswith("_")}
+    chosen = {
+        name: value
+        for name, value in namespace.items()
+        if name not in known and not name.startswith("_")
+    }
     allowed = [name for name in inspect.signature(train).parameters if name != "progress"]
     for name in chosen:
         require_choice("notebook parameter", name, allowed)
@@ -49,17 +59,20 @@ def train(
 ) -> Run:
     """Run one variant (or read its finished folder).
 
-    Values have the type of their default, or are text that says one: papermill hands ``-p regulariser false`` on as text.
+    Values have the type of their default, or are text that says one: papermill hands ``-p
+    regulariser false`` on as text.
 
     Args:
-        preset: any name of ``dipa list``; it then says method, losses and task, and the next three are not used.
+        preset: any name of ``dipa list``; it then says method, losses and task, and the next three
+            are not used.
         method: ``baseline``, ``ridge`` (closed form) or ``l-dipa`` (trained).
         loss: for ``l-dipa``: ``supervised``, ``imitation`` or ``imitation+gradient``.
         regulariser: for ``l-dipa``: add the convergence regulariser R.
-        profile: ``smoke``, ``small`` or ``paper``; empty: ``small`` where there is a GPU, else ``smoke``.
+        profile: ``smoke``, ``small`` or ``paper``; empty: ``small`` where there is a GPU, else
+            ``smoke``.
         seed: of image order and noise.
-        settings: further overrides, ``"training.steps=10 solver.momentum=deepinv"``, quoted as for a shell where a value
-            holds spaces.
+        settings: further overrides, ``"training.steps=10 solver.momentum=deepinv"``, quoted as for
+            a shell where a value holds spaces.
         out: folder that holds run folders; empty for the default.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         progress: show bars.
@@ -70,28 +83,41 @@ def train(
     require_choice("loss", loss, LOSSES)
     regulariser, seed = _switch("regulariser", regulariser), _count("seed", seed)
     folder = None if isinstance(out, str) and not out else require_path("out", out)
-    name = preset or (method if method != "l-dipa" else LOSSES[loss] + ("-r" if regulariser else ""))
-    config = presets.resolve(name, profile or _default_profile(), seed=seed, overrides=_words(settings))
+    name = preset or (
+        method if method != "l-dipa" else LOSSES[loss] + ("-r" if regulariser else "")
+    )
+    config = presets.resolve(
+        name, profile or _default_profile(), seed=seed, overrides=_words(settings)
+    )
     return run_config(config, folder, device=device, progress=progress)
 
 
 def _default_profile() -> str:
-    """What a machine does in minutes at most: a GPU trains the reduced size, a processor shows that everything runs."""
+    """What a machine does in minutes at most: a GPU trains the reduced size, a processor shows
+    that everything runs.
+    """
     return "small" if devices.choose().type == "cuda" else "smoke"
 
 
 def where() -> None:
-    """Print on what device and in what numbers this session computes and where runs go; nothing in a checkout of the repository.
+    """Print on what device and in what numbers this session computes and where runs go; nothing in
+    a checkout of the repository.
 
-    The first cell of every notebook calls it: on Colab it says what was installed, in the book it is silent.
+    The first cell of every notebook calls it: on Colab it says what was installed, in the book it
+    is silent.
     """
     if not (PACKAGE.parent / "book").is_dir():
         runs = runs_directory().resolve()
-        print(f"dipa {__version__}, torch {torch.__version__}: {_computes(devices.choose())}; runs go to {runs}.")
+        print(
+            f"dipa {__version__}, torch {torch.__version__}: "
+            f"{_computes(devices.choose())}; runs go to {runs}."
+        )
 
 
 def place(device: str = "auto") -> torch.device:
-    """The device that ``device`` asks for (:func:`dipa.device.choose`); a page that computes there prints it, and its numbers."""
+    """The device that ``device`` asks for (:func:`dipa.device.choose`); a page that computes
+    there prints it, and its numbers.
+    """
     chosen = devices.choose(device)
     print(f"This page: {_computes(chosen)}.")
     return chosen
@@ -104,7 +130,9 @@ def _computes(place: torch.device) -> str:
 
 def _switch(name: str, value: Any) -> bool:
     """A bool, or text that YAML reads as one."""
-    found = SWITCH.get(value.strip().lower(), value) if isinstance(value, str) else plain_value(value)
+    found = (
+        SWITCH.get(value.strip().lower(), value) if isinstance(value, str) else plain_value(value)
+    )
     require(isinstance(found, bool), name, value, "true or false")
     return found
 
@@ -119,4 +147,6 @@ def _words(settings: str) -> list[str]:
     try:
         return shlex.split(settings)
     except ValueError as error:
-        raise InputError(f"settings: got {settings!r}; allowed: words quoted as for a shell ({error})") from error
+        raise InputError(
+            f"settings: got {settings!r}; allowed: words quoted as for a shell ({error})"
+        ) from error

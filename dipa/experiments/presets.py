@@ -1,4 +1,6 @@
-"""Presets: a table of published cells, resolved with a profile and overrides into a :class:`Config`."""
+"""Presets: a table of published cells, resolved with a profile and overrides into a
+:class:`Config`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ META = ("about", "paper", "table", "like", "profiles")
 TOPICS = ("single_pixel", "mri", "super_resolution", "large", "networks", "end_to_end", "training")
 MOST_TEXT = 4096  # characters of a value on the command line
 COSTS = Path(__file__).parent / "costs.json"  # written by tools/record_costs.py
-LAYERS = ("tasks", "methods")  # what a profile says beyond its common part, by task.kind and by method
+# what a profile says beyond its common part, by task.kind and by method
+LAYERS = ("tasks", "methods")
 
 
 @cache
@@ -56,31 +59,55 @@ def profiles() -> list[str]:
 
 
 def describe(name: str) -> dict[str, Any]:
-    """What a preset is: name, paper, table, task, method, prior, loss, a sentence, and what each profile costs.
+    """What a preset is: name, paper, table, task, method, prior, loss, a sentence, and what each
+    profile costs.
 
-    ``profile_seconds`` is measured (``tools/record_costs.py``): seconds of a run of each profile on one CPU thread,
-    None where none is recorded.
+    ``profile_seconds`` is measured (``tools/record_costs.py``): seconds of a run of each profile on
+    one CPU thread, None where none is recorded.
     """
     config, entry = resolve(name, "small"), _entry(name)
-    row = {"name": name, "paper": entry["paper"], "table": entry["table"], "task": config.task.kind, "method": config.method}
+    row = {
+        "name": name,
+        "paper": entry["paper"],
+        "table": entry["table"],
+        "task": config.task.kind,
+        "method": config.method,
+    }
     loss = " + ".join(config.losses.active()) if config.trained else "none"
     row |= {"prior": config.solver.prior, "loss": loss, "about": entry["about"]}
-    return row | {"profile_seconds": {profile: _seconds().get(name, {}).get(profile) for profile in profiles()}}
+    return row | {
+        "profile_seconds": {
+            profile: _seconds().get(name, {}).get(profile) for profile in profiles()
+        }
+    }
 
 
-def resolve(name: str, profile: str = "small", *, seed: int = 0, overrides: Iterable[str] | Mapping[str, Any] = ()) -> Config:
-    """The configuration of a preset: defaults < profile < preset < the preset's own profile < overrides.
+def resolve(
+    name: str,
+    profile: str = "small",
+    *,
+    seed: int = 0,
+    overrides: Iterable[str] | Mapping[str, Any] = (),
+) -> Config:
+    """The configuration of a preset: defaults < profile < preset < the preset's own profile <
+    overrides.
 
-    A profile has a common part, then one for the preset's task, then one for its method. ``overrides`` are
-    ``"section.key=value"`` strings or a mapping of such keys to values. In a string the value of a field of text is the
-    text (without the quotes around it), any other is a number or YAML; of a key given twice the last one counts. Unknown
-    presets, profiles and keys are refused with the nearest valid names.
+    A profile has a common part, then one for the preset's task, then one for its method.
+    ``overrides`` are ``"section.key=value"`` strings or a mapping of such keys to values. In a
+    string the value of a field of text is the text (without the quotes around it), any other is a
+    number or YAML; of a key given twice the last one counts. Unknown presets, profiles and keys are
+    refused with the nearest valid names.
     """
     entry = _entry(name)
     require_choice("profile", profile, profiles())
     own = {key: value for key, value in entry.items() if key not in META}
     merged: dict[str, Any] = {"preset": name, "profile": profile, "seed": seed}
-    for layer in (*_profile_layers(profile, own), own, entry.get("profiles", {}).get(profile, {}), _nested(overrides)):
+    for layer in (
+        *_profile_layers(profile, own),
+        own,
+        entry.get("profiles", {}).get(profile, {}),
+        _nested(overrides),
+    ):
         merged = _merge(merged, layer)
     return build(Config, merged)
 
@@ -108,7 +135,11 @@ def _merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
 def _nested(overrides: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
     allowed = "a mapping of section.key to values, or a list of 'section.key=value'"
     require(in_a_row(overrides), "overrides", overrides, allowed)
-    pairs = overrides.items() if isinstance(overrides, Mapping) else [_parse(text) for text in overrides]
+    pairs = (
+        overrides.items()
+        if isinstance(overrides, Mapping)
+        else [_parse(text) for text in overrides]
+    )
     nested: dict[str, Any] = {}
     for dotted, value in pairs:
         require(isinstance(dotted, str), "overrides", dotted, "keys such as 'training.steps'")
@@ -120,8 +151,15 @@ def _nested(overrides: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parse(text: str) -> tuple[str, Any]:
-    """Key and value of ``section.key=value``: the text itself for a field of text, a number as people write it, else YAML."""
-    require(isinstance(text, str) and text.find("=") > 0, "--set", text, "section.key=value, such as training.steps=10")
+    """Key and value of ``section.key=value``: the text itself for a field of text, a number as
+    people write it, else YAML.
+    """
+    require(
+        isinstance(text, str) and text.find("=") > 0,
+        "--set",
+        text,
+        "section.key=value, such as training.steps=10",
+    )
     key, _, value = text.partition("=")
     require(len(value) <= MOST_TEXT, "--set", text, f"values of at most {MOST_TEXT:,} characters")
     if key in text_fields():

@@ -18,7 +18,9 @@ PRIORS = {"pnp": PnP, "red": RED}
 
 @dataclass(frozen=True)
 class Problem:
-    """A configuration with its operators, images and solver, all on one device; ``solver`` runs in the precision of training."""
+    """A configuration with its operators, images and solver, all on one device; ``solver`` runs
+    in the precision of training.
+    """
 
     config: Config
     student: LinearPhysics
@@ -35,8 +37,12 @@ class Problem:
         """
         place = torch.device("cpu") if place is None else place
         student, teacher = operators(config, place)
-        with device.named_shortage(place, "the images of the run", "lower data.train_count and data.test_count"):
-            train, test = (replace(images, images=images.images.to(place)) for images in _images(config))
+        with device.named_shortage(
+            place, "the images of the run", "lower data.train_count and data.test_count"
+        ):
+            train, test = (
+                replace(images, images=images.images.to(place)) for images in _images(config)
+            )
         return cls(config, student, teacher, train, test, make_solver(config.solver, place=place))
 
     @property
@@ -46,7 +52,9 @@ class Problem:
 
     @property
     def precision(self) -> str:
-        """In what numbers networks compute while training: what the configured precision means on this device."""
+        """In what numbers networks compute while training: what the configured precision means
+        on this device.
+        """
         return device.precision(self.config.solver.precision, self.device)
 
     @property
@@ -66,45 +74,77 @@ class Problem:
         return make_solver(self.config.solver, precision=TEST_PRECISION, place=self.device)
 
 
-def operators(config: Config, place: torch.device | None = None) -> tuple[LinearPhysics, LinearPhysics]:
-    """Student and teacher of a configuration, the same each time: deepinv draws where it normalises an operator."""
+def operators(
+    config: Config, place: torch.device | None = None
+) -> tuple[LinearPhysics, LinearPhysics]:
+    """Student and teacher of a configuration, the same each time: deepinv draws where it
+    normalises an operator.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return tuple(physics.to(place) for physics in config.task.pair())
 
 
 def mask_hash(problem: Problem) -> str:
-    """SHA-256 of what makes the two operators: their masks or filters, of other operators every tensor they hold."""
+    """SHA-256 of what makes the two operators: their masks or filters, of other operators every
+    tensor they hold.
+    """
     operators = {"student": problem.student, "teacher": problem.teacher}
-    return storage.sha256_tensors({name: held for role, physics in operators.items() for name, held in _held(role, physics)})
+    return storage.sha256_tensors(
+        {name: held for role, physics in operators.items() for name, held in _held(role, physics)}
+    )
 
 
 def _held(role: str, physics: LinearPhysics) -> list[tuple[str, torch.Tensor]]:
-    known = next((getattr(physics, name) for name in ("mask", "filter") if hasattr(physics, name)), None)
+    known = next(
+        (getattr(physics, name) for name in ("mask", "filter") if hasattr(physics, name)), None
+    )
     whole = [(f"{role}.{name}", tensor) for name, tensor in physics.state_dict().items()]
     return whole if known is None else [(role, known)]
 
 
 def make_solver(
-    solver: Solver, precision: str | None = None, denoiser: Denoiser | None = None, place: torch.device | None = None
+    solver: Solver,
+    precision: str | None = None,
+    denoiser: Denoiser | None = None,
+    place: torch.device | None = None,
 ) -> FISTA:
-    """The solver of a configuration on a device; its denoiser and its precision are the configured ones or those given."""
+    """The solver of a configuration on a device; its denoiser and its precision are the
+    configured ones or those given.
+    """
     place = torch.device("cpu") if place is None else place
     weight = {"weight": solver.red_weight} if solver.prior == "red" else {}
     denoiser = denoisers.load(solver.denoiser).to(place) if denoiser is None else denoiser
     numbers = device.precision(precision or solver.precision, place)
     prior = PRIORS[solver.prior](denoiser, precision=numbers, **weight)
-    return FISTA(prior, solver.iterations, momentum=solver.momentum, start=solver.start, restart=solver.restart)
+    return FISTA(
+        prior,
+        solver.iterations,
+        momentum=solver.momentum,
+        start=solver.start,
+        restart=solver.restart,
+    )
 
 
 def _images(config: Config) -> list[data.ImageSet]:
     images, task = config.data, config.task
     counts = {"train": _train_count(config), "test": images.test_count}
-    options = {"size": task.size, "resize": images.resize, "channels": task.channels, "file": images.file}
-    return [data.load(images.name, split, count=count, **options) for split, count in counts.items()]
+    options = {
+        "size": task.size,
+        "resize": images.resize,
+        "channels": task.channels,
+        "file": images.file,
+    }
+    return [
+        data.load(images.name, split, count=count, **options) for split, count in counts.items()
+    ]
 
 
 def _train_count(config: Config) -> int:
-    """As many training images as the method reads: the closed form reads more than training does."""
-    closed_form = config.method == "ridge" or (config.trained and config.preconditioner.start == "ridge")
+    """As many training images as the method reads: the closed form reads more than training
+    does.
+    """
+    closed_form = config.method == "ridge" or (
+        config.trained and config.preconditioner.start == "ridge"
+    )
     return max(config.data.train_count, config.data.ridge_count if closed_form else 1)

@@ -1,4 +1,6 @@
-"""With what a process computes: commit, versions, device, threads, memory. What cannot be known is None."""
+"""With what a process computes: commit, versions, device, threads, memory. What cannot be known
+is None.
+"""
 
 from __future__ import annotations
 
@@ -44,15 +46,24 @@ def provenance(place: torch.device | None = None) -> dict[str, Any]:
 
 
 def commit(package: Path) -> dict[str, Any]:
-    """``commit`` and ``dirty`` of the repository whose top level holds ``package`` and that tracks it; None for both else.
+    """``commit`` and ``dirty`` of the repository whose top level holds ``package`` and that tracks
+    it; None for both else.
 
-    A package installed inside another repository, such as in its ``.venv``, has none: that commit says nothing about it.
-    Dirty is a tracked file that differs from the commit, or a file of the package that is not in it.
+    A package installed inside another repository, such as in its ``.venv``, has none: that commit
+    says nothing about it. Dirty is a tracked file that differs from the commit, or a file of the
+    package that is not in it.
     """
     top = _git(package, "rev-parse", "--show-toplevel")
-    ours = top and Path(top).resolve() == package.parent and _git(package, "ls-files", "--error-unmatch", "__init__.py")
+    ours = (
+        top
+        and Path(top).resolve() == package.parent
+        and _git(package, "ls-files", "--error-unmatch", "__init__.py")
+    )
     head = _git(package, "rev-parse", "HEAD") if ours else None
-    changes = _git(package, "status", "--porcelain", "--untracked-files=no"), _git(package, "status", "--porcelain", ".")
+    changes = (
+        _git(package, "status", "--porcelain", "--untracked-files=no"),
+        _git(package, "status", "--porcelain", "."),
+    )
     if not head or None in changes:
         return {"commit": None, "dirty": None}
     return {"commit": head, "dirty": any(changes)}
@@ -67,13 +78,22 @@ def peak_memory_mib() -> int | None:
     """The most memory this process has held so far, in MiB; None where the system does not say."""
     if resource is None:
         return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform != "darwin" else 1 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (
+        1024 if sys.platform != "darwin" else 1 << 20
+    )
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
     """What git prints in ``folder``; None where it fails, is too slow or not there."""
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, encoding="utf-8", timeout=10)
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=10,
+        )
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -1,9 +1,10 @@
 """What lets anybody solve a recorded run again, without its data set and its denoiser.
 
-The folder of a run holds a few true images, P, and, for the first image, what the denoiser gave in every iteration with
-nine numbers of what it got. A run is solved again with these answers in the place of the denoiser: operator, start, P, stepsize
-and momentum must ask the denoiser the same questions and end in the stored image. PSNRs of all test images tie the reported
-means to the images that are stored; folders sealed afterwards have none, and their means must be likely ones.
+The folder of a run holds a few true images, P, and, for the first image, what the denoiser gave in
+every iteration with nine numbers of what it got. A run is solved again with these answers in the
+place of the denoiser: operator, start, P, stepsize and momentum must ask the denoiser the same
+questions and end in the stored image. PSNRs of all test images tie the reported means to the images
+that are stored; folders sealed afterwards have none, and their means must be likely ones.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ DECIBEL = 2e-3  # between a PSNR and the same from stored images
 
 
 class Asked:
-    """A function that notes what it is asked and what it answers, or that gives recorded answers."""
+    """A function that notes what it is asked and what it answers, or that gives recorded
+    answers.
+    """
 
     def __init__(self, function: Callable | None = None, answers: np.ndarray | None = None):
         self.function, self.recorded = function, answers
@@ -43,7 +46,11 @@ class Asked:
         if self.recorded is None:
             answer = self.function(question, *others)
         else:
-            answer = torch.from_numpy(self.recorded[len(self.answers)]).to(question).reshape(question.shape)
+            answer = (
+                torch.from_numpy(self.recorded[len(self.answers)])
+                .to(question)
+                .reshape(question.shape)
+            )
         self.answers.append(answer)
         return answer
 
@@ -58,14 +65,23 @@ class Asked:
 
 
 @torch.no_grad()
-def record(problem: Problem, trained: nn.Module | None, reconstructions: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """The arrays of ``replay.npz``: the PSNR of each test image in each role, and the student's way with the first image."""
+def record(
+    problem: Problem, trained: nn.Module | None, reconstructions: dict[str, torch.Tensor]
+) -> dict[str, np.ndarray]:
+    """The arrays of ``replay.npz``: the PSNR of each test image in each role, and the student's
+    way with the first image.
+    """
     x_true = problem.test.images
-    arrays = {f"psnr_{role}": metrics.psnr(x, x_true).cpu().numpy() for role, x in reconstructions.items()}
+    arrays = {
+        f"psnr_{role}": metrics.psnr(x, x_true).cpu().numpy() for role, x in reconstructions.items()
+    }
     if problem.config.recipe.network:
         return arrays
     denoiser = Asked(problem.solver.prior.denoiser)
-    large = trained is not None and sum(p.numel() * p.element_size() for p in trained.state_dict().values()) > LARGEST
+    large = (
+        trained is not None
+        and sum(p.numel() * p.element_size() for p in trained.state_dict().values()) > LARGEST
+    )
     direction = Asked(trained) if large else trained
     solve(problem, x_true[:1], denoiser, direction)
     arrays |= denoiser.arrays("denoiser_asked", "denoised")
@@ -74,7 +90,8 @@ def record(problem: Problem, trained: nn.Module | None, reconstructions: dict[st
 
 @torch.no_grad()
 def check(run: Run) -> Asked | None:
-    """Solve a recorded run again on its first image and compare; refuse what does not agree, by name.
+    """Solve a recorded run again on its first image and compare; refuse what does not agree, by
+    name.
 
     Returns what the denoiser was asked and answered; None for a network without one.
     """
@@ -104,7 +121,9 @@ def _problem(run: Run) -> Problem:
 
 
 def _preconditioner(run: Run, problem: Problem) -> Any:
-    """P of a run: none, made from the operator, read, or (left out for its size) its recorded answers."""
+    """P of a run: none, made from the operator, read, or (left out for its size) its recorded
+    answers.
+    """
     if "directions" in run.replay:
         return Asked(answers=run.replay["directions"])
     if not run.config.trained and PRECONDITIONER not in run.manifest.get("files", {}):
@@ -113,8 +132,12 @@ def _preconditioner(run: Run, problem: Problem) -> Any:
 
 
 @torch.no_grad()
-def solve(problem: Problem, x_true: torch.Tensor, denoiser: Callable, preconditioner: Any) -> torch.Tensor:
-    """The student's reconstruction as it is tested: in float32, from the measurements of the test."""
+def solve(
+    problem: Problem, x_true: torch.Tensor, denoiser: Callable, preconditioner: Any
+) -> torch.Tensor:
+    """The student's reconstruction as it is tested: in float32, from the measurements of the
+    test.
+    """
     settings = problem.config.solver
     solver = make_solver(settings, precision=TEST_PRECISION, denoiser=denoiser)
     y = _measure(problem, x_true)
@@ -130,34 +153,68 @@ def _student(run: Run) -> str:
 
 
 def _check_numbers(run: Run) -> None:
-    """Reported means against the stored images, by way of the PSNRs of all images where these were kept."""
+    """Reported means against the stored images, by way of the PSNRs of all images where these
+    were kept.
+    """
     truth = torch.from_numpy(run.examples["truth"])
     for role in dict.fromkeys(("baseline", _student(run), "teacher")):
         stored = metrics.psnr(torch.from_numpy(run.examples[role]), truth).numpy()
         reported, kept = run.metrics[role], run.replay.get(f"psnr_{role}")
         if kept is not None:
-            near = len(kept) == run.manifest["counts"]["test"] and np.abs(stored - kept[: len(stored)]).max() < DECIBEL
+            near = (
+                len(kept) == run.manifest["counts"]["test"]
+                and np.abs(stored - kept[: len(stored)]).max() < DECIBEL
+            )
             require(
-                bool(near), f"{run.path}: replay.npz", f"psnr_{role} {kept[: len(stored)]}", f"{stored}, as the stored images"
+                bool(near),
+                f"{run.path}: replay.npz",
+                f"psnr_{role} {kept[: len(stored)]}",
+                f"{stored}, as the stored images",
             )
         likely = 4 * reported["psnr_sd_images"] / len(stored) ** 0.5
         expected, within = (stored.mean(), likely) if kept is None else (kept.mean(), DECIBEL)
-        got, allowed = f"{role} {reported['psnr']:.2f} dB", f"{expected:.2f} dB up to {within:.2g}, as the images have"
-        require(bool(abs(expected - reported["psnr"]) <= within), f"{run.path}: metrics.json", got, allowed)
+        got, allowed = (
+            f"{role} {reported['psnr']:.2f} dB",
+            f"{expected:.2f} dB up to {within:.2g}, as the images have",
+        )
+        require(
+            bool(abs(expected - reported["psnr"]) <= within),
+            f"{run.path}: metrics.json",
+            got,
+            allowed,
+        )
     same = run.metrics["student"]["psnr"] == run.metrics[_student(run)]["psnr"]
-    require(same, f"{run.path}: metrics.json", "a student of its own", "the baseline's numbers, where nothing is trained")
+    require(
+        same,
+        f"{run.path}: metrics.json",
+        "a student of its own",
+        "the baseline's numbers, where nothing is trained",
+    )
 
 
 def _same(run: Run, name: str, asked: Asked) -> None:
-    """The questions of the run that was recorded, iteration by iteration, up to half-precision answers."""
+    """The questions of the run that was recorded, iteration by iteration, up to half-precision
+    answers.
+    """
     then, now = run.replay[name], asked.sketches()
     require(then.shape == now.shape, f"{run.path}: {name}", now.shape, f"{then.shape}, as recorded")
-    off = np.abs(then - now).max(axis=1) / max(then[:, 0].max(), 1e-12)  # gradients get small, answers are rounded
+    # gradients get small, answers are rounded
+    off = np.abs(then - now).max(axis=1) / max(then[:, 0].max(), 1e-12)
     worst = int(off.argmax())
     allowed = f"at most {ALIKE:g} of the largest norm from what was recorded"
-    require(bool(off[worst] <= ALIKE), f"{run.path}: {name} in iteration {worst + 1}", f"{off[worst]:.3g}", allowed)
+    require(
+        bool(off[worst] <= ALIKE),
+        f"{run.path}: {name} in iteration {worst + 1}",
+        f"{off[worst]:.3g}",
+        allowed,
+    )
 
 
 def _agree(run: Run, role: str, x: torch.Tensor, stored: np.ndarray) -> None:
     off = float((x - torch.from_numpy(stored)).abs().max())
-    require(off <= NEAR, f"{run.path}: {role} solved again", f"{off:.3g}", f"at most {NEAR:g} from the stored images")
+    require(
+        off <= NEAR,
+        f"{run.path}: {role} solved again",
+        f"{off:.3g}",
+        f"at most {NEAR:g} from the stored images",
+    )

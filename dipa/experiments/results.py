@@ -1,4 +1,6 @@
-"""The run folder as it is read: what is in it, each file verified when it is read, damaged folders named."""
+"""The run folder as it is read: what is in it, each file verified when it is read, damaged
+folders named.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).resolve().parents[1]
 PRECONDITIONER, NETWORK = TRAINED = ("preconditioner.safetensors", "network.safetensors")
 REQUIRED = ("config.yaml", "manifest.json", "metrics.json", "history.jsonl")
-# what the readers of YAML, JSON and arrays raise on content that is damaged, and the system on what is no readable file
+# what the readers of YAML, JSON and arrays raise on content that is damaged, and the system on what
+# is no readable file
 UNREADABLE = (
     OSError,
     ValueError,
@@ -51,15 +54,18 @@ UNREADABLE = (
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run folder, read lazily; a file is compared with its SHA-256 in the manifest when it is read.
+    """A finished run folder, read lazily; a file is compared with its SHA-256 in the manifest when
+    it is read.
 
-    ``config.yaml`` (resolved), ``manifest.json`` (where, when, with what, how long), ``metrics.json`` (numbers),
-    ``history.jsonl`` (one line per training step), ``examples.npz`` (a few test images), ``replay.npz`` (what it takes to
-    solve the run again), and for methods that have one ``preconditioner.safetensors`` or ``network.safetensors``. Folders
-    of dipa before 0.3.0 are read too; their manifests hold the hash of the trained file at most.
+    ``config.yaml`` (resolved), ``manifest.json`` (where, when, with what, how long),
+    ``metrics.json`` (numbers), ``history.jsonl`` (one line per training step), ``examples.npz`` (a
+    few test images), ``replay.npz`` (what it takes to solve the run again), and for methods that
+    have one ``preconditioner.safetensors`` or ``network.safetensors``. Folders of dipa before 0.3.0
+    are read too; their manifests hold the hash of the trained file at most.
 
     Raises:
-        InputError: a folder that is not whole; later, a file that is missing, damaged or not of this run.
+        InputError: a folder that is not whole; later, a file that is missing, damaged or not of
+            this run.
     """
 
     path: Path
@@ -80,19 +86,29 @@ class Run:
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """Commit, versions, device, threads, seconds, memory, hashes of the data and of every file of the folder."""
+        """Commit, versions, device, threads, seconds, memory, hashes of the data and of every
+        file of the folder.
+        """
         return manifests.read(self.path)
 
     @property
     def precision(self) -> str:
-        """In what numbers the denoiser (an end-to-end network: its weights) computed: in training, else in the tests."""
-        configured = {"training": self.config.solver.precision if self.config.trained else None, "evaluation": "float32"}
-        used = self.manifest.get("precision", configured)  # manifests of dipa before 0.3.0 do not say
+        """In what numbers the denoiser (an end-to-end network: its weights) computed: in
+        training, else in the tests.
+        """
+        configured = {
+            "training": self.config.solver.precision if self.config.trained else None,
+            "evaluation": "float32",
+        }
+        # manifests of dipa before 0.3.0 do not say
+        used = self.manifest.get("precision", configured)
         return used["training"] or used["evaluation"]
 
     @property
     def place(self) -> str:
-        """On what device and in what precision the run was made: ``NVIDIA H100 80GB HBM3, bf16``."""
+        """On what device and in what precision the run was made: ``NVIDIA H100 80GB HBM3,
+        bf16``.
+        """
         return f"{self.manifest['device']}, {self.precision}"
 
     @cached_property
@@ -105,20 +121,28 @@ class Run:
     def history(self) -> list[dict[str, float]]:
         """One record per training step; empty for methods that do not train."""
         with self._verified("history.jsonl") as path:
-            return [dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+            return [
+                dict(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()
+            ]
 
     @cached_property
     def examples(self) -> dict[str, np.ndarray]:
-        """A few test images (count, C, H, W): ``truth``, ``baseline``, ``student``, ``teacher`` and ``iterates``."""
+        """A few test images (count, C, H, W): ``truth``, ``baseline``, ``student``, ``teacher``
+        and ``iterates``.
+        """
         return self._arrays("examples.npz")
 
     @cached_property
     def replay(self) -> dict[str, np.ndarray]:
-        """What it takes to solve the run again, see :mod:`dipa.experiments.replay`; runs of dipa before 0.3.0 have none."""
+        """What it takes to solve the run again, see :mod:`dipa.experiments.replay`; runs of
+        dipa before 0.3.0 have none.
+        """
         return self._arrays("replay.npz")
 
     def preconditioner(self) -> Preconditioner:
-        """The trained preconditioner. Large ones are not committed; the manifest keeps their SHA-256."""
+        """The trained preconditioner. Large ones are not committed; the manifest keeps their
+        SHA-256.
+        """
         return self._trained(PRECONDITIONER)
 
     def network(self) -> nn.Module:
@@ -132,7 +156,8 @@ class Run:
             return load(path)[0]
 
     def verify(self, *, sealed: bool = False) -> None:
-        """Look at every file; the first that is damaged or missing is refused. ``sealed`` asks for a list, and for no other file.
+        """Look at every file; the first that is damaged or missing is refused. ``sealed`` asks for
+        a list, and for no other file.
 
         A large file that the manifest says is left out of this copy may be missing.
         """
@@ -142,21 +167,38 @@ class Run:
                 with self._verified(name):
                     pass
         if manifests.is_sealed(self.manifest):
-            others = [name for name in manifests.names(self.path) if name not in listed] if sealed else []
-            require(not others, str(self.path), ", ".join(others), "the files that its manifest lists; remove the others")
+            others = (
+                [name for name in manifests.names(self.path) if name not in listed]
+                if sealed
+                else []
+            )
+            require(
+                not others,
+                str(self.path),
+                ", ".join(others),
+                "the files that its manifest lists; remove the others",
+            )
         else:
-            why = "a run whose manifest lists the hashes of its files (older ones: tools/seal.py adds them)"
+            why = (
+                "a run whose manifest lists the hashes of its files (older ones: tools/seal.py "
+                "adds them)"
+            )
             require(not sealed, "run folder", str(self.path), why)
             _ = self.metrics, self.history, self.examples
         _ = self.config
 
     def _arrays(self, name: str) -> dict[str, np.ndarray]:
-        with self._verified(name) as path, np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+        with (
+            self._verified(name) as path,
+            np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays,
+        ):
             return {key: arrays[key] for key in arrays.files}
 
     @contextlib.contextmanager
     def _verified(self, name: str) -> Iterator[Path]:
-        """The path of a file that is as it was written; what its reader raises becomes one line that names it."""
+        """The path of a file that is as it was written; what its reader raises becomes one line
+        that names it.
+        """
         path, expected = self.path / name, self._expected(name)
         try:
             if expected is not None and files.sha256_file(path) != expected:
@@ -172,21 +214,30 @@ class Run:
         """The SHA-256 of a file; None in a folder of an older version, which may not list it."""
         listed = manifests.listed(self.manifest)
         if name in self._left_out():
-            raise InputError(f"{self.path / name}: left out of this copy of the run for its size; run its config.yaml again")
+            raise InputError(
+                f"{self.path / name}: left out of this copy of the run for its size; run "
+                f"its config.yaml again"
+            )
         if manifests.is_sealed(self.manifest) and name not in listed:
             raise InputError(f"{self.path / name}: this run has no such file")
         return listed.get(name)
 
     def _left_out(self) -> list[str]:
         """The files that are not in this copy of the run, as its manifest says."""
-        return [name for name in manifests.left_out(self.manifest) if not os.path.lexists(self.path / name)]
+        return [
+            name
+            for name in manifests.left_out(self.manifest)
+            if not os.path.lexists(self.path / name)
+        ]
 
 
 def results_folder(topic: str = "") -> Path:
-    """Where the recorded results are: of a checkout ``book/results``, else the slim copy that an installed package brings.
+    """Where the recorded results are: of a checkout ``book/results``, else the slim copy that an
+    installed package brings.
 
-    ``topic`` names a folder in it, such as ``single_pixel`` or ``benchmarks``; without it, the folder of all topics. A
-    folder that is not there holds no results: :func:`~dipa.experiments.find_runs` then finds none.
+    ``topic`` names a folder in it, such as ``single_pixel`` or ``benchmarks``; without it, the
+    folder of all topics. A folder that is not there holds no results:
+    :func:`~dipa.experiments.find_runs` then finds none.
     """
     require(isinstance(topic, str), "topic", topic, "the name of a folder of recorded results")
     checkout = PACKAGE.parent / "book" / "results"
@@ -194,7 +245,9 @@ def results_folder(topic: str = "") -> Path:
 
 
 def find_runs(root: str | Path) -> list[Run]:
-    """Every finished run folder directly under ``root``, by name; a damaged one is named in a warning and left out."""
+    """Every finished run folder directly under ``root``, by name; a damaged one is named in a
+    warning and left out.
+    """
     found = []
     for path in run_folders(require_path("root", root)):
         try:
@@ -207,7 +260,9 @@ def find_runs(root: str | Path) -> list[Run]:
 
 
 def run_folders(root: Path, *, deep: bool = False) -> Iterator[Path]:
-    """What is, or should be, a run folder directly under ``root``; with ``deep`` anywhere below, ``root`` itself included."""
+    """What is, or should be, a run folder directly under ``root``; with ``deep`` anywhere
+    below, ``root`` itself included.
+    """
     if deep and _is_run(root):
         yield root
         return
@@ -221,5 +276,9 @@ def run_folders(root: Path, *, deep: bool = False) -> Iterator[Path]:
 
 
 def _is_run(path: Path) -> bool:
-    """Whether the name or the content of ``path`` is that of a run folder, damaged ones included."""
-    return bool(re.fullmatch(RUN_NAME, path.name)) or any(os.path.lexists(path / name) for name in REQUIRED)
+    """Whether the name or the content of ``path`` is that of a run folder, damaged ones
+    included.
+    """
+    return bool(re.fullmatch(RUN_NAME, path.name)) or any(
+        os.path.lexists(path / name) for name in REQUIRED
+    )

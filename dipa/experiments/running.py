@@ -1,4 +1,6 @@
-"""A configuration in, a run folder out: builds the problem, makes or trains the method, tests it, writes the folder."""
+"""A configuration in, a run folder out: builds the problem, makes or trains the method, tests
+it, writes the folder.
+"""
 
 from __future__ import annotations
 
@@ -35,17 +37,19 @@ def run(
     progress: bool = True,
     report: Callable[[dict], None] | None = None,
 ) -> Run:
-    """Do a run, or read it where its folder is already finished (a finished folder is never touched again).
+    """Do a run, or read it where its folder is already finished (a finished folder is never touched
+    again).
 
-    A killed run continues from its checkpoint when started again. Of several processes that are asked for the same run
-    one makes it, the others wait and read it. ``out`` is the folder that holds run folders
-    (:func:`dipa.paths.runs_directory` by default). ``device`` is where it computes (:func:`dipa.device.choose`); it is no
-    part of the configuration, and the manifest names it. Under torchrun the processes share the work and the first one
-    writes.
+    A killed run continues from its checkpoint when started again. Of several processes that are
+    asked for the same run one makes it, the others wait and read it. ``out`` is the folder that
+    holds run folders (:func:`dipa.paths.runs_directory` by default). ``device`` is where it
+    computes (:func:`dipa.device.choose`); it is no part of the configuration, and the manifest
+    names it. Under torchrun the processes share the work and the first one writes.
 
     Raises:
-        InputError: before any work, a device that is not there, or anything under the run's name that is not this run,
-            whole and undamaged; later, too little memory, with what would fit: the same command then goes on from there.
+        InputError: before any work, a device that is not there, or anything under the run's name
+            that is not this run, whole and undamaged; later, too little memory, with what would
+            fit: the same command then goes on from there.
     """
     place = devices.choose(device)
     folder = (runs_directory() if out is None else require_path("out", out)) / config.run_name
@@ -58,7 +62,9 @@ def run(
 
 
 def _finished(folder: Path, config: Config) -> Run | None:
-    """The run in ``folder``, None where nothing is there: all processes see what the first one does."""
+    """The run in ``folder``, None where nothing is there: all processes see what the first one
+    does.
+    """
     with parallel.together():
         there = parallel.rank() == 0 and os.path.lexists(folder)
         if there:
@@ -69,16 +75,26 @@ def _finished(folder: Path, config: Config) -> Run | None:
     return Run(folder) if parallel.gather(there)[0] else None
 
 
-def _make(folder: Path, config: Config, place: torch.device, progress: bool, report: Callable[[dict], None] | None) -> Run:
+def _make(
+    folder: Path,
+    config: Config,
+    place: torch.device,
+    progress: bool,
+    report: Callable[[dict], None] | None,
+) -> Run:
     """Do the run and write its folder; what resumes it is in the working folder until then."""
     work, first = working(folder), parallel.rank() == 0
     with Clock(work / "seconds.json" if first else None) as clock:
         made, problem = provenance(place), Problem.build(config, place)
         with devices.rounding(problem.precision == "tf32"):
-            fit = config.recipe.fit(problem, work / "checkpoint.pt", progress=progress, report=report)
+            fit = config.recipe.fit(
+                problem, work / "checkpoint.pt", progress=progress, report=report
+            )
         kept = Kept(cache.directory(), work)
         with devices.rounding(False):
-            metrics, examples, again = evaluation.evaluate(problem, fit.trained, kept=kept, progress=progress)
+            metrics, examples, again = evaluation.evaluate(
+                problem, fit.trained, kept=kept, progress=progress
+            )
         manifest = made | {
             "finished": now(),
             "peak_memory_mib": peak_memory_mib(),
@@ -102,7 +118,9 @@ def _make(folder: Path, config: Config, place: torch.device, progress: bool, rep
 
 
 def _precision(problem: Problem, trained: nn.Module | None) -> dict[str, str | None]:
-    """In what numbers the denoiser computes (an end-to-end network: its weights) in each part; None where nothing is trained."""
+    """In what numbers the denoiser computes (an end-to-end network: its weights) in each part;
+    None where nothing is trained.
+    """
     config = problem.config
     used: Any = problem.solver.prior.precision
     if config.recipe.network:
@@ -111,14 +129,20 @@ def _precision(problem: Problem, trained: nn.Module | None) -> dict[str, str | N
 
 
 def _cached(kept: Kept, fit: Fit) -> dict[str, list[int]]:
-    """What was read from the cache instead of computed, of how much: the teacher's targets in images, the rest in batches."""
+    """What was read from the cache instead of computed, of how much: the teacher's targets in
+    images, the rest in batches.
+    """
     targets = fit.record.get("teacher_images")
     return kept.cached | ({"targets": [targets["cached"], targets["all"]]} if targets else {})
 
 
 def _counts(problem: Problem, trained) -> dict[str, int]:
     """Images, numbers in the measurement of one image, and trainable numbers."""
-    parameters = sum(p.numel() for p in trained.parameters() if p.requires_grad) if trained is not None else 0
+    parameters = (
+        sum(p.numel() for p in trained.parameters() if p.requires_grad)
+        if trained is not None
+        else 0
+    )
     counts = {"train": problem.config.data.train_count, "test": len(problem.test.images)}
     return counts | {"measurements": _measurements(problem), "parameters": parameters}
 
@@ -130,5 +154,9 @@ def _measurements(problem: Problem) -> int:
 
 
 def _hashes(problem: Problem) -> dict[str, str]:
-    hashes = {"train": problem.train.sha256, "test": problem.test.sha256, "masks": mask_hash(problem)}
+    hashes = {
+        "train": problem.train.sha256,
+        "test": problem.test.sha256,
+        "masks": mask_hash(problem),
+    }
     return hashes | {"denoiser": denoisers.fingerprint(problem.solver.prior.denoiser)}

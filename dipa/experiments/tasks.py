@@ -1,4 +1,6 @@
-"""The three tasks of the papers as configuration: each says what it needs, checks it, and makes its two operators."""
+"""The three tasks of the papers as configuration: each says what it needs, checks it, and makes
+its two operators.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SinglePixelTask:
-    """Single-pixel camera: one ordering, the compression ratios of student and teacher. D2GP Sec. II.A item 1."""
+    """Single-pixel camera: one ordering, the compression ratios of student and teacher. D2GP
+    Sec. II.A item 1.
+    """
 
     kind: str = "single_pixel"
     size: int = 32
@@ -40,14 +44,21 @@ class SinglePixelTask:
         """Student and teacher operators."""
         from .. import operators
 
-        shape, options = (1, self.size, self.size), {"ordering": self.ordering, "noise_sigma": self.noise_sigma}
-        student, teacher = (operators.single_pixel(shape, ratio=ratio, **options) for ratio in (self.ratio, self.teacher_ratio))
+        shape, options = (
+            (1, self.size, self.size),
+            {"ordering": self.ordering, "noise_sigma": self.noise_sigma},
+        )
+        student, teacher = (
+            operators.single_pixel(shape, ratio=ratio, **options)
+            for ratio in (self.ratio, self.teacher_ratio)
+        )
         return student, teacher
 
 
 @dataclass(frozen=True)
 class MriTask:
-    """Single-coil MRI: one-dimensional Gaussian masks of two acceleration factors, nested or not. D2GP Sec. II.A item 2.
+    """Single-coil MRI: one-dimensional Gaussian masks of two acceleration factors, nested or not.
+    D2GP Sec. II.A item 2.
 
     ``real`` drops the imaginary part at every iteration: images have one channel instead of two.
     """
@@ -91,7 +102,9 @@ class MriTask:
 
 @dataclass(frozen=True)
 class SuperResolutionTask:
-    """Super-resolution: a 9 x 9 Gaussian blur and decimation by two resolution factors. D2GP Sec. II.A item 3."""
+    """Super-resolution: a 9 x 9 Gaussian blur and decimation by two resolution factors. D2GP
+    Sec. II.A item 3.
+    """
 
     kind: str = "super_resolution"
     size: int = 110

@@ -35,22 +35,30 @@ def write_run(
     arrays: Mapping[str, Mapping[str, np.ndarray]],
     manifest: Mapping[str, Any],
 ) -> Run:
-    """Write a run into a sibling folder, then rename it to ``folder``: a reader sees a whole run or none."""
+    """Write a run into a sibling folder, then rename it to ``folder``: a reader sees a whole
+    run or none.
+    """
     with appearing(folder) as partial:
         files.write_text(partial / "config.yaml", yaml.safe_dump(asdict(config), sort_keys=False))
         files.write_json(partial / "metrics.json", metrics)
-        files.write_text(partial / "history.jsonl", "".join(json.dumps(record) + "\n" for record in fit.history))
+        files.write_text(
+            partial / "history.jsonl", "".join(json.dumps(record) + "\n" for record in fit.history)
+        )
         for name, content in arrays.items():
             save_arrays(partial / f"{name}.npz", content)
         if fit.trained is not None:
             manifest = manifest | {"trained": _save_trained(partial, config, fit.trained)}
-        files.write_json(partial / manifests.NAME, manifests.sealed(manifest, manifests.hashes(partial)))
+        files.write_json(
+            partial / manifests.NAME, manifests.sealed(manifest, manifests.hashes(partial))
+        )
     return Run(folder)
 
 
 @contextlib.contextmanager
 def appearing(folder: Path) -> Iterator[Path]:
-    """An empty folder beside ``folder`` that takes its name when it is filled, and is gone where that fails."""
+    """An empty folder beside ``folder`` that takes its name when it is filled, and is gone
+    where that fails.
+    """
     partial = files.temporary(folder, "writing")
     try:
         with files.named_errors(folder):
@@ -63,10 +71,16 @@ def appearing(folder: Path) -> Iterator[Path]:
 
 
 def copy_run(run: Run, folder: Path) -> Run:
-    """Copy a verified run to ``folder`` to be committed; large files are left out, which its manifest then says."""
+    """Copy a verified run to ``folder`` to be committed; large files are left out, which its
+    manifest then says.
+    """
     run.verify(sealed=True)
     with appearing(folder) as partial:
-        small = [name for name in manifests.names(run.path) if (run.path / name).stat().st_size <= manifests.LARGEST]
+        small = [
+            name
+            for name in manifests.names(run.path)
+            if (run.path / name).stat().st_size <= manifests.LARGEST
+        ]
         for name in small:
             shutil.copyfile(run.path / name, partial / name)
         hashes = run.manifest["files"]
@@ -88,9 +102,10 @@ class _Unlisted(Run):
 def seal(folder: Path, by: Mapping[str, Any], *, again: bool = False) -> bool:
     """Give a run folder of an older version its list of hashes; whether it had none.
 
-    It must read, and what was trained must be what its manifest and its configuration say. ``sealed`` in the manifest
-    holds ``by``, plain values that say when and with what: until then nothing watched over the files. With ``again`` a
-    list that is there is made anew, for a folder that was changed on purpose.
+    It must read, and what was trained must be what its manifest and its configuration say.
+    ``sealed`` in the manifest holds ``by``, plain values that say when and with what: until then
+    nothing watched over the files. With ``again`` a list that is there is made anew, for a folder
+    that was changed on purpose.
     """
     run = _Unlisted(folder) if again else Run(folder)
     run.verify()
@@ -101,7 +116,9 @@ def seal(folder: Path, by: Mapping[str, Any], *, again: bool = False) -> bool:
     left_out = [trained["file"]] if trained and trained["file"] not in hashes else []
     hashes |= {name: trained["sha256"] for name in left_out}
     content = run.manifest | {"left_out": left_out, "sealed": dict(by)}
-    files.write_json(folder / manifests.NAME, manifests.sealed(content, dict(sorted(hashes.items()))))
+    files.write_json(
+        folder / manifests.NAME, manifests.sealed(content, dict(sorted(hashes.items())))
+    )
     return True
 
 
@@ -111,11 +128,18 @@ def _check_trained(run: Run) -> None:
         if (run.path / name).exists():
             made_by = trained.load(run.path / name)[1]
             same = build(Config, made_by.get("config")) == run.config
-            require(same, str(run.path / name), "what another configuration trained", "what the one of its folder did")
+            require(
+                same,
+                str(run.path / name),
+                "what another configuration trained",
+                "what the one of its folder did",
+            )
 
 
 def _save_trained(folder: Path, config: Config, module: nn.Module) -> dict[str, Any]:
-    """Write what was trained, where it can be saved; its file, SHA-256 and bytes (fixed preconditioners have none)."""
+    """Write what was trained, where it can be saved; its file, SHA-256 and bytes (fixed
+    preconditioners have none).
+    """
     if not module.kind:
         return {}
     name = results.NETWORK if config.recipe.network else results.PRECONDITIONER

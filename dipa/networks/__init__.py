@@ -1,4 +1,6 @@
-"""Backbones of the neural preconditioner, each ``net(x, code) -> x + residual`` on planes (B, 1, H, W), and iteration codes."""
+"""Backbones of the neural preconditioner, each ``net(x, code) -> x + residual`` on planes (B,
+1, H, W), and iteration codes.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import torch
 from .. import seeding
 from ..checks import plain_value, require_choice, require_int
 from .backbone import STARTS, Backbone, require_buildable
-from .codes import CODES, LearnedCode, SinusoidalCode, build_code, sinusoidal
+from .codes import CODES, Code, LearnedCode, SinusoidalCode, build_code, sinusoidal
 from .convnext import ConvNeXt
 from .plain import CNN, MLP, AttentionCNN, MultiScale
 from .unet import IndiUNet, UNet
@@ -42,6 +44,7 @@ __all__ = [
     "PUBLISHED_SIZES",
     "STARTS",
     "Backbone",
+    "Code",
     "LearnedCode",
     "SinusoidalCode",
     "build",
@@ -62,9 +65,10 @@ def build(
 ) -> Backbone:
     """A backbone by name for single planes of the size ``img_size`` (1, H, W).
 
-    ``start`` is ``identity`` (the last layer is zero, so the output is the input) or ``random`` (every layer as
-    PyTorch draws it); ``seed`` decides the draw and leaves the global generator alone. ``code_dim`` 0 builds a network
-    that does not know its iteration. Raises :class:`InputError` for an unknown name or start and for sizes out of range.
+    ``start`` is ``identity`` (the last layer is zero, so the output is the input) or ``random``
+    (every layer as PyTorch draws it); ``seed`` decides the draw and leaves the global generator
+    alone. ``code_dim`` 0 builds a network that does not know its iteration. Raises
+    :class:`InputError` for an unknown name or start and for sizes out of range.
     """
     require_choice("backbone", name, BACKBONES)
     require_choice("start", start, STARTS)

@@ -16,13 +16,15 @@ def sinusoidal(k: int, dim: int) -> torch.Tensor:
     r"""The fixed code of iteration k, float64 of shape (dim,): all sines, then all cosines.
 
     .. math::
-        \phi(k) = \big[\sin(k\,\omega_i)\big]_{i<d/2}\ \Vert\ \big[\cos(k\,\omega_i)\big]_{i<d/2},\qquad
+        \phi(k) = \big[\sin(k\,\omega_i)\big]_{i<d/2}\ \Vert\
+        \big[\cos(k\,\omega_i)\big]_{i<d/2},\qquad
         \omega_i = 10000^{-2i/d}
 
-    k enters raw, counted from 1 and not divided by K. ``dim`` is even. Raises :class:`InputError` otherwise.
+    k enters raw, counted from 1 and not divided by K. ``dim`` is even. Raises :class:`InputError`
+    otherwise.
 
-    Source: D2GP Sec. III.B (d = 256), after the public InDI implementation it names; Vaswani et al. 2017 interleave
-    the two halves.
+    Source: D2GP Sec. III.B (d = 256), after the public InDI implementation it names; Vaswani et al.
+    2017 interleave the two halves.
     """
     return _sinusoidal(require_int("k", k, 1), require_even(dim))
 
@@ -35,7 +37,12 @@ def _sinusoidal(k: int, dim: int) -> torch.Tensor:
 def require_even(dim: int) -> int:
     """Refuse anything but an even positive integer as the length of a sinusoidal code."""
     whole = require_int("code_dim", dim, 2, MAX_DIM)
-    require(whole % 2 == 0, "code_dim", dim, "an even number: a sinusoidal code is half sines, half cosines")
+    require(
+        whole % 2 == 0,
+        "code_dim",
+        dim,
+        "an even number: a sinusoidal code is half sines, half cosines",
+    )
     return whole
 
 
@@ -64,7 +71,8 @@ class SinusoidalCode(Code):
 
 
 class LearnedCode(Code):
-    r"""The trainable code :math:`\phi(k)=\mathbf{w}k`, :math:`\mathbf{w}\in\mathbb{R}^d`: ``code(k)`` -> (dim,).
+    r"""The trainable code :math:`\phi(k)=\mathbf{w}k`, :math:`\mathbf{w}\in\mathbb{R}^d`:
+    ``code(k)`` -> (dim,).
 
     w starts uniform in [-0.1, 0.1], so that k up to 20 stays where SiLU bends.
 
@@ -74,7 +82,9 @@ class LearnedCode(Code):
     def __init__(self, dim: int, seed: int = 0):
         super().__init__()
         dim, seed = require_int("code_dim", dim, 1, MAX_DIM), require_int("seed", seed, 0)
-        self.weight = nn.Parameter(0.1 * (2 * torch.rand(dim, generator=seeding.generator(seed, "learned code")) - 1))
+        self.weight = nn.Parameter(
+            0.1 * (2 * torch.rand(dim, generator=seeding.generator(seed, "learned code")) - 1)
+        )
 
     def unchecked(self, k: int) -> torch.Tensor:
         """w k."""
@@ -82,7 +92,9 @@ class LearnedCode(Code):
 
 
 def build_code(name: str, dim: int, seed: int = 0) -> Code | None:
-    """The module of a code by name (``sinusoidal``, ``learned``), None for ``none``; ``seed`` draws what is trainable."""
+    """The module of a code by name (``sinusoidal``, ``learned``), None for ``none``; ``seed``
+    draws what is trainable.
+    """
     require_choice("code", name, CODES)
     if name == "none":
         return None

@@ -10,10 +10,12 @@ from .backbone import Backbone, CodeShift, Head, Stem, pad_to_multiple
 
 
 class MLP(Backbone):
-    r"""Linear n -> h, ``blocks`` x Linear h -> h, Linear h -> n on flattened images, ReLU between; h = ``features``.
+    r"""Linear n -> h, ``blocks`` x Linear h -> h, Linear h -> n on flattened images, ReLU between;
+    h = ``features``.
 
-    The published net has three layers (``blocks`` = 1) and more parameters than a dense P, so h of about n. The code
-    shifts the first hidden layer (the published net ignores the iteration). Bound to the size of its images.
+    The published net has three layers (``blocks`` = 1) and more parameters than a dense P, so h of
+    about n. The code shifts the first hidden layer (the published net ignores the iteration). Bound
+    to the size of its images.
 
     Parameters: (n + 1) h + blocks (h + 1) h + (h + 1) n, and (d + 1) h for a code.
 
@@ -36,11 +38,13 @@ class MLP(Backbone):
 
 
 class CNN(Backbone):
-    """3x3 convolutions 1 -> C, ``blocks`` x (C -> C, normalised), C -> 1, ReLU between; C = ``features``.
+    """3x3 convolutions 1 -> C, ``blocks`` x (C -> C, normalised), C -> 1, ReLU between; C =
+    ``features``.
 
-    Published size C = 64, five layers (``blocks`` = 3). The published net normalises with batch statistics; here each
-    image is normalised over all its channels and positions (group norm, one group; as many parameters), so that no image
-    sees another. The code shifts the first maps (the published net ignores the iteration). Any image size.
+    Published size C = 64, five layers (``blocks`` = 3). The published net normalises with batch
+    statistics; here each image is normalised over all its channels and positions (group norm, one
+    group; as many parameters), so that no image sees another. The code shifts the first maps (the
+    published net ignores the iteration). Any image size.
 
     Parameters: 10 C + blocks (9 C^2 + 3 C) + 9 C + 1, and (d + 1) C for a code.
 
@@ -51,7 +55,9 @@ class CNN(Backbone):
         super().__init__(img_size, features, blocks, code_dim)
         self.stem = Stem(features)
         self.shift = CodeShift(code_dim, features)
-        self.middle = nn.ModuleList(nn.Conv2d(features, features, 3, padding=1) for _ in range(blocks))
+        self.middle = nn.ModuleList(
+            nn.Conv2d(features, features, 3, padding=1) for _ in range(blocks)
+        )
         self.norms = nn.ModuleList(nn.GroupNorm(1, features) for _ in range(blocks))
         self.head = Head(features)
 
@@ -63,9 +69,11 @@ class CNN(Backbone):
 
 
 class SelfAttention(nn.Module):
-    r"""Single-head attention between all positions: :math:`x + \gamma\,V\,\mathrm{softmax}(Q^\top K)^\top`, unscaled scores.
+    r"""Single-head attention between all positions: :math:`x + \gamma\,V\,\mathrm{softmax}(Q^\top
+    K)^\top`, unscaled scores.
 
-    Queries and keys have max(1, C // 8) channels; :math:`\gamma` starts at 0. Memory grows as (H W)^2.
+    Queries and keys have max(1, C // 8) channels; :math:`\gamma` starts at 0. Memory grows as (H
+    W)^2.
 
     Source: Zhang et al. 2019 (self-attention GAN), as in the public code of D2GP's authors.
     """
@@ -82,16 +90,20 @@ class SelfAttention(nn.Module):
         """(B, C, H, W) -> the same shape."""
         query, key, value = (layer(x).flatten(2) for layer in (self.query, self.key, self.value))
         weights = torch.softmax(query.transpose(1, 2) @ key, dim=-1).to(value.dtype)
-        return x + self.gamma.to(value.dtype) * (value @ weights.transpose(1, 2)).unflatten(2, x.shape[-2:])
+        return x + self.gamma.to(value.dtype) * (value @ weights.transpose(1, 2)).unflatten(
+            2, x.shape[-2:]
+        )
 
 
 class AttentionCNN(Backbone):
-    """3x3 convolution 1 -> C, ReLU, ``blocks`` self-attentions, 3x3 convolution C -> 1; C = ``features``.
+    """3x3 convolution 1 -> C, ReLU, ``blocks`` self-attentions, 3x3 convolution C -> 1; C =
+    ``features``.
 
-    Published size C = 64, one attention. The code shifts the first maps (the published net ignores the iteration). Any
-    image size that memory allows: (H W)^2 numbers per image and attention.
+    Published size C = 64, one attention. The code shifts the first maps (the published net ignores
+    the iteration). Any image size that memory allows: (H W)^2 numbers per image and attention.
 
-    Parameters, with q = max(1, C // 8): 10 C + blocks (2 (C + 1) q + (C + 1) C + 1) + 9 C + 1, and (d + 1) C for a code.
+    Parameters, with q = max(1, C // 8): 10 C + blocks (2 (C + 1) q + (C + 1) C + 1) + 9 C + 1, and
+    (d + 1) C for a code.
 
     Source: D2GP Sec. III.A; layers from the public code of its authors.
     """
@@ -108,10 +120,11 @@ class AttentionCNN(Backbone):
 
 
 class MultiScale(Backbone):
-    """3x3 convolution 1 -> C, maximum over 2x2, ``blocks`` x (3x3 C -> C, ReLU), 2x2 transposed convolution C -> 1.
+    """3x3 convolution 1 -> C, maximum over 2x2, ``blocks`` x (3x3 C -> C, ReLU), 2x2 transposed
+    convolution C -> 1.
 
-    Published size C = ``features`` = 64, one middle layer. The code shifts the first maps (the published net ignores the
-    iteration). Odd sides are padded and cropped back.
+    Published size C = ``features`` = 64, one middle layer. The code shifts the first maps (the
+    published net ignores the iteration). Odd sides are padded and cropped back.
 
     Parameters: 10 C + blocks (9 C^2 + C) + 4 C + 1, and (d + 1) C for a code.
 
@@ -122,7 +135,9 @@ class MultiScale(Backbone):
         super().__init__(img_size, features, blocks, code_dim)
         self.stem = Stem(features)
         self.shift = CodeShift(code_dim, features)
-        self.middle = nn.ModuleList(nn.Conv2d(features, features, 3, padding=1) for _ in range(blocks))
+        self.middle = nn.ModuleList(
+            nn.Conv2d(features, features, 3, padding=1) for _ in range(blocks)
+        )
         self.head = nn.ConvTranspose2d(features, 1, 2, stride=2)
 
     def residual(self, x, code):  # noqa: D102

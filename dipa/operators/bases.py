@@ -1,12 +1,14 @@
 r"""Orthonormal coordinates of the only subspace a data gradient can reach.
 
-Every data gradient :math:`\nabla g = H^\top(Hx-y)` lies in :math:`\mathrm{range}(H^\top)`. With orthonormal rows
-:math:`V\in\mathbb{R}^{r\times n}` spanning it, :math:`\nabla g = V^\top V\nabla g`, so a preconditioner
-:math:`P\in\mathbb{R}^{n\times n}` acts through the block :math:`PV^\top\in\mathbb{R}^{n\times r}` alone.
+Every data gradient :math:`\nabla g = H^\top(Hx-y)` lies in :math:`\mathrm{range}(H^\top)`. With
+orthonormal rows :math:`V\in\mathbb{R}^{r\times n}` spanning it, :math:`\nabla g = V^\top V\nabla
+g`, so a preconditioner :math:`P\in\mathbb{R}^{n\times n}` acts through the block
+:math:`PV^\top\in\mathbb{R}^{n\times r}` alone.
 
-:func:`range_basis` spans the gradients as images of C channels; :func:`plane_basis` spans their channels, each taken
-as a real image of its own, for a preconditioner that all channels share: so D2GP Table I counts its linear ones for MRI,
-with n = H W = 2500 although images are complex (20 n pointwise, 20 n^2 full-linear parameters).
+:func:`range_basis` spans the gradients as images of C channels; :func:`plane_basis` spans their
+channels, each taken as a real image of its own, for a preconditioner that all channels share: so
+D2GP Table I counts its linear ones for MRI, with n = H W = 2500 although images are complex (20 n
+pointwise, 20 n^2 full-linear parameters).
 """
 
 from __future__ import annotations
@@ -37,12 +39,15 @@ from .sizes import operator_sides
 
 
 def hadamard_matrix(size: int) -> torch.Tensor:
-    """The symmetric orthonormal Hadamard matrix (size, size) in deepinv's row order, float64; ``size`` is a power of two."""
+    """The symmetric orthonormal Hadamard matrix (size, size) in deepinv's row order, float64;
+    ``size`` is a power of two.
+    """
     return deepinv.physics.singlepixel.hadamard_1d(torch.eye(size, dtype=torch.float64))
 
 
 class Exact(nn.Module):
-    """A module that knows some of its buffers in float64: one that is moved to another dtype gets them from there.
+    """A module that knows some of its buffers in float64: one that is moved to another dtype gets
+    them from there.
 
     ``single.double()`` would else hold the rounding of float32 for ever.
     """
@@ -61,7 +66,9 @@ class Exact(nn.Module):
 
 
 class Basis(nn.Module):
-    """Coordinates on a subspace: ``coordinates`` is V (images (B, C, H, W) -> (B, r)), ``image`` is its transpose."""
+    """Coordinates on a subspace: ``coordinates`` is V (images (B, C, H, W) -> (B, r)),
+    ``image`` is its transpose.
+    """
 
     kind: str
     img_size: tuple[int, int, int]
@@ -78,12 +85,18 @@ class Basis(nn.Module):
     def project(self, images: torch.Tensor) -> torch.Tensor:
         """V^T V x: the part of each image inside the subspace."""
         require_same_images(images=images)
-        with foreign("images", f"{tuple(images.shape)}, {images.dtype}", f"images {self.img_size} in the dtype of this basis"):
+        with foreign(
+            "images",
+            f"{tuple(images.shape)}, {images.dtype}",
+            f"images {self.img_size} in the dtype of this basis",
+        ):
             return self.image(self.coordinates(images))
 
 
 class PixelBasis(Basis):
-    """The whole image space: r = n and V is the identity. It makes L-DIPA dense, as the papers write it."""
+    """The whole image space: r = n and V is the identity. It makes L-DIPA dense, as the papers
+    write it.
+    """
 
     kind = "pixel"
 
@@ -130,7 +143,9 @@ def require_index(index: torch.Tensor, count: int) -> None:
     """Refuse anything but integers (r,) in [0, count)."""
     require_tensor("index", index, "a tensor of integers (r,)")
     whole = not (index.is_floating_point() or index.is_complex() or index.dtype == torch.bool)
-    require(whole and index.ndim == 1, "index", f"{tuple(index.shape)}, {index.dtype}", "integers (r,)")
+    require(
+        whole and index.ndim == 1, "index", f"{tuple(index.shape)}, {index.dtype}", "integers (r,)"
+    )
     inside = bool(((index >= 0) & (index < count)).all())
     require(inside, "index", "positions outside the coefficients", f"integers in [0, {count - 1}]")
 
@@ -138,13 +153,21 @@ def require_index(index: torch.Tensor, count: int) -> None:
 class TransformBasis(Basis):
     """Selected coefficients of a fast transform with orthonormal rows.
 
-    ``index`` (r,) holds their flat positions among the coefficients (C, p, q) of an image (C, H, W). A subclass gives
-    ``transform`` and its transpose ``synthesis``.
+    ``index`` (r,) holds their flat positions among the coefficients (C, p, q) of an image (C, H,
+    W). A subclass gives ``transform`` and its transpose ``synthesis``.
     """
 
-    def __init__(self, img_size: tuple[int, int, int], index: torch.Tensor, shape: tuple[int, int, int] | None = None):
+    def __init__(
+        self,
+        img_size: tuple[int, int, int],
+        index: torch.Tensor,
+        shape: tuple[int, int, int] | None = None,
+    ):
         super().__init__()
-        self.img_size, self.shape = require_img_size(img_size), require_img_size(img_size if shape is None else shape)
+        self.img_size, self.shape = (
+            require_img_size(img_size),
+            require_img_size(img_size if shape is None else shape),
+        )
         require_index(index, math.prod(self.shape))
         self.dim = len(index)
         self.register_buffer("index", index.long())
@@ -154,7 +177,9 @@ class TransformBasis(Basis):
         raise TypeError(f"{type(self).__name__} does not define transform")
 
     def synthesis(self, coefficients: torch.Tensor) -> torch.Tensor:
-        """The transpose of ``transform``; here the transform itself, as for any symmetric involution."""
+        """The transpose of ``transform``; here the transform itself, as for any symmetric
+        involution.
+        """
         return self.transform(coefficients)
 
     def coordinates(self, images):  # noqa: D102
@@ -166,17 +191,24 @@ class TransformBasis(Basis):
 
 
 class HadamardBasis(Exact, TransformBasis):
-    """Selected orthonormal 2-D Hadamard functions, applied as two small matrix products (a Kronecker product)."""
+    """Selected orthonormal 2-D Hadamard functions, applied as two small matrix products (a
+    Kronecker product).
+    """
 
     kind = "hadamard"
 
     def __init__(self, img_size: tuple[int, int, int], index: torch.Tensor):
-        super().__init__(operator_sides(img_size, lambda side: side & (side - 1) == 0, "a power of two"), index)
+        super().__init__(
+            operator_sides(img_size, lambda side: side & (side - 1) == 0, "a power of two"), index
+        )
         for name, matrix in self.exact().items():
             self.register_buffer(name, matrix.to(torch.get_default_dtype()), persistent=False)
 
     def exact(self):  # noqa: D102
-        return {"rows": hadamard_matrix(self.img_size[1]), "columns": hadamard_matrix(self.img_size[2])}
+        return {
+            "rows": hadamard_matrix(self.img_size[1]),
+            "columns": hadamard_matrix(self.img_size[2]),
+        }
 
     def transform(self, images: torch.Tensor) -> torch.Tensor:
         """The full orthonormal 2-D Hadamard transform; it is its own inverse."""
@@ -184,7 +216,9 @@ class HadamardBasis(Exact, TransformBasis):
 
 
 class FourierBasis(TransformBasis):
-    """Selected real and imaginary parts of the centred unitary 2-D Fourier transform of a complex image (2, H, W)."""
+    """Selected real and imaginary parts of the centred unitary 2-D Fourier transform of a
+    complex image (2, H, W).
+    """
 
     kind = "fourier"
 
@@ -202,10 +236,12 @@ class FourierBasis(TransformBasis):
 
 
 class HartleyBasis(TransformBasis):
-    r"""Selected real Hartley functions :math:`\cos\theta+\sin\theta`, :math:`\theta=2\pi(ux/H+vy/W)`, of each channel.
+    r"""Selected real Hartley functions :math:`\cos\theta+\sin\theta`,
+    :math:`\theta=2\pi(ux/H+vy/W)`, of each channel.
 
-    The transform is Re - Im of the centred unitary Fourier transform: symmetric, orthonormal, its own inverse. On a set
-    of frequencies that holds -k with every k, its functions span the real images whose spectrum lies on that set.
+    The transform is Re - Im of the centred unitary Fourier transform: symmetric, orthonormal, its
+    own inverse. On a set of frequencies that holds -k with every k, its functions span the real
+    images whose spectrum lies on that set.
     """
 
     kind = "hartley"
@@ -217,11 +253,19 @@ class HartleyBasis(TransformBasis):
 
 
 class KroneckerBasis(TransformBasis):
-    """Selected products of row functions (p, H) and column functions (q, W), each set orthonormal."""
+    """Selected products of row functions (p, H) and column functions (q, W), each set
+    orthonormal.
+    """
 
     kind = "kronecker"
 
-    def __init__(self, img_size: tuple[int, int, int], index: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor):
+    def __init__(
+        self,
+        img_size: tuple[int, int, int],
+        index: torch.Tensor,
+        rows: torch.Tensor,
+        columns: torch.Tensor,
+    ):
         channels, height, width = require_img_size(img_size)
         require_rows("rows", rows, height)
         require_rows("columns", columns, width)
@@ -239,13 +283,17 @@ class KroneckerBasis(TransformBasis):
 
 
 def range_basis(
-    physics: deepinv.physics.LinearPhysics, img_size: tuple[int, int, int] | None = None, *, max_pixels: int = 4096
+    physics: deepinv.physics.LinearPhysics,
+    img_size: tuple[int, int, int] | None = None,
+    *,
+    max_pixels: int = 4096,
 ) -> Basis:
-    """Orthonormal coordinates of range(H^T): the operator's own fast ones, else a dense SVD of its matrix.
+    """Orthonormal coordinates of range(H^T): the operator's own fast ones, else a dense SVD of its
+    matrix.
 
-    ``img_size`` (C, H, W) is needed when the operator does not carry one. The basis is the caller's own, in the
-    operator's dtype and on its device. Raises :class:`InputError` when nobody says the size, or when the operator has
-    no fast basis and n exceeds ``max_pixels`` (the SVD costs n^3).
+    ``img_size`` (C, H, W) is needed when the operator does not carry one. The basis is the caller's
+    own, in the operator's dtype and on its device. Raises :class:`InputError` when nobody says the
+    size, or when the operator has no fast basis and n exceeds ``max_pixels`` (the SVD costs n^3).
     """
     require_operator("physics", physics)
     if hasattr(physics, "range_basis"):
@@ -256,12 +304,16 @@ def range_basis(
 
 
 def plane_basis(
-    physics: deepinv.physics.LinearPhysics, img_size: tuple[int, int, int] | None = None, *, max_pixels: int = 4096
+    physics: deepinv.physics.LinearPhysics,
+    img_size: tuple[int, int, int] | None = None,
+    *,
+    max_pixels: int = 4096,
 ) -> Basis:
-    """Orthonormal coordinates (1, H, W) of the smallest space of real planes that holds every channel of every H^T r.
+    """Orthonormal coordinates (1, H, W) of the smallest space of real planes that holds every
+    channel of every H^T r.
 
-    The operator's own fast ones, else a dense SVD of the channel planes of H^T; for one channel :func:`range_basis`.
-    Arguments and errors as there.
+    The operator's own fast ones, else a dense SVD of the channel planes of H^T; for one channel
+    :func:`range_basis`. Arguments and errors as there.
     """
     require_operator("physics", physics)
     if hasattr(physics, "plane_basis"):
@@ -273,29 +325,48 @@ def plane_basis(
     return MatrixBasis((1, *sides), linalg.orthonormal_range(planes).to(numbers_like(physics)))
 
 
-def _matrix(physics: deepinv.physics.LinearPhysics, img_size: tuple[int, int, int], max_pixels: int, kind: str) -> torch.Tensor:
-    """The real matrix of H (m, n), in float64 where the operator can compute in it; refused where n exceeds ``max_pixels``."""
+def _matrix(
+    physics: deepinv.physics.LinearPhysics,
+    img_size: tuple[int, int, int],
+    max_pixels: int,
+    kind: str,
+) -> torch.Tensor:
+    """The real matrix of H (m, n), in float64 where the operator can compute in it; refused
+    where n exceeds ``max_pixels``.
+    """
     if math.prod(img_size) > require_int("max_pixels", max_pixels, 1):
-        raise InputError(f"img_size: got {img_size}; allowed: at most {max_pixels} pixels for an operator without {kind}()")
+        raise InputError(
+            f"img_size: got {img_size}; allowed: at most {max_pixels} pixels for an "
+            f"operator without {kind}()"
+        )
     like = numbers_like(physics)
     place = device.able(like).device
     try:
-        matrix = linalg.dense(copy.deepcopy(physics).to(place).double().A, img_size, dtype=torch.float64, device=place)
-    except (RuntimeError, TypeError):  # numbers of its own that do not follow, unless it cannot take such images at all
+        matrix = linalg.dense(
+            copy.deepcopy(physics).to(place).double().A, img_size, dtype=torch.float64, device=place
+        )
+    except (RuntimeError, TypeError):
+        # numbers of its own that do not follow, unless it cannot take such images at all
         require_applies("physics", physics, img_size)
         matrix = linalg.dense(physics.A, img_size, dtype=like.dtype, device=like.device)
     return torch.cat([matrix.real, matrix.imag]) if matrix.is_complex() else matrix
 
 
-def rebuild_basis(kind: str, img_size: tuple[int, int, int], buffers: dict[str, torch.Tensor]) -> Basis:
-    """A basis from what its ``kind`` and ``state_dict`` say, as stored beside a saved preconditioner."""
+def rebuild_basis(
+    kind: str, img_size: tuple[int, int, int], buffers: dict[str, torch.Tensor]
+) -> Basis:
+    """A basis from what its ``kind`` and ``state_dict`` say, as stored beside a saved
+    preconditioner.
+    """
     makers = {
         "pixel": lambda: PixelBasis(img_size),
         "matrix": lambda: MatrixBasis(img_size, buffers["rows"]),
         "hadamard": lambda: HadamardBasis(img_size, buffers["index"]),
         "fourier": lambda: FourierBasis(img_size, buffers["index"]),
         "hartley": lambda: HartleyBasis(img_size, buffers["index"]),
-        "kronecker": lambda: KroneckerBasis(img_size, buffers["index"], buffers["rows"], buffers["columns"]),
+        "kronecker": lambda: KroneckerBasis(
+            img_size, buffers["index"], buffers["rows"], buffers["columns"]
+        ),
     }
     require_choice("basis", kind, makers)
     require(isinstance(buffers, Mapping), "buffers", buffers, "a mapping of names to tensors")
@@ -303,5 +374,6 @@ def rebuild_basis(kind: str, img_size: tuple[int, int, int], buffers: dict[str, 
         return makers[kind]()
     except KeyError as error:
         raise InputError(
-            f"buffers: got {', '.join(map(str, buffers))}; allowed: those of a {kind} basis, with {error}"
+            f"buffers: got {', '.join(map(str, buffers))}; allowed: those of a {kind} "
+            f"basis, with {error}"
         ) from error

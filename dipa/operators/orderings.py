@@ -1,16 +1,19 @@
-r"""Which Hadamard rows a single-pixel camera measures first: pure functions (shape, m) -> mask of m ones.
+r"""Which Hadamard rows a single-pixel camera measures first: pure functions (shape, m) -> mask of m
+ones.
 
-Four orderings are deepinv's own (0.5.0). Two more are what the word "sequency" meant in earlier releases, kept
-because published single-pixel results depend on it:
+Four orderings are deepinv's own (0.5.0). Two more are what the word "sequency" meant in earlier
+releases, kept because published single-pixel results depend on it:
 
 ``sequency``
     today's deepinv: one-dimensional Walsh order of the column-major flattened image.
 ``sequency_permutation``
-    deepinv 0.3.1 to 0.4.0 (``ordering="old_sequency"``): a one-dimensional bit-reversed Gray-code permutation.
+    deepinv 0.3.1 to 0.4.0 (``ordering="old_sequency"``): a one-dimensional bit-reversed Gray-code
+    permutation.
 ``sequency_rows``
-    deepinv between releases 0.3.0 and 0.3.1, as vendored by the papers' group (juliogr7/DistillPool): the first m
-    entries, row by row, of the grid whose rows and columns follow that same permutation. (Releases up to 0.3.0 kept
-    a block of more than m coefficients, 448 for m = 205 at 32 x 32; it is no ordering and is not offered.)
+    deepinv between releases 0.3.0 and 0.3.1, as vendored by the papers' group
+    (juliogr7/DistillPool): the first m entries, row by row, of the grid whose rows and columns
+    follow that same permutation. (Releases up to 0.3.0 kept a block of more than m coefficients,
+    448 for m = 205 at 32 x 32; it is no ordering and is not offered.)
 """
 
 from __future__ import annotations
@@ -41,7 +44,9 @@ def _sequency_permutation(height: int, width: int, m: int) -> torch.Tensor:
 
 def _sequency_rows(height: int, width: int, m: int) -> torch.Tensor:
     mask, entry = torch.zeros(height, width), torch.arange(m)
-    mask[get_permutation_list(height)[entry // width], get_permutation_list(width)[entry % width]] = 1
+    mask[
+        get_permutation_list(height)[entry // width], get_permutation_list(width)[entry % width]
+    ] = 1
     return mask
 
 
@@ -50,12 +55,19 @@ MASKS |= {"sequency_permutation": _sequency_permutation, "sequency_rows": _seque
 
 
 def hadamard_mask(height: int, width: int, m: int, ordering: str) -> torch.Tensor:
-    """Mask (height, width) with ``m`` ones on the 2-D Hadamard coefficients that come first in ``ordering``.
+    """Mask (height, width) with ``m`` ones on the 2-D Hadamard coefficients that come first in
+    ``ordering``.
 
-    Raises :class:`InputError` for sides that are no powers of two (or, for ``cake_cutting``, differ), another m or ordering.
+    Raises :class:`InputError` for sides that are no powers of two (or, for ``cake_cutting``,
+    differ), another m or ordering.
     """
     _, height, width = operator_sides((1, height, width), power_of_two, POWER_OF_TWO)
     m = require_int("m", m, 1, height * width)
     require_choice("ordering", ordering, ORDERINGS)
-    require(height == width or ordering != "cake_cutting", "height and width", (height, width), "equal for 'cake_cutting'")
+    require(
+        height == width or ordering != "cake_cutting",
+        "height and width",
+        (height, width),
+        "equal for 'cake_cutting'",
+    )
     return MASKS[ordering](height, width, m).contiguous()

@@ -17,7 +17,9 @@ def power_of_two(side: int) -> bool:
     return side >= 2 and side & (side - 1) == 0
 
 
-def operator_sides(img_size: object, side_allowed: Callable[[int], bool], allowed: str) -> tuple[int, int, int]:
+def operator_sides(
+    img_size: object, side_allowed: Callable[[int], bool], allowed: str
+) -> tuple[int, int, int]:
     """(C, H, W) as three integers with C >= 1 and H, W by ``side_allowed`` (``allowed`` in words).
 
     Raises :class:`InputError` naming the one that is not.
@@ -27,10 +29,17 @@ def operator_sides(img_size: object, side_allowed: Callable[[int], bool], allowe
     require(sides[0] >= 1, "img_size channels", sides[0], "an integer >= 1")
     for name, side in zip(("height", "width"), sides[1:], strict=True):
         require(side_allowed(side), f"img_size {name}", side, allowed)
-    require(math.prod(sides) <= MAX_NUMBERS, "img_size", sides, f"at most {MAX_NUMBERS:,} numbers in an image")
+    require(
+        math.prod(sides) <= MAX_NUMBERS,
+        "img_size",
+        sides,
+        f"at most {MAX_NUMBERS:,} numbers in an image",
+    )
     return sides
 
 
 def sigma_of(noise_sigma: float) -> float:
-    """The standard deviation of the noise as a float; refuses what is not a number in [0, ``MAX_SIGMA``]."""
+    """The standard deviation of the noise as a float; refuses what is not a number in [0,
+    ``MAX_SIGMA``].
+    """
     return float(require_number("noise_sigma", noise_sigma, 0, MAX_SIGMA))

@@ -1,13 +1,23 @@
 """Figures from tables and histories: no computing, no training, one style.
 
-Images are shown on the fixed grey scale [0, 1], errors on [0, ``ERROR_MAX``], so that two figures can be compared.
+Images are shown on the fixed grey scale [0, 1], errors on [0, ``ERROR_MAX``], so that two figures
+can be compared.
 """
 
 import matplotlib.pyplot as plt
 
 from .algebra import codes, eigenvalues, matrices, matrix, spectrum
 from .explore import explorer
-from .lines import against, beside, compare, curves, denoiser_training, iterations, long_runs, training
+from .lines import (
+    against,
+    beside,
+    compare,
+    curves,
+    denoiser_training,
+    iterations,
+    long_runs,
+    training,
+)
 from .pictures import gallery, methods, panels, player, psnr_text, reconstructions, tiles
 from .style import COLOURS, DASHES, ERROR_MAX, PALETTE, ROLES, STYLE
 

@@ -11,12 +11,19 @@ from .style import COLOURS, ROLES, draw, figure_of, legend, numbered
 
 
 @figure_of
-def curves(metrics: Mapping[str, Mapping], quantity: str = "psnr", label: str = "PSNR (dB)", log: bool = False) -> Figure:
+def curves(
+    metrics: Mapping[str, Mapping],
+    quantity: str = "psnr",
+    label: str = "PSNR (dB)",
+    log: bool = False,
+) -> Figure:
     """One recorded quantity over iterations for baseline, student and teacher."""
     figure, axis = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
     for role in ROLES:
         values = metrics[role]["curve"][quantity]
-        axis.plot(range(len(values)), values, marker="o", markersize=3, color=COLOURS[role], label=role)
+        axis.plot(
+            range(len(values)), values, marker="o", markersize=3, color=COLOURS[role], label=role
+        )
     axis.set(xlabel="iteration k", ylabel=label, yscale="log" if log else "linear")
     axis.legend(frameon=False)
     return figure
@@ -43,8 +50,12 @@ def compare(
 
 
 @figure_of
-def iterations(curves: Mapping[str, Mapping[str, Sequence[float]]], order: Sequence[str] = ()) -> Figure:
-    """PSNR (left) and residual (right, logarithmic) of each iteration, a line per recorded curve; ``order`` as in compare."""
+def iterations(
+    curves: Mapping[str, Mapping[str, Sequence[float]]], order: Sequence[str] = ()
+) -> Figure:
+    """PSNR (left) and residual (right, logarithmic) of each iteration, a line per recorded
+    curve; ``order`` as in compare.
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.8), layout="constrained")
     draw(left, {name: curve["psnr"] for name, curve in curves.items()}, order)
     draw(right, {name: curve["residual"] for name, curve in curves.items()}, order)
@@ -62,10 +73,14 @@ def beside(
     *,
     xlabel: str = "iteration k",
 ) -> Figure:
-    """Named curves over iterations in named frames side by side, on one vertical scale; a name looks the same in every frame."""
+    """Named curves over iterations in named frames side by side, on one vertical scale; a name
+    looks the same in every frame.
+    """
     names = dict.fromkeys(name for lines in frames.values() for name in lines)
     size = (4.1 * len(frames) + 1.4, 3.6)
-    figure, axes = plt.subplots(1, len(frames), figsize=size, layout="constrained", sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(frames), figsize=size, layout="constrained", sharey=True, squeeze=False
+    )
     for axis, (title, lines) in zip(axes[0], frames.items(), strict=True):
         draw(axis, {name: lines.get(name, ()) for name in names})
         axis.set(title=title, xlabel=xlabel, yscale="log" if log else "linear")
@@ -76,9 +91,13 @@ def beside(
 
 @figure_of
 def long_runs(curves: Mapping[str, Mapping[str, Sequence[float]]], trained: int) -> Figure:
-    """PSNR and data fidelity of each iteration from the first on, over logarithmic k; a line marks the ``trained`` K."""
+    """PSNR and data fidelity of each iteration from the first on, over logarithmic k; a line
+    marks the ``trained`` K.
+    """
     figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.8), layout="constrained")
-    for axis, quantity, label in zip(axes, ("psnr", "fidelity"), ("PSNR (dB)", "data fidelity $g$"), strict=True):
+    for axis, quantity, label in zip(
+        axes, ("psnr", "fidelity"), ("PSNR (dB)", "data fidelity $g$"), strict=True
+    ):
         draw(axis, {name: curve[quantity] for name, curve in curves.items()})
         axis.set(xlabel="iteration k", ylabel=label, xscale="log", xlim=(1, None))
         axis.axvline(trained, color=COLOURS["truth"], linewidth=0.8, linestyle=":")
@@ -88,7 +107,9 @@ def long_runs(curves: Mapping[str, Mapping[str, Sequence[float]]], trained: int)
 
 
 @figure_of
-def against(x: Sequence[float], lines: Mapping[str, Sequence[float]], xlabel: str, ylabel: str) -> Figure:
+def against(
+    x: Sequence[float], lines: Mapping[str, Sequence[float]], xlabel: str, ylabel: str
+) -> Figure:
     """Named lines over the positive numbers ``x``, both axes logarithmic."""
     figure, axis = plt.subplots(figsize=(7.6, 3.4), layout="constrained")
     for number, (name, values) in enumerate(lines.items()):

@@ -1,4 +1,6 @@
-"""Images: reconstructions beside the truth, signed images, an iteration player; one grey scale [0, 1]."""
+"""Images: reconstructions beside the truth, signed images, an iteration player; one grey scale
+[0, 1].
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ def psnr_text(x: np.ndarray, truth: np.ndarray) -> str:
 
 @figure_of
 def reconstructions(examples: Mapping[str, np.ndarray], index: int = 0) -> Figure:
-    """Truth and the three reconstructions of test image ``index`` above, their absolute errors below."""
+    """Truth and the three reconstructions of test image ``index`` above, their absolute errors
+    below.
+    """
     truth = examples["truth"][index, 0]
     figure, axes = plt.subplots(2, 4, figsize=(8.4, 4.5), layout="constrained")
     show(axes[0, 0], truth, "truth")
@@ -35,10 +39,14 @@ def reconstructions(examples: Mapping[str, np.ndarray], index: int = 0) -> Figur
 
 @figure_of
 def gallery(examples: Mapping[str, np.ndarray], count: int = 8) -> Figure:
-    """Truth, baseline, student and teacher (rows) of the first ``count`` test images (columns), PSNR below each."""
+    """Truth, baseline, student and teacher (rows) of the first ``count`` test images (columns),
+    PSNR below each.
+    """
     rows = ("truth", *ROLES)
     count = min(count, len(examples["truth"]))
-    figure, axes = plt.subplots(4, count, figsize=(1.15 * count, 5.4), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        4, count, figsize=(1.15 * count, 5.4), layout="constrained", squeeze=False
+    )
     for row, role in enumerate(rows):
         for column in range(count):
             x, truth = examples[role][column, 0], examples["truth"][column, 0]
@@ -51,9 +59,13 @@ def gallery(examples: Mapping[str, np.ndarray], count: int = 8) -> Figure:
 
 @figure_of
 def methods(planes: Mapping[str, np.ndarray], columns: int = 6) -> Figure:
-    """One test image by each method, (H, W) by name; ``truth`` among them is what the PSNR below the others refers to."""
+    """One test image by each method, (H, W) by name; ``truth`` among them is what the PSNR
+    below the others refers to.
+    """
     rows = max(-(-len(planes) // columns), 1)
-    figure, axes = plt.subplots(rows, columns, figsize=(1.6 * columns, 2.05 * rows), layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(1.6 * columns, 2.05 * rows), layout="constrained", squeeze=False
+    )
     for axis in axes.flat:
         axis.axis("off")
     for axis, (name, plane) in zip(axes.flat, planes.items(), strict=False):
@@ -67,17 +79,23 @@ def methods(planes: Mapping[str, np.ndarray], columns: int = 6) -> Figure:
 
 @figure_of
 def player(examples: Mapping[str, np.ndarray]) -> str:
-    """An iteration player (HTML, no kernel needed): baseline, student and teacher side by side, k = 0 to K.
+    """An iteration player (HTML, no kernel needed): baseline, student and teacher side by side, k =
+    0 to K.
 
     Needs the ``{role}_iterates`` arrays (K + 1, 1, C, H, W) of the first test image.
     """
     truth = examples["truth"][0, 0]
     stacks = {role: examples[f"{role}_iterates"][:, 0, 0] for role in ROLES}
     frames = min(len(stack) for stack in stacks.values())
-    with plt.rc_context({"animation.frame_format": "jpeg", "figure.dpi": 80, "animation.embed_limit": 20}):
+    with plt.rc_context(
+        {"animation.frame_format": "jpeg", "figure.dpi": 80, "animation.embed_limit": 20}
+    ):
         figure, axes = plt.subplots(1, 4, figsize=(8.4, 2.7), layout="constrained")
         show(axes[0], truth, "truth\n")
-        shown = [show(axis, stacks[role][0], f"{role}\n") for axis, role in zip(axes[1:], ROLES, strict=True)]
+        shown = [
+            show(axis, stacks[role][0], f"{role}\n")
+            for axis, role in zip(axes[1:], ROLES, strict=True)
+        ]
 
         def draw(k: int):
             for image, axis, role in zip(shown, axes[1:], ROLES, strict=True):
@@ -86,14 +104,18 @@ def player(examples: Mapping[str, np.ndarray]) -> str:
             axes[0].set_title(f"truth\niteration {k}", fontsize=9)
             return shown
 
-        html = FuncAnimation(figure, draw, frames=frames, interval=350).to_jshtml(default_mode="once")
+        html = FuncAnimation(figure, draw, frames=frames, interval=350).to_jshtml(
+            default_mode="once"
+        )
     plt.close(figure)
     return html
 
 
 @figure_of
 def tiles(rows: Mapping[str, np.ndarray]) -> Figure:
-    """Small signed images (count, H, W) by name: a name is a row, blue to red on a symmetric scale of its own."""
+    """Small signed images (count, H, W) by name: a name is a row, blue to red on a symmetric
+    scale of its own.
+    """
     count = max(len(images) for images in rows.values())
     size = (1.15 * count + 1.2, 1.2 * len(rows))
     figure, axes = plt.subplots(len(rows), count, figsize=size, layout="constrained", squeeze=False)
@@ -107,17 +129,31 @@ def tiles(rows: Mapping[str, np.ndarray]) -> Figure:
 
 
 @figure_of
-def panels(rows: Mapping[str, Mapping[str, np.ndarray]], signed: Sequence[str] = (), limit: float = ERROR_MAX) -> Figure:
-    """Images (H, W) by row and column name on the grey scale [0, 1]; columns in ``signed`` in blue and red on +-``limit``."""
+def panels(
+    rows: Mapping[str, Mapping[str, np.ndarray]],
+    signed: Sequence[str] = (),
+    limit: float = ERROR_MAX,
+) -> Figure:
+    """Images (H, W) by row and column name on the grey scale [0, 1]; columns in ``signed`` in
+    blue and red on +-``limit``.
+    """
     columns = list(dict.fromkeys(name for images in rows.values() for name in images))
-    grey, diverging = {"cmap": "gray", "vmin": 0, "vmax": 1}, {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    grey, diverging = (
+        {"cmap": "gray", "vmin": 0, "vmax": 1},
+        {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit},
+    )
     size = (1.55 * len(columns) + 1.3, 1.7 * len(rows) + 0.3)
-    figure, axes = plt.subplots(len(rows), len(columns), figsize=size, layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(
+        len(rows), len(columns), figsize=size, layout="constrained", squeeze=False
+    )
     for line, (row, images) in zip(axes, rows.items(), strict=True):
         for axis, name in zip(line, columns, strict=True):
             bare(axis, name if axis in axes[0] else "")
             if name in images:
-                axis.imshow(images[name], interpolation="nearest", **(diverging if name in signed else grey))
-                axis.patch.set(edgecolor="#999999", linewidth=1.2)  # a frame: measured columns are white as the page
+                axis.imshow(
+                    images[name], interpolation="nearest", **(diverging if name in signed else grey)
+                )
+                # a frame: measured columns are white as the page
+                axis.patch.set(edgecolor="#999999", linewidth=1.2)
         line[0].set_ylabel(row, rotation=0, ha="right", va="center", fontsize=9)
     return figure

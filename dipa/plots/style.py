@@ -1,4 +1,6 @@
-"""The one style of all figures: colours, scales, axes of images, lines told apart by colour and dash."""
+"""The one style of all figures: colours, scales, axes of images, lines told apart by colour and
+dash.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ def figure_of(draw: Drawing) -> Drawing:
 
 
 def arrays(values: Any) -> Any:
-    """``values`` with each tensor in it, also inside dicts, lists and tuples (which become lists), as an array."""
+    """``values`` with each tensor in it, also inside dicts, lists and tuples (which become
+    lists), as an array.
+    """
     if isinstance(values, torch.Tensor):
         return values.detach().cpu().numpy()
     if isinstance(values, Mapping):
@@ -79,15 +83,23 @@ def numbered(number: int) -> dict[str, str]:
 
 
 def draw(axis: Axes, lines: Mapping[str, Sequence[float]], order: Sequence[str] = ()) -> None:
-    """Named lines over 0, 1, 2, ...; roles in their own colours, others by their place in ``order`` and among the lines."""
+    """Named lines over 0, 1, 2, ...; roles in their own colours, others by their place in
+    ``order`` and among the lines.
+    """
     places = {name: number for number, name in enumerate(dict.fromkeys([*order, *lines]))}
     for name, values in lines.items():
         role = next((role for role in ROLES if name == role or name.endswith(f"-{role}")), None)
-        style = {"color": COLOURS[role], "linewidth": 2.2} if role else {"linewidth": 1.5} | numbered(places[name])
+        style = (
+            {"color": COLOURS[role], "linewidth": 2.2}
+            if role
+            else {"linewidth": 1.5} | numbered(places[name])
+        )
         axis.plot(range(len(values)), values, label=name, **style)
     axis.locator_params(axis="x", integer=True)
 
 
 def legend(figure: Figure, axis: Axes) -> None:
     """The names of the lines of ``axis``, at the right of the figure."""
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
+    figure.legend(
+        *axis.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8
+    )

@@ -1,4 +1,6 @@
-"""Preconditioners of the data-fidelity gradient, all behind ``P(gradient, iterate, k) -> direction``."""
+"""Preconditioners of the data-fidelity gradient, all behind ``P(gradient, iterate, k) ->
+direction``.
+"""
 
 from .base import Identity, Preconditioner, Traits
 from .fixed import Hessian, Polynomial

@@ -16,17 +16,20 @@ MAX_NUMBERS = 2**32  # of one preconditioner: sixteen gigabytes in float32
 
 @dataclass(frozen=True)
 class Traits:
-    """What a method may rely on: is P linear in the gradient, and does it change with the iteration number."""
+    """What a method may rely on: is P linear in the gradient, and does it change with the
+    iteration number.
+    """
 
     linear: bool
     iteration_dependent: bool
 
 
 class Preconditioner(Trained):
-    r"""``P(gradient, iterate, k) -> direction``: images (B, C, H, W) in and out, k the iteration from 1.
+    r"""``P(gradient, iterate, k) -> direction``: images (B, C, H, W) in and out, k the iteration
+    from 1.
 
-    A preconditioner says *where* to go; the stepsize :math:`\alpha` says how far, and neither looks at the other.
-    Every image of a batch is treated alone.
+    A preconditioner says *where* to go; the stepsize :math:`\alpha` says how far, and neither looks
+    at the other. Every image of a batch is treated alone.
 
     Fixed preconditioners leave ``kind`` empty: they are made from their operator.
     """
@@ -37,7 +40,9 @@ class Preconditioner(Trained):
     unchecked = nn.Module.__call__
 
     def __call__(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
-        """The direction; images that do not fit this preconditioner, and a k below 1 where that matters, are refused."""
+        """The direction; images that do not fit this preconditioner, and a k below 1 where that
+        matters, are refused.
+        """
         require_tensor("gradient", gradient, "a tensor (B, C, H, W)")
         k = require_int("k", k, 1) if self.traits.iteration_dependent else k
         got = f"{tuple(gradient.shape)}, {gradient.dtype} on {gradient.device}"
@@ -46,12 +51,16 @@ class Preconditioner(Trained):
             return self.unchecked(gradient, iterate, k)
 
     def check(self, images: torch.Tensor) -> None:
-        """Refuse images (B, C, H, W) that this preconditioner cannot work on, before a run starts: size, dtype and device."""
+        """Refuse images (B, C, H, W) that this preconditioner cannot work on, before a run
+        starts: size, dtype and device.
+        """
         self.require_fits(images)
         require_like("preconditioner", self, images)
 
     def require_fits(self, images: torch.Tensor) -> None:
-        """Refuse images (B, C, H, W) of a size that this preconditioner was not made for; by default it takes any."""
+        """Refuse images (B, C, H, W) of a size that this preconditioner was not made for; by
+        default it takes any.
+        """
 
 
 class Identity(Preconditioner):
@@ -65,11 +74,17 @@ class Identity(Preconditioner):
 
 
 def require_planes(images: torch.Tensor, img_size: tuple[int, int, int]) -> None:
-    """Refuse images (B, C, H, W) that are not images of ``img_size``, each or, where that has one channel, channel by channel.
+    """Refuse images (B, C, H, W) that are not images of ``img_size``, each or, where that has one
+    channel, channel by channel.
 
-    Parameters of size (1, H, W) treat every channel as an image of its own (the papers' complex MRI images: one P for real
-    and imaginary parts): ``images.reshape(-1, *img_size)``.
+    Parameters of size (1, H, W) treat every channel as an image of its own (the papers' complex MRI
+    images: one P for real and imaginary parts): ``images.reshape(-1, *img_size)``.
     """
     channels, *sides = img_size
     fits = images.ndim == 4 and list(images.shape[2:]) == sides and channels in (1, images.shape[1])
-    require(fits, "gradient.shape", tuple(images.shape), f"(B, {channels if channels > 1 else 'C'}, {sides[0]}, {sides[1]})")
+    require(
+        fits,
+        "gradient.shape",
+        tuple(images.shape),
+        f"(B, {channels if channels > 1 else 'C'}, {sides[0]}, {sides[1]})",
+    )

@@ -21,18 +21,21 @@ class NeuralPreconditioner(Preconditioner):
 
     Args:
         name: backbone, one of :data:`dipa.networks.BACKBONES`.
-        img_size: (C, H, W) of the images; C networks of the same size, each on its own channel (the papers' MRI: real
-            and imaginary part). With C = 1, one network serves every channel of whatever it is given.
+        img_size: (C, H, W) of the images; C networks of the same size, each on its own channel (the
+            papers' MRI: real and imaginary part). With C = 1, one network serves every channel of
+            whatever it is given.
         features: width of the backbone.
         blocks: depth of the backbone.
-        code: how k enters: ``sinusoidal`` (fixed), ``learned`` (:math:`\phi(k)=\mathbf{w}k`, w shared by the channels)
-            or ``none`` (the same network at every iteration).
+        code: how k enters: ``sinusoidal`` (fixed), ``learned`` (:math:`\phi(k)=\mathbf{w}k`, w
+            shared by the channels) or ``none`` (the same network at every iteration).
         code_dim: d, the length of the code; not used by ``none``.
         start: ``identity`` (direction = gradient, the unpreconditioned solver) or ``random``.
-        precision: ``float32``, or ``bf16`` to run the networks (and nothing else) under bfloat16 autocast.
+        precision: ``float32``, or ``bf16`` to run the networks (and nothing else) under bfloat16
+            autocast.
         seed: of the initial weights.
 
-    The iterate is not used. At the defaults a network has 858 758 parameters, a learned code adds d.
+    The iterate is not used. At the defaults a network has 858 758 parameters, a learned code adds
+    d.
 
     Raises:
         InputError: an unknown backbone, code, start or precision, or a size out of range.
@@ -57,13 +60,24 @@ class NeuralPreconditioner(Preconditioner):
     ):
         super().__init__()
         img_size = require_img_size(img_size)
-        require(img_size[0] <= MAX_CHANNELS, "img_size", img_size, f"at most {MAX_CHANNELS} channels, each with its network")
+        require(
+            img_size[0] <= MAX_CHANNELS,
+            "img_size",
+            img_size,
+            f"at most {MAX_CHANNELS} channels, each with its network",
+        )
         require_choice("precision", precision, PRECISIONS)
         require_choice("code", code, networks.CODES)
         seed = require_int("seed", seed, 0)
         features, blocks, code_dim = map(plain_value, (features, blocks, code_dim))
         self.name, self.img_size, self.features, self.blocks = name, img_size, features, blocks
-        self.code_kind, self.code_dim, self.start, self.precision, self.seed = code, code_dim, start, precision, seed
+        self.code_kind, self.code_dim, self.start, self.precision, self.seed = (
+            code,
+            code_dim,
+            start,
+            precision,
+            seed,
+        )
         self.traits = Traits(linear=False, iteration_dependent=code != "none")
         self.networks = nn.ModuleList(self._network(channel) for channel in range(img_size[0]))
         self.code = networks.build_code(code, code_dim, seed)
@@ -84,11 +98,15 @@ class NeuralPreconditioner(Preconditioner):
         require_like("preconditioner", self, images, autocast=self.precision == "bf16")
 
     def forward(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
-        """The network's direction for each channel of the gradient, told k; the iterate is not used."""
+        """The network's direction for each channel of the gradient, told k; the iterate is not
+        used.
+        """
         images = gradient.reshape(-1, *self.img_size)
         code = None if self.code is None else self.code.unchecked(k).to(images)
         with device.autocast(self.precision, images.device):
-            channels = [net.unchecked(images[:, c : c + 1], code) for c, net in enumerate(self.networks)]
+            channels = [
+                net.unchecked(images[:, c : c + 1], code) for c, net in enumerate(self.networks)
+            ]
         return torch.cat(channels, dim=1).reshape(gradient.shape)
 
     def require_fits(self, images: torch.Tensor) -> None:  # noqa: D102
@@ -96,5 +114,8 @@ class NeuralPreconditioner(Preconditioner):
 
     def header(self) -> dict[str, Any]:
         """The constructor's arguments, as plain values."""
-        same = {key: getattr(self, key) for key in ("name", "features", "blocks", "code_dim", "start", "precision", "seed")}
+        same = {
+            key: getattr(self, key)
+            for key in ("name", "features", "blocks", "code_dim", "start", "precision", "seed")
+        }
         return same | {"img_size": list(self.img_size), "code": self.code_kind}

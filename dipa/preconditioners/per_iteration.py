@@ -1,16 +1,18 @@
 r"""Learned steps of every iteration: K scalars, kernels, images of weights, or matrices.
 
-All are linear in the gradient, start as the identity and know K iterations; in a longer run every iteration beyond K
-uses the last one's parameters. Their counts are those of D2GP Table I at K = 20: 20, 500, 20 n and 20 n^2.
+All are linear in the gradient, start as the identity and know K iterations; in a longer run every
+iteration beyond K uses the last one's parameters. Their counts are those of D2GP Table I at K = 20:
+20, 500, 20 n and 20 n^2.
 
-Source: Ehrhardt, Fahy and Golbabaee, "Learning preconditioners for inverse problems", arXiv 2406.00260, 2024.
+Source: Ehrhardt, Fahy and Golbabaee, "Learning preconditioners for inverse problems", arXiv
+2406.00260, 2024.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from deepinv.physics import LinearPhysics
@@ -20,6 +22,9 @@ from torch.nn import functional
 from ..checks import require, require_img_size, require_int
 from .base import MAX_NUMBERS, Preconditioner, Traits, require_planes
 from .linear import LinearPreconditioner, basis_from, basis_header, dense_matrix, matrix_product
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 MAX_ITERATIONS = 100_000
 MAX_KERNEL = 1001  # side of a kernel
@@ -37,10 +42,17 @@ class PerIteration(Preconditioner):
 
     def __init__(self, iterations: int, start: torch.Tensor):
         super().__init__()
-        iterations = require_int("iterations", iterations, 1, min(MAX_ITERATIONS, MAX_NUMBERS // start.numel()))
+        iterations = require_int(
+            "iterations", iterations, 1, min(MAX_ITERATIONS, MAX_NUMBERS // start.numel())
+        )
         self.iterations = iterations
-        # in a layout of its own: a clone of one number would keep the stride 0 of expand, which no file can hold
-        steps = start.detach().expand(iterations, *start.shape).clone(memory_format=torch.contiguous_format)
+        # in a layout of its own: a clone of one number would keep the stride 0 of expand, which no
+        # file can hold
+        steps = (
+            start.detach()
+            .expand(iterations, *start.shape)
+            .clone(memory_format=torch.contiguous_format)
+        )
         self.steps = nn.Parameter(steps)
 
     def step(self, k: int) -> torch.Tensor:
@@ -72,12 +84,13 @@ class ScalarSteps(PerIteration):
 
 
 class ConvolutionalSteps(PerIteration):
-    r"""One kernel an iteration: :math:`d=p_k*\nabla g` on every channel, periodic at the edges; K size^2 parameters.
+    r"""One kernel an iteration: :math:`d=p_k*\nabla g` on every channel, periodic at the edges; K
+    size^2 parameters.
 
     Args:
         iterations: K >= 1.
-        size: odd side of the kernels (correlation, as in every network; the start is a delta). Images are at least
-            size // 2 pixels wide and high.
+        size: odd side of the kernels (correlation, as in every network; the start is a delta).
+            Images are at least size // 2 pixels wide and high.
     """
 
     kind = "convolutional_steps"
@@ -99,7 +112,12 @@ class ConvolutionalSteps(PerIteration):
     def require_fits(self, images: torch.Tensor) -> None:  # noqa: D102
         reach = self.size // 2
         fits = images.ndim == 4 and min(images.shape[2:]) >= reach
-        require(fits, "gradient.shape", tuple(images.shape), f"images of at least {reach} x {reach} pixels")
+        require(
+            fits,
+            "gradient.shape",
+            tuple(images.shape),
+            f"images of at least {reach} x {reach} pixels",
+        )
 
     def header(self) -> dict[str, Any]:  # noqa: D102
         return {"iterations": self.iterations, "size": self.size}
@@ -117,7 +135,12 @@ class PointwiseSteps(PerIteration):
 
     def __init__(self, iterations: int, img_size: tuple[int, int, int]):
         sides = require_img_size(img_size)
-        require(math.prod(sides) <= MAX_NUMBERS, "img_size", sides, f"at most {MAX_NUMBERS:,} numbers in an image")
+        require(
+            math.prod(sides) <= MAX_NUMBERS,
+            "img_size",
+            sides,
+            f"at most {MAX_NUMBERS:,} numbers in an image",
+        )
         super().__init__(iterations, torch.ones(()).expand(sides))
         self.img_size = sides
 
@@ -133,7 +156,8 @@ class PointwiseSteps(PerIteration):
 
 
 class LinearSteps(PerIteration):
-    r"""One matrix an iteration: :math:`d=P_k\nabla g`; K n^2 parameters, or K n r for a low-rank start.
+    r"""One matrix an iteration: :math:`d=P_k\nabla g`; K n^2 parameters, or K n r for a low-rank
+    start.
 
     Args:
         iterations: K >= 1.
@@ -151,9 +175,15 @@ class LinearSteps(PerIteration):
 
     @classmethod
     def identity(
-        cls, physics: LinearPhysics, iterations: int, img_size: tuple[int, int, int] | None = None, **options: Any
+        cls,
+        physics: LinearPhysics,
+        iterations: int,
+        img_size: tuple[int, int, int] | None = None,
+        **options: Any,
     ) -> LinearSteps:
-        """Every P_k = I on data gradients; ``options`` are those of :meth:`LinearPreconditioner.identity`."""
+        """Every P_k = I on data gradients; ``options`` are those of
+        :meth:`LinearPreconditioner.identity`.
+        """
         return cls(iterations, LinearPreconditioner.identity(physics, img_size, **options))
 
     def forward(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
@@ -171,9 +201,17 @@ class LinearSteps(PerIteration):
         return {"iterations": self.iterations, **basis_header(self.basis, self.complement)}
 
     @classmethod
-    def rebuild(cls, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> LinearSteps:  # noqa: D102
+    def rebuild(cls, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Self:  # noqa: D102
         matrices = tensors["steps"]
-        require(matrices.ndim == 3 and len(matrices) == header["iterations"], "steps.shape", tuple(matrices.shape), "(K, n, r)")
-        steps = cls(len(matrices), LinearPreconditioner(matrices[0], *basis_from(header, tensors, matrices[0])))
+        require(
+            matrices.ndim == 3 and len(matrices) == header["iterations"],
+            "steps.shape",
+            tuple(matrices.shape),
+            "(K, n, r)",
+        )
+        steps = cls(
+            len(matrices),
+            LinearPreconditioner(matrices[0], *basis_from(header, tensors, matrices[0])),
+        )
         steps.steps.data = matrices.clone()
         return steps

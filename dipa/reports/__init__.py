@@ -1,4 +1,6 @@
-"""Tables and lookups of the pages: what the papers print, what was recorded here, the two side by side, what training costs."""
+"""Tables and lookups of the pages: what the papers print, what was recorded here, the two side
+by side, what training costs.
+"""
 
 from ..lazy import lazy
 
@@ -12,8 +14,24 @@ HOMES = {
     ),
     "results_page": ("ResultsPage",),
     "runs": (
-        *("best_run", "by_preset", "curves", "first_seeds", "gain", "long_residuals", "reconstructions", "run_of"),
-        *("best_in_words", "measured", "not_recorded", "preset_table", "provenance", "spectra_table"),
+        *(
+            "best_run",
+            "by_preset",
+            "curves",
+            "first_seeds",
+            "gain",
+            "long_residuals",
+            "reconstructions",
+            "run_of",
+        ),
+        *(
+            "best_in_words",
+            "measured",
+            "not_recorded",
+            "preset_table",
+            "provenance",
+            "spectra_table",
+        ),
     ),
 }
 __getattr__, __dir__ = lazy(__name__, MODULES, HOMES)

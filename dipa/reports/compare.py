@@ -1,4 +1,6 @@
-"""The papers beside this project: numbers and margins, never one in the place of the other, and where settings differ."""
+"""The papers beside this project: numbers and margins, never one in the place of the other, and
+where settings differ.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ EXTRAS = ("teacher", "parameters")
 AS_TRAINED = "as trained"
 
 
-# --- numbers ----------------------------------------------------------------------------------------------------------
+# --- numbers --------------------------------------------------------------------------------------
 
 
 def paper_beside_ours(
@@ -30,18 +32,21 @@ def paper_beside_ours(
     metric: str = METRICS[0],
     extras: Sequence[str] = (),
 ) -> str:
-    """Paper | ours | difference of the student's PSNR and of its gain over the baseline, and the runs behind ours.
+    """Paper | ours | difference of the student's PSNR and of its gain over the baseline, and the
+    runs behind ours.
 
-    Cells that the papers do not print, or without a run here, are empty. The paper's gain is over the number that the
-    same source prints for the same task, images and prior without a preconditioner (:func:`~dipa.reports.paper.paper_baseline`).
+    Cells that the papers do not print, or without a run here, are empty. The paper's gain is over
+    the number that the same source prints for the same task, images and prior without a
+    preconditioner (:func:`~dipa.reports.paper.paper_baseline`).
 
     Args:
         runs: run folders; several of a preset are read as its seeds.
         presets: the rows, such as ``presets_of("D2GP Table I", "mri")``.
         baseline: a number to take the paper's gain over instead.
-        source: the published table; by default each row takes the first that prints it, named in a column.
-        metric: which PSNR is ours: one of ``METRICS``, for complex images ``psnr_batch_mse`` and ``psnr`` are over both
-            channels and ``psnr_magnitude`` is of the modulus.
+        source: the published table; by default each row takes the first that prints it, named in a
+            column.
+        metric: which PSNR is ours: one of ``METRICS``, for complex images ``psnr_batch_mse`` and
+            ``psnr`` are over both channels and ``psnr_magnitude`` is of the modulus.
         extras: further columns: ``teacher`` (PSNR) and ``parameters`` (counts).
 
     Raises:
@@ -51,7 +56,9 @@ def paper_beside_ours(
     for name in extras:
         require_choice("extras", name, EXTRAS)
     groups = by_preset(runs)
-    rows = [_row(preset, groups.get(preset, []), baseline, source, metric, extras) for preset in presets]
+    rows = [
+        _row(preset, groups.get(preset, []), baseline, source, metric, extras) for preset in presets
+    ]
     return table(_head(source, extras), rows)
 
 
@@ -63,7 +70,12 @@ def _head(source: str | None, extras: Sequence[str]) -> tuple[str, ...]:
 
 
 def _row(
-    preset: str, runs: Sequence[Run], baseline: float | None, source: str | None, metric: str, extras: Sequence[str]
+    preset: str,
+    runs: Sequence[Run],
+    baseline: float | None,
+    source: str | None,
+    metric: str,
+    extras: Sequence[str],
 ) -> tuple[str, ...]:
     place = source or next((row["source"] for row in published(preset)), None)
     row = _student_cells(preset, runs, baseline, place, metric)
@@ -74,7 +86,9 @@ def _row(
     return (describe(preset)["about"], *(() if source else (place or "",)), *row, digests(runs))
 
 
-def _student_cells(preset: str, runs: Sequence[Run], baseline: float | None, source: str | None, metric: str) -> tuple[str, ...]:
+def _student_cells(
+    preset: str, runs: Sequence[Run], baseline: float | None, source: str | None, metric: str
+) -> tuple[str, ...]:
     paper = published_value(preset, "student", source)
     if baseline is None and paper is not None:
         baseline = paper_baseline(preset, source)
@@ -85,11 +99,15 @@ def _student_cells(preset: str, runs: Sequence[Run], baseline: float | None, sou
 
 def _parameter_cells(paper: float | None, runs: Sequence[Run]) -> tuple[str, str]:
     ours = [count for count in map(_parameters, runs) if count is not None]
-    return "" if paper is None else short_count(paper), ", ".join(dict.fromkeys(map(short_count, ours)))
+    return "" if paper is None else short_count(paper), ", ".join(
+        dict.fromkeys(map(short_count, ours))
+    )
 
 
 def _parameters(run: Run) -> int | None:
-    """Trained numbers, where the manifest has them; for a polynomial its coefficients, as D2GP Table I counts."""
+    """Trained numbers, where the manifest has them; for a polynomial its coefficients, as D2GP
+    Table I counts.
+    """
     if run.config.method == "baseline":
         return 0
     if run.config.method == "polynomial":
@@ -97,11 +115,15 @@ def _parameters(run: Run) -> int | None:
     return run.manifest["counts"].get("parameters")
 
 
-def margins(runs: Iterable[Run], pairs: Iterable[tuple[str, str]], *, metric: str = METRICS[0]) -> str:
-    """How much better the student of one preset is than that of another, paper beside ours: what the papers argue with.
+def margins(
+    runs: Iterable[Run], pairs: Iterable[tuple[str, str]], *, metric: str = METRICS[0]
+) -> str:
+    """How much better the student of one preset is than that of another, paper beside ours: what
+    the papers argue with.
 
-    One row per pair (better, than). The paper's margin is taken within the first source that prints both, else empty;
-    ours is the difference of the means over seeds, empty where one is not recorded.
+    One row per pair (better, than). The paper's margin is taken within the first source that prints
+    both, else empty; ours is the difference of the means over seeds, empty where one is not
+    recorded.
 
     Raises:
         InputError: a ``metric`` that is none of ``METRICS``.
@@ -112,9 +134,13 @@ def margins(runs: Iterable[Run], pairs: Iterable[tuple[str, str]], *, metric: st
     return table(head, [_margin_row(groups, *pair, metric) for pair in pairs])
 
 
-def _margin_row(groups: Mapping[str, Sequence[Run]], better: str, than: str, metric: str) -> tuple[str, ...]:
+def _margin_row(
+    groups: Mapping[str, Sequence[Run]], better: str, than: str, metric: str
+) -> tuple[str, ...]:
     source = shared_source(better, than)
-    printed = [published_value(name, "student", source) for name in (better, than)] if source else []
+    printed = (
+        [published_value(name, "student", source) for name in (better, than)] if source else []
+    )
     measured = [tested(groups.get(name, []), "student", metric) for name in (better, than)]
     paper = printed[0] - printed[1] if printed else None
     ours = statistics.mean(measured[0]) - statistics.mean(measured[1]) if all(measured) else None
@@ -123,11 +149,19 @@ def _margin_row(groups: Mapping[str, Sequence[Run]], better: str, than: str, met
     return (describe(better)["about"], describe(than)["about"], source or "", *shown, signs)
 
 
-def shift_table(runs: Iterable[Run], presets: Sequence[str], source: str | None = None, *, metric: str = METRICS[0]) -> str:
-    """One row per tested setting: the baseline there, and paper | ours | difference of each preset's student.
+def shift_table(
+    runs: Iterable[Run],
+    presets: Sequence[str],
+    source: str | None = None,
+    *,
+    metric: str = METRICS[0],
+) -> str:
+    """One row per tested setting: the baseline there, and paper | ours | difference of each
+    preset's student.
 
-    The settings are the one of training and the presets' ``shifts`` (DIPA Tables 7 and 8). The baseline is that of the
-    first preset and its runs. The last row names the runs. Without a ``source`` there are no numbers of a paper.
+    The settings are the one of training and the presets' ``shifts`` (DIPA Tables 7 and 8). The
+    baseline is that of the first preset and its runs. The last row names the runs. Without a
+    ``source`` there are no numbers of a paper.
 
     Raises:
         InputError: no preset, or a ``metric`` that is none of ``METRICS``.
@@ -136,20 +170,31 @@ def shift_table(runs: Iterable[Run], presets: Sequence[str], source: str | None 
     require(len(presets) > 0, "presets", presets, "at least one preset")
     groups = by_preset(runs)
     recorded = {preset: groups.get(preset, []) for preset in presets}
-    shifts = dict.fromkeys([None, *(shift for preset in presets for shift in resolve(preset).shifts)])
+    shifts = dict.fromkeys(
+        [None, *(shift for preset in presets for shift in resolve(preset).shifts)]
+    )
     rows = [_shift_row(recorded, shift, source, metric) for shift in shifts]
     behind = [cell for preset in presets for cell in ("", digests(recorded[preset]), "")]
-    students = [cell for preset in presets for cell in (f"paper: {describe(preset)['about']}", "ours", "difference")]
+    students = [
+        cell
+        for preset in presets
+        for cell in (f"paper: {describe(preset)['about']}", "ours", "difference")
+    ]
     head = ("tested setting", "paper baseline", "our baseline", *students)
     return table(head, [*rows, ("runs", "", "", *behind)])
 
 
-def _shift_row(recorded: Mapping[str, Sequence[Run]], shift: str | None, source: str | None, metric: str) -> tuple[str, ...]:
+def _shift_row(
+    recorded: Mapping[str, Sequence[Run]], shift: str | None, source: str | None, metric: str
+) -> tuple[str, ...]:
     first = next(iter(recorded))
     paper = paper_baseline(first, source, shift) if source else None
     row = [decibels(paper), mean_sd(tested(recorded[first], "baseline", metric, shift))]
     for preset, runs in recorded.items():
-        row += _beside(published_value(preset, "student", source, shift), tested(runs, "student", metric, shift))
+        row += _beside(
+            published_value(preset, "student", source, shift),
+            tested(runs, "student", metric, shift),
+        )
     return (shift or AS_TRAINED, *row)
 
 
@@ -159,56 +204,81 @@ def _beside(paper: float | None, ours: Sequence[float]) -> tuple[str, str, str]:
     return decibels(paper), mean_sd(ours), difference
 
 
-# --- settings ---------------------------------------------------------------------------------------------------------
+# --- settings -------------------------------------------------------------------------------------
 
 
 def differences(runs: Iterable[Run], presets: Iterable[str]) -> str:
-    """Where the settings of the recorded runs are not the papers' (profile ``paper``), and in which runs.
+    """Where the settings of the recorded runs are not the papers' (profile ``paper``), and in which
+    runs.
 
-    One row per setting and pair of values. Settings a method does not use are not compared; presets without a run are
-    left out.
+    One row per setting and pair of values. Settings a method does not use are not compared; presets
+    without a run are left out.
     """
     configs = {preset: run.config for preset, run in first_seeds(runs, presets).items()}
-    changes: dict[str, dict[tuple[str, str], list[str]]] = {}  # what is said of one setting stands together
+    # what is said of one setting stands together
+    changes: dict[str, dict[tuple[str, str], list[str]]] = {}
     for preset, config in configs.items():
         for key, values in changed_settings(config).items():
             theirs, ours = map(setting_text, values)
             changes.setdefault(key, {}).setdefault((theirs, ours), []).append(preset)
-    groups = {"all": list(configs), "all that train": [name for name, config in configs.items() if config.trained]}
-    rows = [(f"`{key}`", *pair, _those(names, groups)) for key, pairs in changes.items() for pair, names in pairs.items()]
+    groups = {
+        "all": list(configs),
+        "all that train": [name for name, config in configs.items() if config.trained],
+    }
+    rows = [
+        (f"`{key}`", *pair, _those(names, groups))
+        for key, pairs in changes.items()
+        for pair, names in pairs.items()
+    ]
     return table(("setting", "profile `paper`", "here", "in"), rows)
 
 
 def _those(presets: Sequence[str], groups: Mapping[str, Sequence[str]]) -> str:
     """The name of the group that ``presets`` are, else the presets one by one."""
-    return next((name for name, group in groups.items() if presets == group), ", ".join(f"`{preset}`" for preset in presets))
+    return next(
+        (name for name, group in groups.items() if presets == group),
+        ", ".join(f"`{preset}`" for preset in presets),
+    )
 
 
 def profile_table(preset: str) -> str:
     """The settings of a preset that are not the same in every profile, a column per profile."""
     columns = {name: settings(resolve(preset, name)) for name in profiles()}
     keys = dict.fromkeys(key for values in columns.values() for key in values)
-    texts = {key: [setting_text(values.get(key, "")) for values in columns.values()] for key in keys}
-    return table(("setting", *columns), [(f"`{key}`", *values) for key, values in texts.items() if len(set(values)) > 1])
+    texts = {
+        key: [setting_text(values.get(key, "")) for values in columns.values()] for key in keys
+    }
+    return table(
+        ("setting", *columns),
+        [(f"`{key}`", *values) for key, values in texts.items() if len(set(values)) > 1],
+    )
 
 
 def changed_settings(config: Config) -> dict[str, tuple[Any, Any]]:
-    """Where a run's settings are not those of profile ``paper``: ``{"data.name": (papers', the run's), ...}``.
+    """Where a run's settings are not those of profile ``paper``: ``{"data.name": (papers', the
+    run's), ...}``.
 
     Settings as in :func:`settings`.
     """
     theirs, ours = (settings(each) for each in (paper_config(config.preset), config))
-    return {key: (theirs[key], ours[key]) for key in ours if key in theirs and theirs[key] != ours[key]}
+    return {
+        key: (theirs[key], ours[key]) for key in ours if key in theirs and theirs[key] != ours[key]
+    }
 
 
 def settings(config: Config) -> dict[str, Any]:
     """The settings that decide the numbers of the configured method, by dotted names.
 
-    ``training.images`` stands for the number of steps: the images that training looks at, steps times batch.
+    ``training.images`` stands for the number of steps: the images that training looks at, steps
+    times batch.
     """
     sections, unused = asdict(config), {"training.checkpoint_every", "training.steps"}
     unused |= set() if _closed_form(config) else {"data.ridge_count"}
-    used = {f"{section}.{key}": value for section in _sections(config) for key, value in sections[section].items()}
+    used = {
+        f"{section}.{key}": value
+        for section in _sections(config)
+        for key, value in sections[section].items()
+    }
     if config.trained:
         used["training.images"] = config.training.steps * config.training.batch_size
     return {key: value for key, value in used.items() if key not in unused}
@@ -216,9 +286,17 @@ def settings(config: Config) -> dict[str, Any]:
 
 def _sections(config: Config) -> list[str]:
     """The sections of a configuration that its method reads."""
-    return ["task", "data", "solver", *config.recipe.sections, *(["losses", "training"] if config.trained else [])]
+    return [
+        "task",
+        "data",
+        "solver",
+        *config.recipe.sections,
+        *(["losses", "training"] if config.trained else []),
+    ]
 
 
 def _closed_form(config: Config) -> bool:
     linear = "preconditioner" in config.recipe.sections
-    return config.method == "ridge" or (linear and config.trained and config.preconditioner.start == "ridge")
+    return config.method == "ridge" or (
+        linear and config.trained and config.preconditioner.start == "ridge"
+    )

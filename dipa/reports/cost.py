@@ -1,4 +1,6 @@
-"""What training costs: the outputs of the scripts of benchmarks/, read and put into tables for the pages that quote them."""
+"""What training costs: the outputs of the scripts of benchmarks/, read and put into tables for
+the pages that quote them.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,16 @@ Output = Mapping[str, Any]
 
 
 class Outputs(dict[str, Output]):
-    """Outputs by name. One that is asked for and not there is named in one sentence (:class:`InputError`)."""
+    """Outputs by name. One that is asked for and not there is named in one sentence
+    (:class:`InputError`).
+    """
 
     def __missing__(self, name: str) -> Output:
         """Refuse ``name``."""
-        raise InputError(f"{name}: no such output is here; it comes with the repository, whose benchmarks/ has the scripts")
+        raise InputError(
+            f"{name}: no such output is here; it comes with the repository, whose "
+            f"benchmarks/ has the scripts"
+        )
 
 
 def read(folder: str | Path) -> Outputs:
@@ -43,13 +50,18 @@ def read(folder: str | Path) -> Outputs:
 def measured_on(output: Output) -> str:
     """Machine, threads and commit of an output, as a sentence."""
     manifest = output["manifest"]
-    machine = f"{manifest['device']}, {manifest['threads']} threads, torch {manifest['versions']['torch']}"
+    machine = (
+        f"{manifest['device']}, {manifest['threads']} threads, torch "
+        f"{manifest['versions']['torch']}"
+    )
     return f"Measured on {machine}, commit {commit_text(manifest, 'unknown')}."
 
 
 @dataclass(frozen=True)
 class Target:
-    """A bound this project set itself: ``key`` of the benchmark ``name`` at most, or at least, ``bound``."""
+    """A bound this project set itself: ``key`` of the benchmark ``name`` at most, or at least,
+    ``bound``.
+    """
 
     text: str
     name: str
@@ -64,20 +76,50 @@ class Target:
         if value is None:
             return self.text, aim, "", ""
         met = value <= self.bound if self.most else value >= self.bound
-        return self.text, aim, f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}", "met" if met else "**not met**"
+        return (
+            self.text,
+            aim,
+            f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}",
+            "met" if met else "**not met**",
+        )
 
 
 TARGETS = (
-    Target("L-DIPA training step, times faster than the straightforward one", "training_l_dipa", "step_ratio", 5, most=False),
-    Target("the same with the exact gradient", "training_l_dipa", "exact_step_ratio", 3.3, most=False),
-    Target("PSNR it loses in a recorded training, against the exact gradient (dB)", "recorded", "psnr_lost", 0.1),
+    Target(
+        "L-DIPA training step, times faster than the straightforward one",
+        "training_l_dipa",
+        "step_ratio",
+        5,
+        most=False,
+    ),
+    Target(
+        "the same with the exact gradient", "training_l_dipa", "exact_step_ratio", 3.3, most=False
+    ),
+    Target(
+        "PSNR it loses in a recorded training, against the exact gradient (dB)",
+        "recorded",
+        "psnr_lost",
+        0.1,
+    ),
     Target("N-DIPA training step, times faster", "training_n_dipa", "step_ratio", 5, most=False),
-    Target("peak memory beside plain automatic differentiation, 32 x 32, batch 16", "memory", "ratio_32", 0.1),
+    Target(
+        "peak memory beside plain automatic differentiation, 32 x 32, batch 16",
+        "memory",
+        "ratio_32",
+        0.1,
+    ),
     Target("time beside it, 32 x 32", "memory", "time_32", 1.35),
     Target("peak memory beside it, 128 x 128, batch 16 (extrapolated)", "memory", "ratio_128", 0.1),
     Target("time beside it, 128 x 128", "memory", "time_128", 1.35),
-    Target("peak memory of one more iteration, truncated (MiB; 16 images are 0.06)", "growth", "truncated", 0.1),
-    Target("peak memory of one more iteration, Jacobian-free (MiB)", "growth", "jacobian_free", 0.1),
+    Target(
+        "peak memory of one more iteration, truncated (MiB; 16 images are 0.06)",
+        "growth",
+        "truncated",
+        0.1,
+    ),
+    Target(
+        "peak memory of one more iteration, Jacobian-free (MiB)", "growth", "jacobian_free", 0.1
+    ),
     Target("N-DIPA step on one 512 x 512 image (MiB)", "memory_large", "n_dipa_512_mib", 6144),
     Target("L-DIPA step over K denoiser passes", "training_l_dipa", "floor_ratio", 1.05),
     Target("solve over K denoiser calls", "training_l_dipa", "solve_ratio", 1.03),
@@ -86,7 +128,9 @@ TARGETS = (
 
 
 def psnr_lost(runs: Iterable[Run], exact: str, fast: str) -> Output:
-    """What recorded runs add to the outputs: the PSNR that ``fast`` loses against ``exact``, first seeds; empty without both."""
+    """What recorded runs add to the outputs: the PSNR that ``fast`` loses against ``exact``,
+    first seeds; empty without both.
+    """
     first = first_seeds(runs, [exact, fast])
     if len(first) < 2:
         return {}
@@ -95,7 +139,9 @@ def psnr_lost(runs: Iterable[Run], exact: str, fast: str) -> Output:
 
 
 def growth(output: Output) -> Output:
-    """MiB that one more iteration adds to the peak of each way: the slope of the least-squares line through the peaks."""
+    """MiB that one more iteration adds to the peak of each way: the slope of the least-squares
+    line through the peaks.
+    """
     slopes = {}
     for way, peaks in output["growth"].items():
         iterations = [float(k) for k in peaks]
@@ -109,7 +155,9 @@ def targets_table(outputs: Mapping[str, Output], targets: Sequence[Target] = TAR
 
 
 def ways_table(output: Output, runs: Iterable[Run], presets: Mapping[str, str]) -> str:
-    """One row per way to differentiate: cosine, time and memory measured, PSNR of the recorded run ``presets`` names."""
+    """One row per way to differentiate: cosine, time and memory measured, PSNR of the recorded
+    run ``presets`` names.
+    """
     groups = by_preset(runs)
     trained = output.get("cosine_trained", {})
     head = ("way", "cosine at the start", "cosine after training", "time", "memory", "PSNR (dB)")
@@ -118,7 +166,15 @@ def ways_table(output: Output, runs: Iterable[Run], presets: Mapping[str, str]) 
         recorded = groups.get(presets.get(way, ""), [])
         later = f"{trained[way]:.4f}" if way in trained else ""
         measured = (f"{output['time'][way]:.2f}", f"{output['memory'][way]:.3f}")
-        rows.append((f"`{way}`", f"{cosine:.4f}", later, *measured, mean_sd(tested(recorded, "student", "psnr"))))
+        rows.append(
+            (
+                f"`{way}`",
+                f"{cosine:.4f}",
+                later,
+                *measured,
+                mean_sd(tested(recorded, "student", "psnr")),
+            )
+        )
     return table(head, rows)
 
 
@@ -127,12 +183,22 @@ def seconds_table(output: Output, names: Mapping[str, str]) -> str:
     rows = []
     for key, text in names.items():
         times = output["seconds"][key]
-        rows.append((text, f"{statistics.median(times):.3f}", f"{min(times):.3f}", f"{max(times):.3f}", str(len(times))))
+        rows.append(
+            (
+                text,
+                f"{statistics.median(times):.3f}",
+                f"{min(times):.3f}",
+                f"{max(times):.3f}",
+                str(len(times)),
+            )
+        )
     return table(("work", "median s", "least", "most", "repetitions"), rows)
 
 
 def scaling_table(output: Output, names: Mapping[str, str]) -> str:
-    """The fitted exponents of time and memory of each series, with the sizes they were fitted on."""
+    """The fitted exponents of time and memory of each series, with the sizes they were fitted
+    on.
+    """
     rows = []
     for key, text in names.items():
         sizes = ", ".join(str(point["size"]) for point in output["series"][key])
@@ -143,7 +209,10 @@ def scaling_table(output: Output, names: Mapping[str, str]) -> str:
 def reached_table(output: Output, names: Mapping[str, str]) -> str:
     """Image-steps and seconds until each gain, for every course; empty where it was not reached."""
     gains = next(iter(output["reached"].values()))
-    head = ("gain (dB)", *(f"{text}: {unit}" for text in names.values() for unit in ("image-steps", "seconds")))
+    head = (
+        "gain (dB)",
+        *(f"{text}: {unit}" for text in names.values() for unit in ("image-steps", "seconds")),
+    )
     rows = []
     for gain in gains:
         cells = [output["reached"][key][gain] or ("", "") for key in names]

@@ -1,4 +1,6 @@
-"""Text of the tables: a Markdown table, means with standard deviations, numbers as the papers print them."""
+"""Text of the tables: a Markdown table, means with standard deviations, numbers as the papers
+print them.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,17 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def mean_sd(values: Sequence[float], digits: int = 2) -> str:
-    """``mean`` for one value, ``mean +/- sd (count)`` for several: sd over seeds. Nothing for none."""
+    """``mean`` for one value, ``mean +/- sd (count)`` for several: sd over seeds. Nothing for
+    none.
+    """
     if not values:
         return ""
     mean = f"{statistics.mean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f} ({len(values)})"
+    return (
+        mean
+        if len(values) == 1
+        else f"{mean} ± {statistics.stdev(values):.{digits}f} ({len(values)})"
+    )
 
 
 def short_count(count: float) -> str:
@@ -40,5 +48,7 @@ def setting_text(value: Any) -> str:
 
 
 def commit_text(manifest: Mapping[str, Any], unknown: str = "") -> str:
-    """The first digits of a manifest's commit (``unknown`` where there is none), and whether the checkout had been changed."""
+    """The first digits of a manifest's commit (``unknown`` where there is none), and whether
+    the checkout had been changed.
+    """
     return (manifest["commit"] or unknown)[:10] + (" (modified)" if manifest["dirty"] else "")

@@ -1,4 +1,6 @@
-"""What every result page of the book shows, for the recorded runs of one task: which presets, and the figures of them."""
+"""What every result page of the book shows, for the recorded runs of one task: which presets,
+and the figures of them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from .paper import presets_of
 from .runs import best_in_words, curves, long_residuals, reconstructions
 
 PREFIXES = {"single_pixel": "", "mri": "mri-", "super_resolution": "sr-"}
-TABLE = "D2GP Table I"  # the one table with rows of every task: without a preconditioner, Hessian, polynomial, then trained ones
+# the one table with rows of every task: without a preconditioner, Hessian, polynomial, then trained
+# ones
+TABLE = "D2GP Table I"
 UNTRAINED = 3
 STEPSIZE = 1e-3  # what one number may leave of a preconditioned gradient, relative
 
@@ -35,7 +39,8 @@ class ResultsPage:
         runs: the recorded runs of the task.
         rows: the presets of D2GP Table I.
         compared: these, ``trained`` and the closed form: what is set beside the papers.
-        shown: ``rows``, what no paper has (the table "Fair play", images of the same size), and ``trained``.
+        shown: ``rows``, what no paper has (the table "Fair play", images of the same size), and
+            ``trained``.
 
     Raises:
         InputError: another task, or a preset that is none.
@@ -47,13 +52,23 @@ class ResultsPage:
             require(in_a_row(presets), key, presets, "a list of presets")
             for name in presets:
                 resolve(name)
-        self.baseline, self.hessian, self.closed_form = (PREFIXES[task] + name for name in ("baseline", "hessian", "ridge"))
+        self.baseline, self.hessian, self.closed_form = (
+            PREFIXES[task] + name for name in ("baseline", "hessian", "ridge")
+        )
         self.runs = find_runs(results_folder(task))
         self.rows, self.trained = presets_of(TABLE, task), [*trained]
         self.compared, self.drawn = [*self.rows, *trained, self.closed_form], [*self.rows, *drawn]
-        fair = [row["name"] for row in map(describe, names()) if (row["task"], row["table"]) == (task, "Fair play")]
+        fair = [
+            row["name"]
+            for row in map(describe, names())
+            if (row["task"], row["table"]) == (task, "Fair play")
+        ]
         size = resolve(self.baseline).task.size
-        self.shown = [*self.rows, *(name for name in fair if resolve(name).task.size == size), *trained]
+        self.shown = [
+            *self.rows,
+            *(name for name in fair if resolve(name).task.size == size),
+            *trained,
+        ]
 
     def count(self) -> str:
         """How many runs are recorded, in words."""
@@ -61,35 +76,49 @@ class ResultsPage:
         return f"{len(self.runs)} recorded runs" if self.runs else missing
 
     def stepsizes(self) -> str:
-        """By how much Hessian and polynomial multiply every data gradient, from the operator itself; a line each.
+        """By how much Hessian and polynomial multiply every data gradient, from the operator
+        itself; a line each.
 
         Raises:
             InputError: an operator for which they are more than stepsizes.
         """
         config = resolve(self.hessian)
         physics, _ = config.task.pair()
-        gradient = physics.A_adjoint_A(torch.rand(1, *physics.img_size, generator=torch.Generator().manual_seed(0)))
+        gradient = physics.A_adjoint_A(
+            torch.rand(1, *physics.img_size, generator=torch.Generator().manual_seed(0))
+        )
         fixed = {
-            "Hessian": Hessian(physics, regularization=config.preconditioner.damping * physics.norm_sq),
+            "Hessian": Hessian(
+                physics, regularization=config.preconditioner.damping * physics.norm_sq
+            ),
             "polynomial": Polynomial.l2(physics, degree=config.preconditioner.degree),
         }
         lines = []
         for name, preconditioner in fixed.items():
             factor, left = as_stepsize(preconditioner, gradient)
-            require(left < STEPSIZE, name, f"{left:.3g} of it left", f"a stepsize: less than {STEPSIZE:g} left by one number")
+            require(
+                left < STEPSIZE,
+                name,
+                f"{left:.3g} of it left",
+                f"a stepsize: less than {STEPSIZE:g} left by one number",
+            )
             lines.append(f"{name}: every gradient times {factor:.3f}")
         return "\n".join(lines)
 
     def best_in_words(self) -> str:
         """The best trained variant, see :func:`~dipa.reports.runs.best_in_words`."""
-        return best_in_words(self.runs, [*self.rows[UNTRAINED:], *self.trained], self.closed_form, self.baseline)
+        return best_in_words(
+            self.runs, [*self.rows[UNTRAINED:], *self.trained], self.closed_form, self.baseline
+        )
 
     def iterations(self) -> Figure | None:
         """PSNR and residual of each iteration, for the presets drawn."""
         return plots.iterations(curves(self.runs, self.drawn), self.drawn) if self.runs else None
 
     def long_residuals(self) -> Figure | None:
-        """The residual of the falsification test, beyond the trained K, for the presets drawn that were put to it."""
+        """The residual of the falsification test, beyond the trained K, for the presets drawn
+        that were put to it.
+        """
         lines = long_residuals(self.runs, self.drawn)
         return plots.compare(lines, "residual", log=True, order=self.drawn) if lines else None
 
@@ -100,5 +129,10 @@ class ResultsPage:
 
     def numbers(self) -> str:
         """PSNR of student and teacher, a run a line."""
-        numbers = {run.path.name: [run.metrics[role]["psnr"] for role in ("student", "teacher")] for run in self.runs}
-        return "\n".join(f"{name} {student:.2f} {teacher:.2f}" for name, (student, teacher) in numbers.items())
+        numbers = {
+            run.path.name: [run.metrics[role]["psnr"] for role in ("student", "teacher")]
+            for run in self.runs
+        }
+        return "\n".join(
+            f"{name} {student:.2f} {teacher:.2f}" for name, (student, teacher) in numbers.items()
+        )

@@ -1,4 +1,6 @@
-"""What recorded runs hold: looked up among the runs, and as tables of this project's numbers alone; nothing is computed anew."""
+"""What recorded runs hold: looked up among the runs, and as tables of this project's numbers
+alone; nothing is computed anew.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,22 @@ QUALITY = {
     "PSNR (modulus)": ("psnr_magnitude", 2),
     "SSIM": ("ssim", 3),
 }
-AUDIT = {"residual": "residual", "error in range": "error_range", "error in null space": "error_null"}
-SYMBOLS = {"supervised": "L_S", "imitation": "L_I", "gradient": "L_G", "convergence": "R", "row_space": "N", "data_fidelity": "g"}
+AUDIT = {
+    "residual": "residual",
+    "error in range": "error_range",
+    "error in null space": "error_null",
+}
+SYMBOLS = {
+    "supervised": "L_S",
+    "imitation": "L_I",
+    "gradient": "L_G",
+    "convergence": "R",
+    "row_space": "N",
+    "data_fidelity": "g",
+}
 
 
-# --- lookups ----------------------------------------------------------------------------------------------------------
+# --- lookups --------------------------------------------------------------------------------------
 
 
 def by_preset(runs: Iterable[Run]) -> dict[str, list[Run]]:
@@ -47,13 +60,24 @@ def run_of(runs: Iterable[Run], preset: str) -> Run:
         InputError: it is not recorded here; the message says how to make it.
     """
     first = first_seeds(runs, [preset])
-    require(preset in first, "recorded run", preset, f"one that is here; dipa run {preset} --profile small makes it")
+    require(
+        preset in first,
+        "recorded run",
+        preset,
+        f"one that is here; dipa run {preset} --profile small makes it",
+    )
     return first[preset]
 
 
 def best_run(runs: Iterable[Run], presets: Sequence[str], metric: str = "psnr") -> Run | None:
-    """The run among the first seeds of ``presets`` whose student is best; None where none is recorded."""
-    return max(first_seeds(runs, presets).values(), key=lambda run: run.metrics["student"][metric], default=None)
+    """The run among the first seeds of ``presets`` whose student is best; None where none is
+    recorded.
+    """
+    return max(
+        first_seeds(runs, presets).values(),
+        key=lambda run: run.metrics["student"][metric],
+        default=None,
+    )
 
 
 def gain(run: Run, metric: str = "psnr") -> float:
@@ -62,8 +86,12 @@ def gain(run: Run, metric: str = "psnr") -> float:
 
 
 def tested(runs: Iterable[Run], role: str, metric: str, shift: str | None = None) -> list[float]:
-    """One number of each run that has it, as trained or under a shift; ``role`` is baseline, student or teacher."""
-    reports = [run.metrics.get("shifts", {}).get(shift, {}) if shift else run.metrics for run in runs]
+    """One number of each run that has it, as trained or under a shift; ``role`` is baseline,
+    student or teacher.
+    """
+    reports = [
+        run.metrics.get("shifts", {}).get(shift, {}) if shift else run.metrics for run in runs
+    ]
     return [report[role][metric] for report in reports if metric in report.get(role, {})]
 
 
@@ -74,32 +102,53 @@ def null_share(run: Run, role: str = "student") -> float:
 
 
 def digests(runs: Iterable[Run]) -> str:
-    """The digest under which each run was made, the last part of its folder's name, and the precision it computed in."""
+    """The digest under which each run was made, the last part of its folder's name, and the
+    precision it computed in.
+    """
     return ", ".join(f"`{run.path.name.rpartition('-')[2]}` {run.precision}" for run in runs)
 
 
 def curves(runs: Iterable[Run], presets: Sequence[str]) -> dict[str, dict[str, list[float]]]:
-    """Per-iteration curves (``psnr``, ``residual``, ``change``) of each preset's student, and of the teacher of the first."""
+    """Per-iteration curves (``psnr``, ``residual``, ``change``) of each preset's student, and
+    of the teacher of the first.
+    """
     first = first_seeds(runs, presets)
     if not first:
         return {}
     teacher = next(iter(first.values())).metrics["teacher"]["curve"]
-    return {preset: run.metrics["student"]["curve"] for preset, run in first.items()} | {"teacher": teacher}
+    return {preset: run.metrics["student"]["curve"] for preset, run in first.items()} | {
+        "teacher": teacher
+    }
 
 
 def long_residuals(runs: Iterable[Run], presets: Sequence[str]) -> dict[str, list[float]]:
-    """The residual of each iteration of the falsification test, for the presets that were put to it."""
-    tests = {preset: run.metrics["student"].get("falsification") for preset, run in first_seeds(runs, presets).items()}
+    """The residual of each iteration of the falsification test, for the presets that were put
+    to it.
+    """
+    tests = {
+        preset: run.metrics["student"].get("falsification")
+        for preset, run in first_seeds(runs, presets).items()
+    }
     return {preset: test["residuals"] for preset, test in tests.items() if test}
 
 
-def reconstructions(runs: Iterable[Run], presets: Sequence[str], index: int = 0) -> dict[str, np.ndarray]:
-    """Test image ``index`` as planes (H, W): the truth, each preset's student, and the teacher of the first."""
+def reconstructions(
+    runs: Iterable[Run], presets: Sequence[str], index: int = 0
+) -> dict[str, np.ndarray]:
+    """Test image ``index`` as planes (H, W): the truth, each preset's student, and the teacher
+    of the first.
+    """
     first = first_seeds(runs, presets)
     if not first:
         return {}
-    truth, teacher = (plane(next(iter(first.values())).examples[name][index]) for name in ("truth", "teacher"))
-    return {"truth": truth} | {preset: plane(_student(run)[index]) for preset, run in first.items()} | {"teacher": teacher}
+    truth, teacher = (
+        plane(next(iter(first.values())).examples[name][index]) for name in ("truth", "teacher")
+    )
+    return (
+        {"truth": truth}
+        | {preset: plane(_student(run)[index]) for preset, run in first.items()}
+        | {"teacher": teacher}
+    )
 
 
 def _student(run: Run) -> np.ndarray:
@@ -108,33 +157,53 @@ def _student(run: Run) -> np.ndarray:
 
 
 def plane(image: np.ndarray) -> np.ndarray:
-    """An image (C, H, W) as one plane (H, W): itself, or the modulus of two channels (real and imaginary part)."""
+    """An image (C, H, W) as one plane (H, W): itself, or the modulus of two channels (real and
+    imaginary part).
+    """
     return image[0] if len(image) == 1 else np.linalg.norm(image, axis=0)
 
 
-# --- tables -----------------------------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------
 
 
 def measured(runs: Iterable[Run], presets: Iterable[str]) -> str:
-    """Everything measured of the student: PSNR conventions, SSIM, audit, falsification test, precision, training time.
+    """Everything measured of the student: PSNR conventions, SSIM, audit, falsification test,
+    precision, training time.
 
     The PSNR of the modulus for MRI. Presets without a run are left out.
     """
     groups = by_preset(runs)
     shown = [preset for preset in presets if preset in groups]
-    metrics = {name for preset in shown for run in groups[preset] for name in run.metrics["student"]}
+    metrics = {
+        name for preset in shown for run in groups[preset] for name in run.metrics["student"]
+    }
     quality = {label: key for label, key in QUALITY.items() if key[0] in metrics}
     head = ("variant", "seeds", *quality, *AUDIT, "falsification test", "precision", "training s")
-    return table(head, [_measured_row(preset, groups[preset], quality.values()) for preset in shown])
+    return table(
+        head, [_measured_row(preset, groups[preset], quality.values()) for preset in shown]
+    )
 
 
-def _measured_row(preset: str, runs: Sequence[Run], quality: Iterable[tuple[str, int]]) -> tuple[str, ...]:
+def _measured_row(
+    preset: str, runs: Sequence[Run], quality: Iterable[tuple[str, int]]
+) -> tuple[str, ...]:
     numbers = [mean_sd(tested(runs, "student", name), digits) for name, digits in quality]
-    audits = [mean_sd([run.metrics["student"]["audit"][name] for run in runs], 3) for name in AUDIT.values()]
+    audits = [
+        mean_sd([run.metrics["student"]["audit"][name] for run in runs], 3)
+        for name in AUDIT.values()
+    ]
     verdicts = ", ".join(dict.fromkeys(filter(None, map(_falsification, runs))))
     precisions = ", ".join(dict.fromkeys(run.precision for run in runs))
     seconds = mean_sd([run.manifest["training_seconds"] for run in runs], 0)
-    return (describe(preset)["about"], _seeds(runs), *numbers, *audits, verdicts, precisions, seconds)
+    return (
+        describe(preset)["about"],
+        _seeds(runs),
+        *numbers,
+        *audits,
+        verdicts,
+        precisions,
+        seconds,
+    )
 
 
 def _seeds(runs: Iterable[Run]) -> str:
@@ -142,7 +211,9 @@ def _seeds(runs: Iterable[Run]) -> str:
 
 
 def _falsification(run: Run) -> str:
-    """The verdict of the falsification test, with the checks that failed; nothing where it was not made."""
+    """The verdict of the falsification test, with the checks that failed; nothing where it was
+    not made.
+    """
     test = run.metrics["student"].get("falsification")
     if not test:
         return ""
@@ -157,10 +228,14 @@ def not_recorded(runs: Iterable[Run], presets: Iterable[str]) -> str:
     return f"Not recorded: {', '.join(missing) or 'none of these is missing'}."
 
 
-def best_in_words(runs: Iterable[Run], trained: Sequence[str], closed_form: str, baseline: str) -> str:
-    """The best trained variant: its gain over baseline and closed form, where its error is, whether it still moved.
+def best_in_words(
+    runs: Iterable[Run], trained: Sequence[str], closed_form: str, baseline: str
+) -> str:
+    """The best trained variant: its gain over baseline and closed form, where its error is, whether
+    it still moved.
 
-    First seeds. Nothing where the baseline, the closed form or every trained variant is not recorded.
+    First seeds. Nothing where the baseline, the closed form or every trained variant is not
+    recorded.
     """
     untrained, best = first_seeds(runs, [baseline, closed_form]), best_run(runs, trained)
     if len(untrained) < 2 or best is None:
@@ -168,56 +243,113 @@ def best_in_words(runs: Iterable[Run], trained: Sequence[str], closed_form: str,
     plain, closed = (untrained[name].metrics["student"]["psnr"] for name in (baseline, closed_form))
     psnr, curve = best.metrics["student"]["psnr"], best.metrics["student"]["curve"]["psnr"]
     quarter = max((len(curve) - 1) // 4, 1)
-    over = f"{psnr - plain:+.2f} dB over `{baseline}`, {psnr - closed:+.2f} dB over the closed form `{closed_form}`"
+    over = (
+        f"{psnr - plain:+.2f} dB over `{baseline}`, {psnr - closed:+.2f} dB over the closed "
+        f"form `{closed_form}`"
+    )
     return (
-        f"At seed {best.config.seed} the best trained variant is `{best.config.preset}` with {psnr:.2f} dB: {over}, which is not "
-        f"trained. Of its squared error {100 * null_share(best):.1f} % lies in the null space of $H_s$, which the measurements "
-        f"cannot correct. The last quarter of its iterations changed it by {curve[-1] - curve[-1 - quarter]:+.2f} dB."
+        f"At seed {best.config.seed} the best trained variant is `{best.config.preset}` "
+        f"with {psnr:.2f} dB: {over}, which is not "
+        f"trained. Of its squared error {100 * null_share(best):.1f} % lies in the null "
+        f"space of $H_s$, which the measurements "
+        f"cannot correct. The last quarter of its iterations changed it by "
+        f"{curve[-1] - curve[-1 - quarter]:+.2f} dB."
     )
 
 
 def provenance(runs: Iterable[Run]) -> str:
-    """Which run made what: folder, commit, versions, device, precision of the networks, threads, seconds."""
+    """Which run made what: folder, commit, versions, device, precision of the networks,
+    threads, seconds.
+    """
     head = ("run", "commit", "torch", "deepinv", "device", "precision", "threads", "seconds")
     rows = []
     for run in runs:
         manifest = run.manifest
         versions = [manifest["versions"][name] for name in ("torch", "deepinv")]
         numbers = str(manifest["threads"]), f"{manifest['seconds']:.0f}"
-        rows.append((f"`{run.path.name}`", commit_text(manifest), *versions, manifest["device"], run.precision, *numbers))
+        rows.append(
+            (
+                f"`{run.path.name}`",
+                commit_text(manifest),
+                *versions,
+                manifest["device"],
+                run.precision,
+                *numbers,
+            )
+        )
     return table(head, rows)
 
 
-def spectra_table(spectra: Mapping[str, Spectra], stepsize: float, psnr: Mapping[str, float]) -> str:
-    """One row per preconditioner: what :func:`dipa.analysis.spectra` says of it, and its PSNR; empty without one.
+def spectra_table(
+    spectra: Mapping[str, Spectra], stepsize: float, psnr: Mapping[str, float]
+) -> str:
+    """One row per preconditioner: what :func:`dipa.analysis.spectra` says of it, and its PSNR;
+    empty without one.
 
-    The column before PSNR is what a plain step of ``stepsize`` leaves of the slowest error in the range.
+    The column before PSNR is what a plain step of ``stepsize`` leaves of the slowest error in the
+    range.
     """
     left = "max $\\lvert 1-\\alpha\\lambda\\rvert$"
-    head = ("P", "$\\kappa$ on the range", "largest of R", "rank of R", "largest of N", left, "PSNR (dB)")
+    head = (
+        "P",
+        "$\\kappa$ on the range",
+        "largest of R",
+        "rank of R",
+        "largest of N",
+        left,
+        "PSNR (dB)",
+    )
     rows = []
     for name, of_p in spectra.items():
         kappa = "infinite" if math.isinf(of_p.condition_number) else f"{of_p.condition_number:.3g}"
-        range_block = f"{of_p.range_values.max():.2f}", f"{of_p.range_rank} of {len(of_p.range_values)}"
+        range_block = (
+            f"{of_p.range_values.max():.2f}",
+            f"{of_p.range_rank} of {len(of_p.range_values)}",
+        )
         null_block = f"{of_p.null_values.max():.2f}", f"{of_p.radius(stepsize):.3f}"
         rows.append((name, kappa, *range_block, *null_block, decibels(psnr.get(name))))
     return table(head, rows)
 
 
 def preset_table(presets: Iterable[Mapping[str, Any]], runs: Iterable[Run] = ()) -> str:
-    """One row per preset as :func:`~dipa.experiments.describe` gives it, with its recorded seeds and what it costs.
+    """One row per preset as :func:`~dipa.experiments.describe` gives it, with its recorded seeds
+    and what it costs.
 
-    Seconds of profile ``smoke`` are those that ``describe`` gives, of ``small`` those of the first recorded run.
+    Seconds of profile ``smoke`` are those that ``describe`` gives, of ``small`` those of the first
+    recorded run.
     """
     groups = by_preset(runs)
     rows = []
     for row in presets:
         recorded = groups.get(row["name"], [])
-        seconds = row["profile_seconds"]["smoke"], recorded[0].manifest["seconds"] if recorded else None
+        seconds = (
+            row["profile_seconds"]["smoke"],
+            recorded[0].manifest["seconds"] if recorded else None,
+        )
         costs = ["" if value is None else f"{value:.0f}" for value in seconds]
-        about = f"`{row['name']}`", row["about"], _place(row), row["method"], row["prior"], _loss(row)
+        about = (
+            f"`{row['name']}`",
+            row["about"],
+            _place(row),
+            row["method"],
+            row["prior"],
+            _loss(row),
+        )
         rows.append((*about, _seeds(recorded), *costs))
-    return table(("preset", "about", "where", "method", "prior", "loss", "recorded seeds", "smoke s", "small s"), rows)
+    return table(
+        (
+            "preset",
+            "about",
+            "where",
+            "method",
+            "prior",
+            "loss",
+            "recorded seeds",
+            "smoke s",
+            "small s",
+        ),
+        rows,
+    )
 
 
 def _place(row: Mapping[str, Any]) -> str:

@@ -1,4 +1,6 @@
-"""Solvers: one loop, the proximal gradient scheme, momentum rules, stepsize searches, starting points; FISTA is made of them."""
+"""Solvers: one loop, the proximal gradient scheme, momentum rules, stepsize searches, starting
+points; FISTA is made of them.
+"""
 
 from ..physics import data_gradient, lipschitz
 from .fista import FISTA

@@ -22,7 +22,14 @@ from ..checks import (
     require_number,
     require_tensor,
 )
-from ..physics import declared_size, lipschitz, require_beside, require_operator, warn_measurements, warn_range
+from ..physics import (
+    declared_size,
+    lipschitz,
+    require_beside,
+    require_operator,
+    warn_measurements,
+    warn_range,
+)
 from ..priors import PnP
 from . import loop
 from .momentum import MOMENTA, weights
@@ -42,14 +49,17 @@ class FISTA:
     Without a preconditioner, d is the gradient itself; with ``momentum="none"`` this is ISTA.
 
     Args:
-        prior: the step after the gradient, :class:`~dipa.priors.PnP`, or any object with
-            ``step(z, direction, stepsize)``; its ``describe()``, where it has one, tells it apart in keys and records.
+        prior: the step after the gradient, :class:`~dipa.priors.PnP`, or any object with ``step(z,
+            direction, stepsize)``; its ``describe()``, where it has one, tells it apart in keys and
+            records.
         iterations: K >= 1.
-        momentum: ``none``, ``nesterov`` (the printed algorithm), ``chambolle_dossal``, ``deepinv`` (what the authors'
-            code ran); see :mod:`dipa.solvers.momentum`.
-        start: ``zero``, ``adjoint``, ``pseudo_inverse`` or ``interpolated``; see :mod:`dipa.solvers.starts`.
+        momentum: ``none``, ``nesterov`` (the printed algorithm), ``chambolle_dossal``, ``deepinv``
+            (what the authors' code ran); see :mod:`dipa.solvers.momentum`.
+        start: ``zero``, ``adjoint``, ``pseudo_inverse`` or ``interpolated``; see
+            :mod:`dipa.solvers.starts`.
         restart: iterations after which momentum starts again, 0 for never.
-        tolerance: end as ``converged`` before K, once no image changes by more than this share of its norm; 0 for never.
+        tolerance: end as ``converged`` before K, once no image changes by more than this share of
+            its norm; 0 for never.
 
     Source: D2GP Algorithm 1; DIPA Eq. (4).
     """
@@ -64,7 +74,12 @@ class FISTA:
     def __post_init__(self):
         plain_fields(self)
         kind = f"{type(self.prior).__module__}.{type(self.prior).__name__}"
-        require(callable(getattr(self.prior, "step", None)), "prior", kind, "a prior such as dipa.PnP(denoiser)")
+        require(
+            callable(getattr(self.prior, "step", None)),
+            "prior",
+            kind,
+            "a prior such as dipa.PnP(denoiser)",
+        )
         require_int("iterations", self.iterations, 1)
         require_choice("momentum", self.momentum, MOMENTA)
         require_choice("start", self.start, STARTS)
@@ -89,21 +104,26 @@ class FISTA:
         Args:
             y: measurements as ``physics`` makes them.
             physics: a deepinv linear operator H.
-            preconditioner: ``P(gradient, iterate, k) -> direction`` with k from 1 to K; None is the identity.
-            stepsize: :math:`\alpha>0`, ``"1/L"`` for :math:`1/\|H\|^2`, or a search such as :class:`~dipa.solvers.Armijo`.
+            preconditioner: ``P(gradient, iterate, k) -> direction`` with k from 1 to K; None is the
+                identity.
+            stepsize: :math:`\alpha>0`, ``"1/L"`` for :math:`1/\|H\|^2`, or a search such as
+                :class:`~dipa.solvers.Armijo`.
             backward: how many of the last iterations can be differentiated; None for all.
-            x_true: ground truth (B, C, H, W) in [0, 1], adds ``psnr`` to the history. A range that is another by more than
-                5 percent, or measurements larger than ``physics`` makes of such images, is one warning.
+            x_true: ground truth (B, C, H, W) in [0, 1], adds ``psnr`` to the history. A range that
+                is another by more than 5 percent, or measurements larger than ``physics`` makes of
+                such images, is one warning.
             history: record residual, gradient norm, change and seconds of every iteration.
             iterates: keep every iterate.
-            observe: is called with the :class:`~dipa.solvers.State` at the start and after every iteration: iterate, gradient,
-                direction. A dictionary that it returns goes into the history.
+            observe: is called with the :class:`~dipa.solvers.State` at the start and after every
+                iteration: iterate, gradient, direction. A dictionary that it returns goes into the
+                history.
 
         Returns:
             :class:`~dipa.solvers.Result`; a divergence is its ``status``.
 
         Raises:
-            InputError: a stepsize that is neither positive nor ``"1/L"`` nor a search, or measurements ``physics`` cannot use.
+            InputError: a stepsize that is neither positive nor ``"1/L"`` nor a search, or
+                measurements ``physics`` cannot use.
         """
         start = self._start(y, physics)
         self.check(start, preconditioner)
@@ -111,16 +131,35 @@ class FISTA:
         if backward is not None:
             backward = require_int("backward", backward, 0)
             whole = self.tolerance == 0
-            require(whole, "tolerance", self.tolerance, "0 with backward: the last iterations must be known beforehand")
+            require(
+                whole,
+                "tolerance",
+                self.tolerance,
+                "0 with backward: the last iterations must be known beforehand",
+            )
         history, iterates = require_flag("history", history), require_flag("iterates", iterates)
-        require(observe is None or callable(observe), "observe", observe, "None, or a callable observe(state)")
+        require(
+            observe is None or callable(observe),
+            "observe",
+            observe,
+            "None, or a callable observe(state)",
+        )
         if x_true is not None:
             require_images("x_true", x_true, tuple(start.shape[1:]))
-            require(len(x_true) == len(start), "x_true.shape", tuple(x_true.shape), f"{len(start)} images, as y")
+            require(
+                len(x_true) == len(start),
+                "x_true.shape",
+                tuple(x_true.shape),
+                f"{len(start)} images, as y",
+            )
             require_beside("x_true", x_true, "y", y)
             warn_range("x_true", x_true, physics)
         warn_measurements(y, physics, tuple(start.shape[1:]))
-        observers = [observer for observer in (_observer(y, physics, x_true) if history else None, observe) if observer]
+        observers = [
+            observer
+            for observer in (_observer(y, physics, x_true) if history else None, observe)
+            if observer
+        ]
         stop = loop.Stop(self.iterations, self.tolerance)
         return loop.run(scheme, stop, backward=backward, observe=observers, keep_iterates=iterates)
 
@@ -150,39 +189,77 @@ class FISTA:
         img_size: tuple[int, ...],
         like: torch.Tensor | None = None,
     ) -> Stepsize | Search:
-        """What a scheme steps by: a positive float is itself, ``"1/L"`` is one over :func:`lipschitz`, a search is itself."""
+        """What a scheme steps by: a positive float is itself, ``"1/L"`` is one over
+        :func:`lipschitz`, a search is itself.
+        """
         if callable(stepsize):
             return stepsize
         if isinstance(stepsize, str) and stepsize == "1/L":
             norm = lipschitz(physics, img_size, like)
-            require(0 < norm < math.inf, "stepsize", "1/L", f"a positive number: this operator has L = {norm:g}")
+            require(
+                0 < norm < math.inf,
+                "stepsize",
+                "1/L",
+                f"a positive number: this operator has L = {norm:g}",
+            )
             return 1.0 / norm
-        require(not isinstance(stepsize, str), "stepsize", stepsize, "a positive number, '1/L' or a search")
+        require(
+            not isinstance(stepsize, str),
+            "stepsize",
+            stepsize,
+            "a positive number, '1/L' or a search",
+        )
         return float(require_number("stepsize", stepsize, 0, open_low=True))
 
     def check(self, images: torch.Tensor, preconditioner: PreconditionerLike | None = None) -> None:
-        """Ask prior and preconditioner, where they have a ``check``, whether they can work on iterates such as ``images``."""
+        """Ask prior and preconditioner, where they have a ``check``, whether they can work on
+        iterates such as ``images``.
+        """
         allowed = "None, or a callable P(gradient, iterate, k)"
-        require(preconditioner is None or callable(preconditioner), "preconditioner", preconditioner, allowed)
+        require(
+            preconditioner is None or callable(preconditioner),
+            "preconditioner",
+            preconditioner,
+            allowed,
+        )
         for part in (self.prior, preconditioner):
             if callable(getattr(part, "check", None)):
                 part.check(images)
 
     def describe(self) -> dict:
-        """The solver as plain values (for cache keys and run folders); a prior without ``describe()`` is its type's name."""
+        """The solver as plain values (for cache keys and run folders); a prior without
+        ``describe()`` is its type's name.
+        """
         own = getattr(self.prior, "describe", None)
         prior = own() if callable(own) else {"kind": type(self.prior).__name__}
-        made = {"prior": prior, "iterations": self.iterations, "momentum": self.momentum, "start": self.start}
-        return made | {name: value for name in ("restart", "tolerance") if (value := getattr(self, name))}
+        made = {
+            "prior": prior,
+            "iterations": self.iterations,
+            "momentum": self.momentum,
+            "start": self.start,
+        }
+        return made | {
+            name: value for name in ("restart", "tolerance") if (value := getattr(self, name))
+        }
 
     def _start(self, y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
         require_operator("physics", physics)
         require_tensor("y", y, "a tensor of measurements")
         number = y.is_floating_point() or y.is_complex()
-        require(number, "y.dtype", y.dtype, "a floating-point type, real, or complex where the operator's measurements are")
+        require(
+            number,
+            "y.dtype",
+            y.dtype,
+            "a floating-point type, real, or complex where the operator's measurements are",
+        )
         require(bool(torch.isfinite(y).all()), "y", "NaN or infinite values", "finite values")
         require_beside("y", y, "physics", physics)
-        require(y.ndim > 0 and len(y) > 0, "y.shape", tuple(y.shape), "measurements of at least one image")
+        require(
+            y.ndim > 0 and len(y) > 0,
+            "y.shape",
+            tuple(y.shape),
+            "measurements of at least one image",
+        )
         got = f"shape {tuple(y.shape)}, {y.dtype} on {y.device}"
         with foreign("y", got, f"measurements of this {type(physics).__name__}"):
             start = STARTS[self.start](y, physics)
@@ -191,20 +268,34 @@ class FISTA:
         _check_shapes(tuple(y.shape), made, tuple(start.shape[1:]), physics)
         kind = type(physics).__name__
         require(
-            start.is_floating_point(), "y.dtype", y.dtype, f"what this {kind} makes of real images: its adjoint must give them"
+            start.is_floating_point(),
+            "y.dtype",
+            y.dtype,
+            f"what this {kind} makes of real images: its adjoint must give them",
         )
         return start
 
 
-def _check_shapes(got: tuple[int, ...], made: tuple[int, ...], image: tuple[int, ...], physics: LinearPhysics) -> None:
+def _check_shapes(
+    got: tuple[int, ...], made: tuple[int, ...], image: tuple[int, ...], physics: LinearPhysics
+) -> None:
     """``image`` is the size the adjoint gives, ``made`` what the operator makes of such images."""
     kind, size = type(physics).__name__, declared_size(physics)
     require(got == made, "y.shape", got, f"{made}, what this {kind} makes of images {image}")
-    require(size in (None, image), "y.shape", got, f"measurements of images {size}; this {kind} takes these for images {image}")
+    require(
+        size in (None, image),
+        "y.shape",
+        got,
+        f"measurements of images {size}; this {kind} takes these for images {image}",
+    )
 
 
-def _observer(y: torch.Tensor, physics: LinearPhysics, x_true: torch.Tensor | None) -> loop.Observer:
-    """History records: norms are means over the batch, residual and change relative, seconds since the start."""
+def _observer(
+    y: torch.Tensor, physics: LinearPhysics, x_true: torch.Tensor | None
+) -> loop.Observer:
+    """History records: norms are means over the batch, residual and change relative, seconds
+    since the start.
+    """
     began, scale = time.perf_counter(), y.flatten(1).norm(dim=1).clamp_min(1e-12)
 
     @torch.no_grad()
@@ -217,6 +308,8 @@ def _observer(y: torch.Tensor, physics: LinearPhysics, x_true: torch.Tensor | No
             "change": ((x - state.previous).norm() / x.norm().clamp_min(1e-12)).item(),
             "seconds": time.perf_counter() - began,
         }
-        return record if x_true is None else record | {"psnr": metrics.psnr(x, x_true).mean().item()}
+        return (
+            record if x_true is None else record | {"psnr": metrics.psnr(x, x_true).mean().item()}
+        )
 
     return observe

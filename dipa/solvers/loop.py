@@ -1,4 +1,6 @@
-"""The one loop of every solver: ``init``, ``step``, ``stop``. It knows no operator, prior, preconditioner or training."""
+"""The one loop of every solver: ``init``, ``step``, ``stop``. It knows no operator, prior,
+preconditioner or training.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ class State:
         k: iterations done.
         x: the iterate :math:`x^k`, (B, ...).
         previous: :math:`x^{k-1}`; the start itself at k = 0.
-        z: the point :math:`z^k` at which iteration k took its gradient. This and what follows is None at the start, and for
-            a scheme that has no such thing.
+        z: the point :math:`z^k` at which iteration k took its gradient. This and what follows is
+            None at the start, and for a scheme that has no such thing.
         gradient: :math:`\nabla g(z^k)`.
         direction: :math:`d^k=P(\nabla g(z^k),z^k,k)`.
         stepsize: :math:`\alpha_k`, one number, or one for each image (B, 1, 1, 1).
@@ -51,8 +53,9 @@ class Stop:
 
     Args:
         iterations: K >= 0, the most there are.
-        tolerance: the run has ``converged`` at :math:`\|x^k-x^{k-1}\|\le\mathrm{tolerance}\,\|x^k\|`, in every image of the
-            batch; 0 is never.
+        tolerance: the run has ``converged`` at
+            :math:`\|x^k-x^{k-1}\|\le\mathrm{tolerance}\,\|x^k\|`, in every image of the batch; 0 is
+            never.
         bound: the run has ``diverged`` at an iterate that is not finite or leaves [-bound, bound].
     """
 
@@ -71,11 +74,19 @@ class Stop:
             what = f"an iterate is not finite or exceeds {self.bound:g}; use a smaller stepsize"
             return "diverged", f"diverged at iteration {state.k}: {what}"
         if self.tolerance and state.k and self._settled(state):
-            return "converged", f"converged at iteration {state.k}: no image changed by more than {self.tolerance:g}"
-        return ("completed", f"completed {state.k} iterations") if state.k >= self.iterations else None
+            return (
+                "converged",
+                f"converged at iteration {state.k}: no image changed by more than "
+                f"{self.tolerance:g}",
+            )
+        return (
+            ("completed", f"completed {state.k} iterations") if state.k >= self.iterations else None
+        )
 
     def _settled(self, state: State) -> bool:
-        change, whole = (tensor.detach().flatten(1).norm(dim=1) for tensor in (state.x - state.previous, state.x))
+        change, whole = (
+            tensor.detach().flatten(1).norm(dim=1) for tensor in (state.x - state.previous, state.x)
+        )
         return bool((change <= self.tolerance * whole).all())
 
 
@@ -85,11 +96,13 @@ class Result:
 
     Attributes:
         x: reconstruction (B, C, H, W): the last iterate, or the last finite one after a divergence.
-        status: ``completed``, ``converged`` (before the last iteration, see :class:`Stop`) or ``diverged``.
+        status: ``completed``, ``converged`` (before the last iteration, see :class:`Stop`) or
+            ``diverged``.
         message: the status in words.
         iterations: how many iterations ``x`` has been through.
         history: one record per iteration (the start is record 0), empty unless asked for.
-        iterates: the start and every iterate, stacked (iterations + 1, B, C, H, W), or None unless asked for.
+        iterates: the start and every iterate, stacked (iterations + 1, B, C, H, W), or None unless
+            asked for.
     """
 
     x: torch.Tensor
@@ -113,19 +126,27 @@ def run(
 ) -> Result:
     """Take the steps of ``scheme`` until ``stop`` says that it is enough.
 
-    Each observer sees the start and the state after every iteration but a diverged one; what they return is one record of the
-    history.
-    The last ``backward`` iterations can be differentiated (None: all, 0: none); those before are constants.
+    Each observer sees the start and the state after every iteration but a diverged one; what they
+    return is one record of the history. The last ``backward`` iterations can be differentiated
+    (None: all, 0: none); those before are constants.
     """
     able = all(callable(getattr(scheme, name, None)) for name in ("init", "step"))
     require(able, "scheme", type(scheme).__name__, "an object with init() and step(state)")
     require_kind("stop", stop, Stop)
     backward = None if backward is None else require_int("backward", backward, 0)
-    graded, tracked_after = torch.is_grad_enabled(), 0 if backward is None else stop.iterations - backward
+    graded, tracked_after = (
+        torch.is_grad_enabled(),
+        0 if backward is None else stop.iterations - backward,
+    )
     state = scheme.init()
     require_tensor("start", state.x)
     require(state.x.is_floating_point(), "start.dtype", state.x.dtype, "a real floating-point type")
-    require(in_a_row(observe) and all(map(callable, observe)), "observe", observe, "callables observe(state) in a row")
+    require(
+        in_a_row(observe) and all(map(callable, observe)),
+        "observe",
+        observe,
+        "callables observe(state) in a row",
+    )
     seen, iterates = _History(observe), [state.x] if keep_iterates else []
     seen(state)
     ended = ("completed", "completed 0 iterations") if stop.iterations == 0 else None
@@ -140,7 +161,14 @@ def run(
         if keep_iterates:
             iterates.append(state.x)
     status, message = ended
-    return Result(state.x, status, message, state.k, seen.records, torch.stack(iterates) if keep_iterates else None)
+    return Result(
+        state.x,
+        status,
+        message,
+        state.k,
+        seen.records,
+        torch.stack(iterates) if keep_iterates else None,
+    )
 
 
 class _History:
@@ -153,4 +181,6 @@ class _History:
     def __call__(self, state: State) -> None:
         found = [observer(state) for observer in self.observers]
         if any(record is not None for record in found):
-            self.records.append({name: value for record in found if record for name, value in record.items()})
+            self.records.append(
+                {name: value for record in found if record for name, value in record.items()}
+            )

@@ -1,4 +1,6 @@
-"""Where the step of a reconstruction is taken: the preconditioned proximal gradient scheme with momentum."""
+"""Where the step of a reconstruction is taken: the preconditioned proximal gradient scheme with
+momentum.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ class ProximalGradient:
         measure: :math:`v\mapsto Hv`, for searches.
         prior_step: the prior's ``step(z, direction, stepsize)``.
         preconditioner: P, or None for the identity.
-        stepsize: :math:`\alpha`, or a search that chooses it in every iteration (:mod:`dipa.solvers.searches`).
+        stepsize: :math:`\alpha`, or a search that chooses it in every iteration
+            (:mod:`dipa.solvers.searches`).
         momentum: the weights :math:`\beta_1,\beta_2,\dots`, at least K - 1 of them.
 
     Raises:
@@ -66,7 +69,12 @@ class ProximalGradient:
             if k == 1 or x_next.shape != z.shape:
                 require_same_shape("prior", x_next, z)
         except FOREIGN as error:
-            refuse_foreign(error, part, f"one that fails on images {tuple(z.shape)} at k = {k}", "one that can take these")
+            refuse_foreign(
+                error,
+                part,
+                f"one that fails on images {tuple(z.shape)} at k = {k}",
+                "one that can take these",
+            )
         return State(k, x_next, x, z, gradient, direction, stepsize)
 
     def _move(self, state, z, gradient, direction) -> tuple[torch.Tensor, Stepsize]:
@@ -76,13 +84,21 @@ class ProximalGradient:
         return self.stepsize(Move(state, z, gradient, direction, take, self.measure))
 
 
-def least_squares(physics: LinearPhysics, y: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-    r""":math:`z\mapsto\nabla g(z)=H^\top(Hz-y)`, for measurements that are known to be the operator's. D2GP Eq. (1)."""
+def least_squares(
+    physics: LinearPhysics, y: torch.Tensor
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    r""":math:`z\mapsto\nabla g(z)=H^\top(Hz-y)`, for measurements that are known to be the
+    operator's. D2GP Eq. (1).
+    """
     return lambda z: physics.A_adjoint(physics.A(z) - y)
 
 
 def require_direction(direction: object, z: torch.Tensor) -> None:
-    """Refuse what a preconditioner returned unless it is as the iterate is: nothing broadcasts, no dtype changes on the way."""
+    """Refuse what a preconditioner returned unless it is as the iterate is: nothing broadcasts,
+    no dtype changes on the way.
+    """
     require_same_shape("preconditioner", direction, z)
     kept = torch.promote_types(direction.dtype, z.dtype) == z.dtype
-    require(kept, "preconditioner", f"one that returns {direction.dtype}", f"{z.dtype}, as the iterate")
+    require(
+        kept, "preconditioner", f"one that returns {direction.dtype}", f"{z.dtype}, as the iterate"
+    )

@@ -1,4 +1,6 @@
-r"""How far a step goes, apart from where: rules for :math:`\alpha_k`, besides a constant and ``"1/L"``."""
+r"""How far a step goes, apart from where: rules for :math:`\alpha_k`, besides a constant and
+``"1/L"``.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ class Move:
 
     Attributes:
         state: the run so far; its ``stepsize`` is that of the last iteration.
-        z: the point :math:`z^k`; ``gradient`` and ``direction`` are :math:`\nabla g(z^k)` and :math:`d^k` there.
+        z: the point :math:`z^k`; ``gradient`` and ``direction`` are :math:`\nabla g(z^k)` and
+            :math:`d^k` there.
         take: the next iterate for a stepsize :math:`\alpha`: the prior's step.
         measure: :math:`v\mapsto Hv`.
     """
@@ -42,22 +45,25 @@ class Search(Protocol):
 
 @dataclass(frozen=True)
 class Armijo:
-    r"""Backtracking, image by image: :math:`\alpha` shrinks until the quadratic model lies above the data fidelity,
+    r"""Backtracking, image by image: :math:`\alpha` shrinks until the quadratic model lies above
+    the data fidelity,
 
     .. math::
         g(x)\le g(z)+\langle\nabla g(z),x-z\rangle+\tfrac1{2\alpha}\|x-z\|_2^2
         \iff\alpha\,\|H(x-z)\|_2^2\le\|x-z\|_2^2,
 
-    the equivalence because g is quadratic. Without prior and preconditioner this is Armijo's condition with constant 1/2,
-    and g never grows without momentum. It needs no L and holds for :math:`\alpha\le1/L`. A stepsize never grows again.
+    the equivalence because g is quadratic. Without prior and preconditioner this is Armijo's
+    condition with constant 1/2, and g never grows without momentum. It needs no L and holds for
+    :math:`\alpha\le1/L`. A stepsize never grows again.
 
     Args:
         first: the stepsize of the first trial, > 0.
         shrink: what a refused stepsize is multiplied by, in ]0, 1[.
-        trials: the most an iteration takes, each one step of the prior; after the last of them the stepsize stays.
+        trials: the most an iteration takes, each one step of the prior; after the last of them the
+            stepsize stays.
 
-    Source: A. Beck and M. Teboulle, "A fast iterative shrinkage-thresholding algorithm for linear inverse problems", SIAM
-    J. Imaging Sci. 2(1), 2009, Sec. 4, FISTA with backtracking.
+    Source: A. Beck and M. Teboulle, "A fast iterative shrinkage-thresholding algorithm for linear
+    inverse problems", SIAM J. Imaging Sci. 2(1), 2009, Sec. 4, FISTA with backtracking.
     """
 
     first: float = 1.0
@@ -85,16 +91,21 @@ class Armijo:
 
     @torch.no_grad()
     def _refused(self, moved: torch.Tensor, stepsize: torch.Tensor, move: Move) -> torch.Tensor:
-        model, curved = (part.flatten(1).norm(dim=1).square().reshape(-1, 1, 1, 1) for part in (moved, move.measure(moved)))
+        model, curved = (
+            part.flatten(1).norm(dim=1).square().reshape(-1, 1, 1, 1)
+            for part in (moved, move.measure(moved))
+        )
         return stepsize * curved > model * (1 + 1e-5)  # of rounding in float32
 
 
 @dataclass(frozen=True)
 class Learned:
-    r"""A stepsize that a function predicts: :math:`\alpha_k=r(\nabla g(z^k),z^k,k)`; gradients flow through it.
+    r"""A stepsize that a function predicts: :math:`\alpha_k=r(\nabla g(z^k),z^k,k)`; gradients flow
+    through it.
 
     Args:
-        rule: ``rule(gradient, z, k)`` -> a number, or one for each image as a tensor (B,) or (B, 1, 1, 1).
+        rule: ``rule(gradient, z, k)`` -> a number, or one for each image as a tensor (B,) or (B, 1,
+            1, 1).
 
     Raises:
         InputError: a rule that gives anything else.
@@ -112,6 +123,11 @@ class Learned:
             stepsize = float(require_number("rule", stepsize, -float("inf")))
         elif stepsize.ndim:
             whole = stepsize.shape in ((len(move.z),), (len(move.z), 1, 1, 1))
-            require(whole, "rule", tuple(stepsize.shape), f"({len(move.z)},) or ({len(move.z)}, 1, 1, 1): one an image")
+            require(
+                whole,
+                "rule",
+                tuple(stepsize.shape),
+                f"({len(move.z)},) or ({len(move.z)}, 1, 1, 1): one an image",
+            )
             stepsize = stepsize.reshape(-1, 1, 1, 1)
         return move.take(stepsize), stepsize

@@ -17,19 +17,28 @@ def adjoint(y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
 
 
 def pseudo_inverse(y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
-    r""":math:`x^0=H^\dagger y`, by the operator's own method (the adjoint again for a projector)."""
+    r""":math:`x^0=H^\dagger y`, by the operator's own method (the adjoint again for a
+    projector).
+    """
     return physics.A_dagger(y)
 
 
 def interpolated(y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
-    r""":math:`x^0=H^\top y \oslash H^\top H\mathbf 1`: the adjoint normalised by what it makes of a constant image.
+    r""":math:`x^0=H^\top y \oslash H^\top H\mathbf 1`: the adjoint normalised by what it makes of a
+    constant image.
 
-    Normalised convolution for super-resolution; the adjoint itself where constants are measured exactly. Pixels
-    whose weight falls below one thousandth of the largest are left at the adjoint's value.
+    Normalised convolution for super-resolution; the adjoint itself where constants are measured
+    exactly. Pixels whose weight falls below one thousandth of the largest are left at the adjoint's
+    value.
     """
     image = physics.A_adjoint(y)
     weight = physics.A_adjoint(physics.A(torch.ones_like(image)))
     return image / torch.where(weight > 1e-3 * weight.max(), weight, torch.ones_like(weight))
 
 
-STARTS = {"zero": zero, "adjoint": adjoint, "pseudo_inverse": pseudo_inverse, "interpolated": interpolated}
+STARTS = {
+    "zero": zero,
+    "adjoint": adjoint,
+    "pseudo_inverse": pseudo_inverse,
+    "interpolated": interpolated,
+}

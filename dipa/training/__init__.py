@@ -1,4 +1,6 @@
-"""Training: the teacher's targets, distillation, end-to-end networks, the loop they share and its checkpoints."""
+"""Training: the teacher's targets, distillation, end-to-end networks, the loop they share and
+its checkpoints.
+"""
 
 from ..settings import Budget, Differentiation, LossWeights
 from .checkpoint import load_checkpoint, save_checkpoint

@@ -1,4 +1,6 @@
-"""Training checkpoints: written atomically, tied to the run that wrote them, loaded without pickle."""
+"""Training checkpoints: written atomically, tied to the run that wrote them, loaded without
+pickle.
+"""
 
 from __future__ import annotations
 
@@ -33,25 +35,32 @@ DIGEST = hashlib.sha256().digest_size  # bytes at the end of a checkpoint
 
 
 def save_checkpoint(path: Path, identity: Identity, state: dict[str, Any]) -> None:
-    """Replace the checkpoint at ``path`` with ``state``, whole or not at all; ``identity`` is what shapes the run."""
+    """Replace the checkpoint at ``path`` with ``state``, whole or not at all; ``identity`` is
+    what shapes the run.
+    """
     write_checkpoint(path, {"identity": to_record(identity), **state})
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Replace the file ``path`` with ``state`` and the SHA-256 of its bytes, whole or not at all."""
+    """Replace the file ``path`` with ``state`` and the SHA-256 of its bytes, whole or not at
+    all.
+    """
     content = io.BytesIO()
-    torch.save(tree_map(lambda value: value.cpu() if isinstance(value, torch.Tensor) else value, state), content)
+    torch.save(
+        tree_map(lambda value: value.cpu() if isinstance(value, torch.Tensor) else value, state),
+        content,
+    )
     files.write_bytes(path, content.getvalue() + hashlib.sha256(content.getvalue()).digest())
 
 
 def load_checkpoint(path: Path, identity: Identity) -> dict[str, Any] | None:
     """The state saved at ``path``, or None where there is none.
 
-    What cannot be described, such as a denoiser that is a plain function, is named in a warning: nothing tells whether
-    it is what it was.
+    What cannot be described, such as a denoiser that is a plain function, is named in a warning:
+    nothing tells whether it is what it was.
 
-    Raises :class:`InputError` naming the file when it is damaged, holds code, or belongs to another run, with the parts
-    in which that differs.
+    Raises :class:`InputError` naming the file when it is damaged, holds code, or belongs to another
+    run, with the parts in which that differs.
     """
     if not path.is_file():
         return None
@@ -59,16 +68,25 @@ def load_checkpoint(path: Path, identity: Identity) -> dict[str, Any] | None:
     try:
         other = differences(identity, from_record(state["identity"]))
     except (TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: damaged or foreign checkpoint ({type(error).__name__}); remove it to start again") from error
+        raise InputError(
+            f"{path}: damaged or foreign checkpoint ({type(error).__name__}); remove it to "
+            f"start again"
+        ) from error
     if other:
-        raise InputError(f"{path}: checkpoint of a run with other {', '.join(other)}; remove it to start again")
+        raise InputError(
+            f"{path}: checkpoint of a run with other {', '.join(other)}; remove it to start again"
+        )
     if unchecked := unknown(identity):
-        warnings.warn(f"{path}: cannot check that these are what they were: {', '.join(unchecked)}", stacklevel=2)
+        warnings.warn(
+            f"{path}: cannot check that these are what they were: {', '.join(unchecked)}",
+            stacklevel=2,
+        )
     return state
 
 
 def read_checkpoint(path: Path, owner: str) -> dict[str, Any]:
-    """The state in the file ``path``, whose entry ``owner`` names the run it belongs to; what is damaged is refused.
+    """The state in the file ``path``, whose entry ``owner`` names the run it belongs to; what is
+    damaged is refused.
 
     One changed bit is enough: the checksum is looked at before anything is unpacked.
     """
@@ -80,5 +98,8 @@ def read_checkpoint(path: Path, owner: str) -> dict[str, Any]:
         state = dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
         state[owner]
     except UNREADABLE as error:
-        raise InputError(f"{path}: damaged or foreign checkpoint ({type(error).__name__}); remove it to start again") from error
+        raise InputError(
+            f"{path}: damaged or foreign checkpoint ({type(error).__name__}); remove it to "
+            f"start again"
+        ) from error
     return state

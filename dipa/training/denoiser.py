@@ -1,15 +1,18 @@
-"""Train the packaged denoiser: deepinv's grey DnCNN (20 layers, 64 features) at sigma = 2/255 on BSDS500 *train*.
+"""Train the packaged denoiser: deepinv's grey DnCNN (20 layers, 64 features) at sigma = 2/255 on
+BSDS500 *train*.
 
-One command makes ``dipa/weights/dncnn_bsds500_sigma2.safetensors`` with its training record in the header::
+One command makes the packaged weights with their training record in the header::
 
-    python -m dipa.training.denoiser --bsds PATH_TO_BSDS500_TRAIN --out dipa/weights/dncnn_bsds500_sigma2.safetensors
+    python -m dipa.training.denoiser --bsds PATH_TO_BSDS500_TRAIN \\
+        --out dipa/weights/dncnn_bsds500_sigma2.safetensors
 
-Recipe: residual mean squared error in units of the noise, Adam with a one-cycle rate, multi-scale patches with
-flips, transposition and intensity inversion (Zhang et al., "Beyond a Gaussian denoiser", IEEE TIP 26(7), 2017, and
-the multi-scale patches of its public code). Half the patches are stretched in contrast until part of them is black:
-photographs have few saturated areas, and in a trial a network that had never seen any was a weak prior for digits, at
-the same denoising quality. The last layer starts at zero, so training starts at the identity.
-A killed run continues from its checkpoint and ends in the same tensors as an uninterrupted one.
+Recipe: residual mean squared error in units of the noise, Adam with a one-cycle rate, multi-scale
+patches with flips, transposition and intensity inversion (Zhang et al., "Beyond a Gaussian
+denoiser", IEEE TIP 26(7), 2017, and the multi-scale patches of its public code). Half the patches
+are stretched in contrast until part of them is black: photographs have few saturated areas, and in
+a trial a network that had never seen any was a weak prior for digits, at the same denoising
+quality. The last layer starts at zero, so training starts at the identity. A killed run continues
+from its checkpoint and ends in the same tensors as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -34,18 +37,22 @@ from .checkpoint import read_checkpoint, write_checkpoint
 
 # Goes into the record, and with it wherever the weights go.
 DATA = (
-    "BSDS500, train split (P. Arbelaez, M. Maire, C. Fowlkes, J. Malik, Contour Detection and Hierarchical Image Segmentation, "
+    "BSDS500, train split (P. Arbelaez, M. Maire, C. Fowlkes, J. Malik, Contour Detection "
+    "and Hierarchical Image Segmentation, "
     "IEEE TPAMI 33(5), 898-916, 2011)"
 )
 TERMS = (
-    "The photographs of BSDS500 are for non-commercial research and educational purposes. These weights were trained on them: "
+    "The photographs of BSDS500 are for non-commercial research and educational purposes. "
+    "These weights were trained on them: "
     "use them for the same purposes. The licence of the code (MIT) does not cover them."
 )
 
 
 @dataclass(frozen=True)
 class DenoiserRecipe:
-    """All that shapes the weights: ``sigma`` in [0, 1] intensity units, ``patch`` in pixels, ``stretched`` a share of patches."""
+    """All that shapes the weights: ``sigma`` in [0, 1] intensity units, ``patch`` in pixels,
+    ``stretched`` a share of patches.
+    """
 
     sigma: float = 2 / 255
     depth: int = 20
@@ -63,19 +70,34 @@ class DenoiserRecipe:
 
 
 def read_photographs(source: str | Path) -> dict[str, Image.Image]:
-    """The grey (ITU-R 601) photographs of a folder or ``.tar`` of JPEG files, by name; what is unreadable is refused."""
+    """The grey (ITU-R 601) photographs of a folder or ``.tar`` of JPEG files, by name; what is
+    unreadable is refused.
+    """
     source = require_path("--bsds", source)
     require(source.exists(), "--bsds", str(source), "the BSDS500 train folder or tar file")
     try:
-        found = _in_folder(source) if source.is_dir() else {Path(p.name).name: p for p in sorted(in_tar(source, (".jpg",)))}
-        require(len(found) > 0, str(source), "no photograph", "a folder or tar file that holds .jpg photographs")
+        found = (
+            _in_folder(source)
+            if source.is_dir()
+            else {Path(p.name).name: p for p in sorted(in_tar(source, (".jpg",)))}
+        )
+        require(
+            len(found) > 0,
+            str(source),
+            "no photograph",
+            "a folder or tar file that holds .jpg photographs",
+        )
         return {name: _grey(picture) for name, picture in found.items()}
     except InputError as error:
         raise InputError(f"--bsds: {error}") from error
 
 
 def _in_folder(folder: Path) -> dict[str, Picture]:
-    return {path.name: Picture(str(path), path.read_bytes) for path in sorted(folder.rglob("*.jpg")) if is_picture(path.name)}
+    return {
+        path.name: Picture(str(path), path.read_bytes)
+        for path in sorted(folder.rglob("*.jpg"))
+        if is_picture(path.name)
+    }
 
 
 def _grey(picture: Picture) -> Image.Image:
@@ -102,13 +124,19 @@ def pyramid(photographs: dict[str, Image.Image], scales: tuple[float, ...]) -> l
 
 
 def stretch(patch: torch.Tensor, level: float, top: float) -> torch.Tensor:
-    """Darken a patch so that its share ``level`` is exactly 0 and its brightest pixel is ``top``; flat patches stay."""
+    """Darken a patch so that its share ``level`` is exactly 0 and its brightest pixel is
+    ``top``; flat patches stay.
+    """
     low, high = torch.quantile(patch, level), patch.max()
     return patch if high - low < 0.05 else ((patch - low) / (high - low) * top).clamp_min(0)
 
 
-def draw_patches(levels: list[torch.Tensor], recipe: DenoiserRecipe, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Clean and noisy patches (B, 1, patch, patch) in [0, 1] of training step ``step``, from its own generator."""
+def draw_patches(
+    levels: list[torch.Tensor], recipe: DenoiserRecipe, step: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clean and noisy patches (B, 1, patch, patch) in [0, 1] of training step ``step``, from
+    its own generator.
+    """
     rng = seeding.generator(recipe.seed, "patches", step)
 
     def draw(high: int) -> int:
@@ -123,7 +151,11 @@ def draw_patches(levels: list[torch.Tensor], recipe: DenoiserRecipe, step: int) 
         patch = patch.T if draw(2) else patch
         patch = 1 - patch if draw(2) else patch
         chance, level, top = torch.rand(3, generator=rng).tolist()
-        patches.append(stretch(patch, 0.1 + 0.8 * level, 0.3 + 0.7 * top) if chance < recipe.stretched else patch)
+        patches.append(
+            stretch(patch, 0.1 + 0.8 * level, 0.3 + 0.7 * top)
+            if chance < recipe.stretched
+            else patch
+        )
     clean = torch.stack(patches)[:, None]
     return clean, clean + recipe.sigma * torch.randn(clean.shape, generator=rng)
 
@@ -152,7 +184,9 @@ def build(recipe: DenoiserRecipe) -> deepinv.models.DnCNN:
 def train(
     photographs: dict[str, Image.Image], recipe: DenoiserRecipe, checkpoint: Path, every: int = 500
 ) -> tuple[torch.nn.Module, dict]:
-    """Run the recipe to its end, from ``checkpoint`` where there is one; returns the network and its record."""
+    """Run the recipe to its end, from ``checkpoint`` where there is one; returns the network
+    and its record.
+    """
     _check_sides(photographs, recipe)
     net, levels = build(recipe), pyramid(photographs, recipe.scales)
     optimizer = torch.optim.Adam(net.parameters(), lr=recipe.learning_rate)
@@ -160,13 +194,22 @@ def train(
     if checkpoint.is_file():
         state = read_checkpoint(checkpoint, "recipe")
         require(
-            state["recipe"] == repr(recipe), "checkpoint", str(checkpoint), "one of the same recipe; remove it to start again"
+            state["recipe"] == repr(recipe),
+            "checkpoint",
+            str(checkpoint),
+            "one of the same recipe; remove it to start again",
         )
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
         start, seconds, losses = state["step"], state["seconds"], state["losses"]
     began, running = time.monotonic() - seconds, None
-    bar = tqdm(range(start, recipe.steps), initial=start, total=recipe.steps, desc="training the denoiser", unit="step")
+    bar = tqdm(
+        range(start, recipe.steps),
+        initial=start,
+        total=recipe.steps,
+        desc="training the denoiser",
+        unit="step",
+    )
     for step in bar:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step)
@@ -175,7 +218,10 @@ def train(
             residual = net(noisy.to(memory_format=torch.channels_last)) - clean
         loss = (residual / recipe.sigma).square().mean()
         require(
-            bool(torch.isfinite(loss)), "loss", loss.item(), f"a finite value (step {step}); lower the recipe's learning_rate"
+            bool(torch.isfinite(loss)),
+            "loss",
+            loss.item(),
+            f"a finite value (step {step}); lower the recipe's learning_rate",
         )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -186,7 +232,11 @@ def train(
             psnr = -10 * np.log10(running * recipe.sigma**2)
             bar.set_postfix(PSNR=f"{psnr:.2f} dB")
             losses.append([step + 1, round(float(psnr), 3)])
-            state = {"recipe": repr(recipe), "net": net.state_dict(), "optimizer": optimizer.state_dict()}
+            state = {
+                "recipe": repr(recipe),
+                "net": net.state_dict(),
+                "optimizer": optimizer.state_dict(),
+            }
             state |= {"step": step + 1, "seconds": time.monotonic() - began, "losses": losses}
             write_checkpoint(checkpoint, state)
     record = {"training_psnr": losses, "seconds": round(time.monotonic() - began, 1)}
@@ -195,8 +245,12 @@ def train(
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; bad input is one line and exit status 2."""
-    parser = argparse.ArgumentParser(prog="python -m dipa.training.denoiser", description=__doc__.splitlines()[0])
-    parser.add_argument("--bsds", required=True, help="BSDS500 train photographs: a folder or a tar file")
+    parser = argparse.ArgumentParser(
+        prog="python -m dipa.training.denoiser", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "--bsds", required=True, help="BSDS500 train photographs: a folder or a tar file"
+    )
     parser.add_argument("--out", required=True, help="the .safetensors file to write")
     parser.add_argument("--steps", type=int, default=DenoiserRecipe.steps, help="training steps")
     parser.add_argument("--seed", type=int, default=DenoiserRecipe.seed)
@@ -210,7 +264,11 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "deepinv": deepinv.__version__}
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "deepinv": deepinv.__version__,
+    }
     record |= {
         "data": DATA,
         "terms": TERMS,

@@ -1,6 +1,7 @@
 """Ways to differentiate one solve: how far back the gradient of P goes, and what is kept for it.
 
-:class:`~dipa.settings.Differentiation` says which way; here is what it does to solver and preconditioner.
+:class:`~dipa.settings.Differentiation` says which way; here is what it does to solver and
+preconditioner.
 """
 
 from __future__ import annotations
@@ -21,17 +22,26 @@ from .lean import lean, recomputed, straight_through
 
 
 def check(plan: Differentiation, preconditioner: Preconditioner, iterations: int) -> None:
-    """Refuse a preconditioner of which this way would never train some parameters, and a restart within the last tail."""
+    """Refuse a preconditioner of which this way would never train some parameters, and a
+    restart within the last tail.
+    """
     every = plan.backward is None or not isinstance(preconditioner, PerIteration)
     kind = type(preconditioner).__name__
-    require(every, "differentiation.way", plan.way, f"a way through all iterations for {kind}: each has its own")
+    require(
+        every,
+        "differentiation.way",
+        plan.way,
+        f"a way through all iterations for {kind}: each has its own",
+    )
     whole = plan.way != "restart" or plan.tail >= iterations or iterations % plan.tail == 0
     allowed = f"for restart a divisor of the solver's {iterations} iterations, or at least as many"
     require(whole, "differentiation.tail", plan.tail, allowed)
 
 
 def differentiated(plan: Differentiation, solver: FISTA) -> FISTA:
-    """The solver that is differentiated: the same iterates (but for ``restart``), a leaner prior."""
+    """The solver that is differentiated: the same iterates (but for ``restart``), a leaner
+    prior.
+    """
     if plan.way == "unrolled":
         return solver
     restart = {"restart": plan.tail} if plan.way == "restart" else {}
@@ -42,7 +52,12 @@ def _leaner(plan: Differentiation, prior: Any) -> Any:
     """The prior with another backward pass."""
     known, kind = isinstance(prior, DenoiserPrior), type(prior).__name__
     if plan.way == "straight_through":
-        require(known, "differentiation.way", plan.way, f"another way for {kind}, a prior that shows no denoiser")
+        require(
+            known,
+            "differentiation.way",
+            plan.way,
+            f"another way for {kind}, a prior that shows no denoiser",
+        )
         return replace(prior, denoiser=straight_through(prior.denoiser))
     return replace(prior, denoiser=lean(prior.denoiser)) if known else _Recomputed(prior)
 
@@ -51,7 +66,9 @@ def called(plan: Differentiation, preconditioner: Preconditioner) -> Callable[..
     """P as it is called; one that is linear in the gradient keeps little anyway."""
     traits = getattr(preconditioner, "traits", None)
     kept = plan.way == "unrolled" or (traits is not None and traits.linear)
-    return preconditioner if kept else recomputed(getattr(preconditioner, "unchecked", preconditioner))
+    return (
+        preconditioner if kept else recomputed(getattr(preconditioner, "unchecked", preconditioner))
+    )
 
 
 class _Recomputed:

@@ -1,7 +1,9 @@
-"""The one optimisation loop of all training: seeded batches, schedule, checkpoints, exact resume, stops on what is not finite.
+"""The one optimisation loop of all training: seeded batches, schedule, checkpoints, exact resume,
+stops on what is not finite.
 
-It trains any module on any objective of (image indices, step) and knows no operator, solver or preconditioner. Under
-torchrun every process takes its share of each batch (:mod:`dipa.training.parallel`); the first one writes.
+It trains any module on any objective of (image indices, step) and knows no operator, solver or
+preconditioner. Under torchrun every process takes its share of each batch
+(:mod:`dipa.training.parallel`); the first one writes.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ class Shortage(InputError):
 
 @dataclass(frozen=True)
 class Fit:
-    """What training made: the trained module, one history record per step, and plain values that say how."""
+    """What training made: the trained module, one history record per step, and plain values
+    that say how.
+    """
 
     trained: nn.Module
     history: list[Record]
@@ -68,7 +72,14 @@ class Training:
 
     @classmethod
     def start(
-        cls, module: nn.Module, budget: Budget, *, name: str, what: str, identity: Identity, checkpoint: str | Path | None
+        cls,
+        module: nn.Module,
+        budget: Budget,
+        *,
+        name: str,
+        what: str,
+        identity: Identity,
+        checkpoint: str | Path | None,
     ) -> Training:
         """A run at its beginning, or where the file ``checkpoint`` left it.
 
@@ -81,13 +92,16 @@ class Training:
             checkpoint: the file to save to and resume from, None for none.
 
         Raises:
-            InputError: a module without trainable parameters; a damaged checkpoint or one of another run.
+            InputError: a module without trainable parameters; a damaged checkpoint or one of
+                another run.
         """
         parameters = [p for p in module.parameters() if p.requires_grad]
         require(len(parameters) > 0, name, type(module).__name__, "one with trainable parameters")
         optimizer = _optimizer(parameters, budget)
         path = Path(checkpoint) if checkpoint else None
-        training = cls(module, what, budget, optimizer, _scheduler(optimizer, budget), path, identity)
+        training = cls(
+            module, what, budget, optimizer, _scheduler(optimizer, budget), path, identity
+        )
         saved = load_checkpoint(path, identity) if path else None
         if saved:
             training._restore(saved)
@@ -103,32 +117,49 @@ class Training:
         progress: bool = True,
         report: Callable[[Record], None] | None = None,
     ) -> None:
-        """Take the steps of the budget that are not yet taken, on batches drawn from ``count`` images.
+        """Take the steps of the budget that are not yet taken, on batches drawn from ``count``
+        images.
 
-        ``objective(index, step)`` gives the mean loss of the images ``index`` with its record: the terms and ``psnr``.
-        The history gains one record per step: step, loss, the objective's record, learning rate, gradient norm before
-        clipping. ``report`` is called with each. Ctrl-C and SIGTERM save the last whole step and raise
-        :class:`~dipa.interrupt.Interrupted`. So does too little memory, with :class:`InputError` that says how many
-        images at once would fit, or what is ``leaner``.
+        ``objective(index, step)`` gives the mean loss of the images ``index`` with its record: the
+        terms and ``psnr``. The history gains one record per step: step, loss, the objective's
+        record, learning rate, gradient norm before clipping. ``report`` is called with each. Ctrl-C
+        and SIGTERM save the last whole step and raise :class:`~dipa.interrupt.Interrupted`. So does
+        too little memory, with :class:`InputError` that says how many images at once would fit, or
+        what is ``leaner``.
         """
         fewest = f"at least 1 for each of {parallel.size()} processes"
-        require(self.budget.batch_size >= parallel.size(), "budget.batch_size", self.budget.batch_size, fewest)
+        require(
+            self.budget.batch_size >= parallel.size(),
+            "budget.batch_size",
+            self.budget.batch_size,
+            fewest,
+        )
         parallel.wait()  # all have read the checkpoint before the first one writes
         began = time.monotonic() - self.seconds
         steps = range(len(self.history), self.budget.steps)
         hidden = not progress or parallel.rank() > 0
-        bar = tqdm(total=self.budget.steps, initial=steps.start, desc=f"training {self.what}", unit="step", disable=hidden)
+        bar = tqdm(
+            total=self.budget.steps,
+            initial=steps.start,
+            desc=f"training {self.what}",
+            unit="step",
+            disable=hidden,
+        )
         with Guard() as guard, bar:
             try:
                 for step in steps:
                     index = seeding.batch_indices(count, self.budget.batch_size, step, seed)
                     record = self._gradient(objective, index, step, leaner)
                     with guard.whole():
-                        self.history.append({"step": step + 1} | record | self._update(record["loss"], step))
+                        self.history.append(
+                            {"step": step + 1} | record | self._update(record["loss"], step)
+                        )
                         self.seconds = time.monotonic() - began
                     if report:
                         report(self.history[-1])
-                    if (step + 1) % self.budget.checkpoint_every == 0 or step + 1 == self.budget.steps:
+                    if (
+                        step + 1
+                    ) % self.budget.checkpoint_every == 0 or step + 1 == self.budget.steps:
                         with guard.whole():
                             self._save()
                     bar.set_postfix(loss=f"{record['loss']:.4g}", PSNR=f"{record['psnr']:.2f} dB")
@@ -137,8 +168,12 @@ class Training:
                 self._save()
                 raise
 
-    def _gradient(self, objective: Objective, index: torch.Tensor, step: int, leaner: str) -> Record:
-        """Leave the gradient of the batch's mean loss at the parameters; returns the loss and the objective's record."""
+    def _gradient(
+        self, objective: Objective, index: torch.Tensor, step: int, leaner: str
+    ) -> Record:
+        """Leave the gradient of the batch's mean loss at the parameters; returns the loss and
+        the objective's record.
+        """
         mine = parallel.share(index)
         with parallel.together():
             found = self._backward(objective, mine, step)
@@ -151,13 +186,19 @@ class Training:
         parallel.average([p.grad for p in self._parameters() if p.grad is not None], weight)
         return dict(zip(names, numbers.tolist(), strict=True))
 
-    def _backward(self, objective: Objective, index: torch.Tensor, step: int) -> tuple[torch.Tensor, Record] | None:
-        """Leave the gradient of the images' mean loss at the parameters; loss and record, None where memory is too little."""
+    def _backward(
+        self, objective: Objective, index: torch.Tensor, step: int
+    ) -> tuple[torch.Tensor, Record] | None:
+        """Leave the gradient of the images' mean loss at the parameters; loss and record, None
+        where memory is too little.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         try:
             loss, record = objective(index, step)
             if not loss.requires_grad:
-                raise InputError(f"training: the loss does not depend on the trainable parameters of {self.what}")
+                raise InputError(
+                    f"training: the loss does not depend on the trainable parameters of {self.what}"
+                )
             loss.backward()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -165,27 +206,45 @@ class Training:
             return None
         return loss.detach(), record
 
-    def _shortage(self, objective: Objective, index: torch.Tensor, step: int, leaner: str) -> Shortage:
-        """What to say about too little memory: how many of these images at once fit, found by trying halves."""
+    def _shortage(
+        self, objective: Objective, index: torch.Tensor, step: int, leaner: str
+    ) -> Shortage:
+        """What to say about too little memory: how many of these images at once fit, found by
+        trying halves.
+        """
         place, fit = self._parameters()[0].device, len(index) // 2
         device.release(place)
         while fit and self._backward(objective, index[:fit], step) is None:
             fit //= 2
             device.release(place)
         self.optimizer.zero_grad(set_to_none=True)
-        ways = ([f"training.batch_size {fit * parallel.size()} fits"] if fit else []) + ([leaner] if leaner else [])
+        ways = ([f"training.batch_size {fit * parallel.size()} fits"] if fit else []) + (
+            [leaner] if leaner else []
+        )
         what = f"the {len(index)} images of training step {step + 1}"
-        return Shortage(f"device: {place} has too little memory for {what}; {'; '.join(ways) or 'not even one image fits'}")
+        return Shortage(
+            f"device: {place} has too little memory for {what}; "
+            f"{'; '.join(ways) or 'not even one image fits'}"
+        )
 
     def _update(self, loss: float, step: int) -> Record:
-        """One optimiser step; returns its rate and the gradient norm before clipping. What is not finite is refused."""
+        """One optimiser step; returns its rate and the gradient norm before clipping. What is
+        not finite is refused.
+        """
         rate, parameters = self.optimizer.param_groups[0]["lr"], self._parameters()
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.budget.clip or float("inf"))
         if not (math.isfinite(loss) and bool(torch.isfinite(norm))):
-            raise InputError(f"training: loss or gradient is not finite at step {step + 1}; lower the learning rate or set clip")
+            raise InputError(
+                f"training: loss or gradient is not finite at step {step + 1}; lower the "
+                f"learning rate or set clip"
+            )
         self.optimizer.step()
-        if not bool(torch.stack([torch.isfinite(p).all() for p in parameters]).all()):  # a GPU is waited for once
-            raise InputError(f"training: {self.what} is not finite after step {step + 1}; lower the learning rate")
+        # a GPU is waited for once
+        if not bool(torch.stack([torch.isfinite(p).all() for p in parameters]).all()):
+            raise InputError(
+                f"training: {self.what} is not finite after step {step + 1}; lower the "
+                f"learning rate"
+            )
         self._schedule(loss, step)
         return {"learning_rate": rate, "gradient_norm": norm.item()}
 
@@ -200,11 +259,17 @@ class Training:
         if self.budget.schedule != "plateau":
             self.scheduler.step()
         elif (step + 1) % self.budget.window == 0:
-            recent = [record["loss"] for record in self.history[-(self.budget.window - 1) :]] if self.budget.window > 1 else []
+            recent = (
+                [record["loss"] for record in self.history[-(self.budget.window - 1) :]]
+                if self.budget.window > 1
+                else []
+            )
             self.scheduler.step(sum([*recent, loss]) / (len(recent) + 1))
 
     def _dump(self) -> dict[str, Any]:
-        parts = {name: getattr(self, name).state_dict() for name in ("module", "optimizer", "scheduler")}
+        parts = {
+            name: getattr(self, name).state_dict() for name in ("module", "optimizer", "scheduler")
+        }
         return parts | {"history": self.history, "seconds": self.seconds}
 
     def _restore(self, saved: dict[str, Any]) -> None:
@@ -215,12 +280,16 @@ class Training:
 
 def _optimizer(parameters: list[nn.Parameter], budget: Budget) -> torch.optim.Optimizer:
     makers = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    return makers[budget.optimizer](parameters, lr=budget.learning_rate, weight_decay=budget.weight_decay)
+    return makers[budget.optimizer](
+        parameters, lr=budget.learning_rate, weight_decay=budget.weight_decay
+    )
 
 
 def _scheduler(optimizer: torch.optim.Optimizer, budget: Budget) -> Any:
     if budget.schedule == "plateau":
-        return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=budget.factor, patience=budget.patience)
+        return torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer, factor=budget.factor, patience=budget.patience
+        )
     if budget.schedule == "cosine":
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, budget.steps)
     return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)

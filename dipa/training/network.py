@@ -1,4 +1,6 @@
-"""Train an end-to-end network on clean images: the supervised loss, with the loop of all training."""
+"""Train an end-to-end network on clean images: the supervised loss, with the loop of all
+training.
+"""
 
 from __future__ import annotations
 
@@ -33,57 +35,106 @@ def train_network(
     progress: bool = True,
     report: Callable[[Record], None] | None = None,
 ) -> Fit:
-    r"""Train ``network`` in place to reconstruct: :math:`\min_\theta\mathbb{E}_x\|f_\theta(Hx+\varepsilon,H)-x\|_2^2`.
+    r"""Train ``network`` in place to reconstruct:
+    :math:`\min_\theta\mathbb{E}_x\|f_\theta(Hx+\varepsilon,H)-x\|_2^2`.
 
     Args:
         network: ``network(y, physics) -> x``, such as those of :mod:`dipa.endtoend`.
         physics: H, the operator to train on.
-        images: clean images (N, C, H, W) in [0, 1] ([-1, 1] for real and imaginary parts); another range is one warning.
-        budget: steps, optimiser, schedule; the loss is a sum over pixels, so ``clip`` decides the first steps.
+        images: clean images (N, C, H, W) in [0, 1] ([-1, 1] for real and imaginary parts); another
+            range is one warning.
+        budget: steps, optimiser, schedule; the loss is a sum over pixels, so ``clip`` decides the
+            first steps.
         seed: of the order of images and of the measurement noise (not of the network's weights).
-        checkpoint: a file to save to and resume from; a resumed run ends in the same tensors as an uninterrupted one
-            (same machine, versions and thread count) for a network that draws no random numbers.
+        checkpoint: a file to save to and resume from; a resumed run ends in the same tensors as an
+            uninterrupted one (same machine, versions and thread count) for a network that draws no
+            random numbers.
         progress: show a bar with loss, PSNR and time left.
-        report: called with each history record (step, loss, supervised, psnr, learning rate, gradient norm).
+        report: called with each history record (step, loss, supervised, psnr, learning rate,
+            gradient norm).
 
     Raises:
-        InputError: arguments that do not fit together; a loss, gradient or updated network that is not finite. The
-            checkpoint then stays as last saved, at most ``checkpoint_every`` steps back.
+        InputError: arguments that do not fit together; a loss, gradient or updated network that is
+            not finite. The checkpoint then stays as last saved, at most ``checkpoint_every`` steps
+            back.
 
     Source: the loss is D2GP Eq. (6); DIPA Table 7 compares with networks trained end to end.
     """
     budget = Budget() if budget is None else budget
-    require(isinstance(network, nn.Module), "network", network, "a torch module, network(y, physics) -> x")
+    require(
+        isinstance(network, nn.Module),
+        "network",
+        network,
+        "a torch module, network(y, physics) -> x",
+    )
     require(isinstance(budget, Budget), "budget", budget, "a Budget")
     seed = require_int("seed", seed, 0)
-    checkpoint, progress = require_new_file("checkpoint", checkpoint), require_flag("progress", progress)
+    checkpoint, progress = (
+        require_new_file("checkpoint", checkpoint),
+        require_flag("progress", progress),
+    )
     require_images("images", images)
     size = declared_size(physics) or tuple(images.shape[1:])
-    require(size == tuple(images.shape[1:]), "physics.img_size", size, f"that of the images, {tuple(images.shape[1:])}")
+    require(
+        size == tuple(images.shape[1:]),
+        "physics.img_size",
+        size,
+        f"that of the images, {tuple(images.shape[1:])}",
+    )
     require_like("network", network, require_takes("physics", physics, images))
     warn_range("images", images, physics)
     identity = _identity(network, physics, images, budget, seed) if checkpoint else {}
-    training = Training.start(network, budget, name="network", what="the network", identity=identity, checkpoint=checkpoint)
+    training = Training.start(
+        network,
+        budget,
+        name="network",
+        what="the network",
+        identity=identity,
+        checkpoint=checkpoint,
+    )
 
     def objective(index: torch.Tensor, step: int) -> tuple[torch.Tensor, Record]:
         x = images[index]
         x_hat = network(measure(physics, x, seed=seed, indices=index), physics)
-        require(x_hat.shape == x.shape, "network", tuple(x_hat.shape), f"one that gives images {tuple(x.shape)}")
+        require(
+            x_hat.shape == x.shape,
+            "network",
+            tuple(x_hat.shape),
+            f"one that gives images {tuple(x.shape)}",
+        )
         loss = losses.supervised(x_hat, x).mean()
-        return loss, {"supervised": loss.item(), "psnr": metrics.psnr(x_hat.detach(), x).mean().item()}
+        return loss, {
+            "supervised": loss.item(),
+            "psnr": metrics.psnr(x_hat.detach(), x).mean().item(),
+        }
 
     network.train()
     training.run(objective, count=len(images), seed=seed, progress=progress, report=report)
     network.eval()
-    made = {"network": _describe(network), "budget": asdict(budget), "seed": seed, "images": len(images)}
+    made = {
+        "network": _describe(network),
+        "budget": asdict(budget),
+        "seed": seed,
+        "images": len(images),
+    }
     return Fit(network, training.history, made | {"training_seconds": round(training.seconds, 2)})
 
 
 def _describe(network: nn.Module) -> dict[str, Any]:
-    return {"name": network.kind, **network.header()} if isinstance(network, Trained) else {"kind": type(network).__name__}
+    return (
+        {"name": network.kind, **network.header()}
+        if isinstance(network, Trained)
+        else {"kind": type(network).__name__}
+    )
 
 
-def _identity(network: nn.Module, physics: LinearPhysics, images: torch.Tensor, budget: Budget, seed: int) -> Identity:
+def _identity(
+    network: nn.Module, physics: LinearPhysics, images: torch.Tensor, budget: Budget, seed: int
+) -> Identity:
     """Ties a checkpoint to everything that shapes the run, the network's first weights included."""
-    own = {"network": describe(network), "images": describe(images), "budget or seed": describe([asdict(budget), seed])}
+    own = {
+        "network": describe(network),
+        "images": describe(images),
+        "budget or seed": describe([asdict(budget), seed]),
+    }
     return {"dipa, torch or deepinv": describe_code()} | describe_physics(physics, images) | own

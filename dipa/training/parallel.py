@@ -1,6 +1,8 @@
-"""One training on several processes: each takes its share of every batch; what they find is averaged.
+"""One training on several processes: each takes its share of every batch; what they find is
+averaged.
 
-``torchrun --nproc-per-node 2 -m dipa.cli run ...`` starts the processes; every function here does nothing in a single one.
+``torchrun --nproc-per-node 2 -m dipa.cli run ...`` starts the processes; every function here does
+nothing in a single one.
 """
 
 from __future__ import annotations
@@ -18,15 +20,17 @@ from ..checks import InputError, require
 from ..device import able, own_gpu
 
 ADVICE = "as torchrun sets it; unset WORLD_SIZE to run alone"
-PATIENCE = datetime.timedelta(hours=6)  # how long one process waits for another, which may be testing or loading data
+# how long one process waits for another, which may be testing or loading data
+PATIENCE = datetime.timedelta(hours=6)
 
 
 @contextmanager
 def joined() -> Iterator[None]:
     """Join the processes that torchrun started, and leave them at the end; alone, nothing happens.
 
-    gloo on processors, nccl where every process has a GPU of its own. Raises :class:`InputError` where the variables that
-    torchrun sets are there in part, or not what it sets, and where the processes do not find each other.
+    gloo on processors, nccl where every process has a GPU of its own. Raises :class:`InputError`
+    where the variables that torchrun sets are there in part, or not what it sets, and where the
+    processes do not find each other.
     """
     processes = _environment("WORLD_SIZE", 1) if "WORLD_SIZE" in os.environ else 1
     if processes == 1:
@@ -35,7 +39,12 @@ def joined() -> Iterator[None]:
     _environment("RANK", 0, processes - 1)
     beside = _environment("LOCAL_WORLD_SIZE", 1, processes)
     _environment("MASTER_PORT", 1, 65535)
-    require(os.environ.get("MASTER_ADDR"), "MASTER_ADDR", os.environ.get("MASTER_ADDR"), f"a host name, {ADVICE}")
+    require(
+        os.environ.get("MASTER_ADDR"),
+        "MASTER_ADDR",
+        os.environ.get("MASTER_ADDR"),
+        f"a host name, {ADVICE}",
+    )
     _environment("LOCAL_RANK", 0, beside - 1)
     gpu = own_gpu()
     if gpu is not None:
@@ -44,7 +53,9 @@ def joined() -> Iterator[None]:
         dist.init_process_group("gloo" if gpu is None else "cpu:gloo,cuda:nccl", timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-        raise InputError(f"MASTER_ADDR, MASTER_PORT: no meeting of {processes} processes at {place} ({error})") from error
+        raise InputError(
+            f"MASTER_ADDR, MASTER_PORT: no meeting of {processes} processes at {place} ({error})"
+        ) from error
     try:
         yield
     finally:
@@ -54,7 +65,13 @@ def joined() -> Iterator[None]:
 def _environment(name: str, low: int, high: int = 2**31) -> int:
     """The integer that torchrun puts into the variable ``name``."""
     text = os.environ.get(name)
-    whole = text is not None and text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high
+    whole = (
+        text is not None
+        and text.isascii()
+        and text.isdigit()
+        and len(text) < 20
+        and low <= int(text) <= high
+    )
     require(whole, name, text, f"an integer in [{low}, {high}], {ADVICE}")
     return int(text)
 
@@ -75,23 +92,32 @@ def share(items: torch.Tensor) -> torch.Tensor:
 
 
 def batches(items: torch.Tensor, batch_size: int) -> list[torch.Tensor]:
-    """This process's share of the batches of ``items`` (N,), the same batches for any number of processes; may be none."""
+    """This process's share of the batches of ``items`` (N,), the same batches for any number of
+    processes; may be none.
+    """
     whole = items.split(batch_size)
     return [whole[i] for i in share(torch.arange(len(whole)))]
 
 
 def average(tensors: list[torch.Tensor], weight: float) -> None:
-    r"""Replace tensors by :math:`\sum_r w_r t_r` over the processes, in place; the weights add up to 1."""
+    r"""Replace tensors by :math:`\sum_r w_r t_r` over the processes, in place; the weights add
+    up to 1.
+    """
     if size() == 1 or not tensors:
         return
-    flat = able(torch.cat([tensor.flatten() for tensor in tensors]) * weight)  # gloo and nccl know no mps
+    # gloo and nccl know no mps
+    flat = able(torch.cat([tensor.flatten() for tensor in tensors]) * weight)
     dist.all_reduce(flat)
-    for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+    for tensor, part in zip(
+        tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True
+    ):
         tensor.copy_(part.reshape(tensor.shape))
 
 
 def gather(value: Any) -> list[Any]:
-    """What every process passes, by rank, on all of them; plain values and tensors on the processor."""
+    """What every process passes, by rank, on all of them; plain values and tensors on the
+    processor.
+    """
     if size() == 1:
         return [value]
     found: list[Any] = [None] * size()
@@ -101,7 +127,9 @@ def gather(value: Any) -> list[Any]:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """A stretch in which bad input found by one process stops them all with the same error, and none waits in vain."""
+    """A stretch in which bad input found by one process stops them all with the same error, and
+    none waits in vain.
+    """
     error = None
     try:
         yield

@@ -1,4 +1,6 @@
-"""The teacher runs once for each image that training uses; its reconstructions and gradients are cached batch by batch."""
+"""The teacher runs once for each image that training uses; its reconstructions and gradients
+are cached batch by batch.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from . import parallel
 
 @dataclass(frozen=True)
 class TeacherTargets:
-    r"""The teacher's output :math:`\hat x_t` and its data gradient :math:`\nabla g_t(\hat x_t)` for some images.
+    r"""The teacher's output :math:`\hat x_t` and its data gradient :math:`\nabla g_t(\hat x_t)` for
+    some images.
 
     Attributes:
         x: outputs (M, C, H, W).
@@ -40,13 +43,26 @@ class TeacherTargets:
         return TeacherTargets(self.x[rows], self.gradient[rows], images)
 
 
-def solve_identity(solver: FISTA, physics: LinearPhysics, images: torch.Tensor, stepsize: float | str, seed: int) -> Identity:
-    """What shapes a solve but the images themselves: code and versions, solver with prior and denoiser, operator, noise."""
+def solve_identity(
+    solver: FISTA, physics: LinearPhysics, images: torch.Tensor, stepsize: float | str, seed: int
+) -> Identity:
+    """What shapes a solve but the images themselves: code and versions, solver with prior and
+    denoiser, operator, noise.
+    """
     shape = describe([list(images.shape[1:]), str(images.dtype)])
-    precision = describe(getattr(solver.prior, "precision", None))  # of the solver too; its name says most of what differs
-    shared = {"dipa, torch or deepinv": describe_code(), "precision": precision, "solver": describe(solver)}
+    # of the solver too; its name says most of what differs
+    precision = describe(getattr(solver.prior, "precision", None))
+    shared = {
+        "dipa, torch or deepinv": describe_code(),
+        "precision": precision,
+        "solver": describe(solver),
+    }
     shared |= {"shape of the images": shape}
-    return shared | describe_physics(physics, images) | {"stepsize or seed": describe([stepsize, seed])}
+    return (
+        shared
+        | describe_physics(physics, images)
+        | {"stepsize or seed": describe([stepsize, seed])}
+    )
 
 
 @torch.no_grad()
@@ -62,11 +78,12 @@ def teacher_targets(
     cache: str | Path | None = None,
     progress: bool = True,
 ) -> TeacherTargets:
-    """Run the teacher on images, or read what an earlier run of the same problem left in the folder ``cache``.
+    """Run the teacher on images, or read what an earlier run of the same problem left in the folder
+    ``cache``.
 
-    Finished batches are kept there at once: a run that is killed goes on after the last of them. None is no cache; nor
-    is a file read or written for a solver of which some part cannot be described (:mod:`dipa.identity`). Several
-    processes share the batches out.
+    Finished batches are kept there at once: a run that is killed goes on after the last of them.
+    None is no cache; nor is a file read or written for a solver of which some part cannot be
+    described (:mod:`dipa.identity`). Several processes share the batches out.
 
     Args:
         solver: what runs.
@@ -83,7 +100,9 @@ def teacher_targets(
         InputError: a teacher that diverges.
     """
     wanted = torch.arange(len(images)) if indices is None else indices
-    kept = Cache(cache, "teacher", solve_identity(solver, physics, images, stepsize, seed) if cache else {})
+    kept = Cache(
+        cache, "teacher", solve_identity(solver, physics, images, stepsize, seed) if cache else {}
+    )
     mine, found = [], 0
 
     def batch(index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,14 +115,26 @@ def teacher_targets(
 
     hidden = not progress or parallel.rank() > 0
     with parallel.together():
-        for index in tqdm(parallel.batches(wanted, batch_size), desc="running the teacher", unit="batch", disable=hidden):
+        for index in tqdm(
+            parallel.batches(wanted, batch_size),
+            desc="running the teacher",
+            unit="batch",
+            disable=hidden,
+        ):
             mine += device.in_parts(batch, index, images.device, "running the teacher")
     batches = [batch for part in parallel.gather(mine) for batch in part]
     x, gradient = (torch.cat(parts).to(images.device) for parts in zip(*batches, strict=True))
     return TeacherTargets(x, gradient, wanted, sum(parallel.gather(found)))
 
 
-def _solve(solver: FISTA, physics: LinearPhysics, images: torch.Tensor, stepsize: float, seed: int, index: torch.Tensor) -> Entry:
+def _solve(
+    solver: FISTA,
+    physics: LinearPhysics,
+    images: torch.Tensor,
+    stepsize: float,
+    seed: int,
+    index: torch.Tensor,
+) -> Entry:
     """The teacher's output and gradient on one batch, on the processor."""
     y = measure(physics, images[index], seed=seed, indices=index, stream="teacher noise")
     result = solver(y, physics, stepsize=stepsize)
