@@ -8,7 +8,7 @@ VENV := .venv
 # Relative, as targets are: make cannot read a space in a path, and the checkout may lie under one.
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-STAGE := tools/stage
+STAGE := scripts/stage
 INDEX := _build/html/index.html
 NOTEBOOKS = $(sort $(wildcard book/*.ipynb))
 
@@ -87,7 +87,7 @@ pages: $(STAMP)
 test: pairs verify train nbval smoke pages presets unit ## notebook pairs, recorded runs, stored outputs, papermill run, book from nothing, every preset, unit tests
 
 pairs: $(STAMP)
-	@$(STAGE) "notebook pairs" $(BIN)/python tools/check_pairs.py
+	@$(STAGE) "notebook pairs" $(BIN)/python scripts/check_pairs.py
 
 verify: $(STAMP) ## every file of the recorded runs is as it was written
 	@$(STAGE) "recorded runs, file by file" $(BIN)/dipa verify book/results
@@ -95,7 +95,7 @@ verify: $(STAMP) ## every file of the recorded runs is as it was written
 # Each notebook alone in an empty folder, with the package of a freshly built wheel, as on Colab.
 nbval: $(STAMP)
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "every notebook alone, with a fresh wheel; stored outputs (nbval)" \
-		$(BIN)/python tools/alone.py
+		$(BIN)/python scripts/alone.py
 
 # From an empty folder with its own run folder, so that nothing of this checkout is reused.
 smoke: $(STAMP)
@@ -116,11 +116,11 @@ properties: $(STAMP) ## the property tests, fuzzed calls and command lines, dama
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "properties, long form" $(BIN)/python -m pytest tests/test_properties.py tests/test_fuzz.py tests/test_fuzz_files.py -q --hypothesis-profile long
 
 mutants: $(STAMP) ## small changes of the package, one at a time in a copy: the tests must notice 95 % of them (half an hour)
-	@$(STAGE) "mutants" $(BIN)/python tools/mutants.py
+	@$(STAGE) "mutants" $(BIN)/python scripts/mutants.py
 
 # A slice of less than ten minutes; status 3 says that something is left.
 gpu: $(STAMP) ## tests, benchmarks and paper-sized runs on a GPU, in slices of nine minutes: again to go on
-	@$(BIN)/python tools/gpu.py --out "$(GPU_OUT)" --seconds $(GPU_SECONDS) || test $$? -eq 3
+	@$(BIN)/python scripts/gpu.py --out "$(GPU_OUT)" --seconds $(GPU_SECONDS) || test $$? -eq 3
 
 lint: $(STAMP) ## ruff: rules and format
 	@$(BIN)/ruff check .
@@ -133,17 +133,17 @@ format: $(STAMP) ## ruff: rewrite
 # --- maintenance -----------------------------------------------------------------------------------------------------
 
 runs: $(STAMP) ## record the committed runs that are missing (hours; needs MNIST, MR slices, faces and the papers' denoiser)
-	@$(STAGE) "record the runs of book/results/records.yaml" $(BIN)/python tools/record.py
+	@$(STAGE) "record the runs of book/results/records.yaml" $(BIN)/python scripts/record.py
 
 sync: $(STAMP) ## bring each notebook and its .py twin together (the newer one wins)
 	@$(BIN)/jupytext --sync --quiet $(NOTEBOOKS)
 
 notebooks: $(STAMP) ## execute the committed notebooks again, in place
-	@$(BIN)/python tools/refresh_notebooks.py
+	@$(BIN)/python scripts/refresh_notebooks.py
 
 clean: ## remove the built book and caches
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis *.egg-info build dist
-	find dipa tests tools book -name __pycache__ -type d -prune -exec rm -rf {} +
+	find dipa tests scripts book -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and remove the virtual environment
 	rm -rf $(VENV)

@@ -1,5 +1,5 @@
 """What pyproject.toml cannot say: a wheel carries a slim copy of the recorded runs, made while
-it is built (tools/slim.py).
+it is built (scripts/slim.py).
 """
 
 import sys
@@ -18,7 +18,7 @@ class BuildWithResults(build_py):
         """Build, then slim the recorded runs into what was built."""
         super().run()
         if not self.editable_mode:
-            sys.path.insert(0, str(ROOT / "tools"))
+            sys.path.insert(0, str(ROOT / "scripts"))
             from slim import copy_results
 
             copy_results(ROOT / "book" / "results", Path(self.build_lib) / "dipa" / "recorded")

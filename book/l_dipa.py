@@ -17,7 +17,7 @@
 import importlib.util
 import os
 
-source = os.environ.get("DIPA_SOURCE", "")  # where the package is when it is not installed: tools/publish.py writes it here
+source = os.environ.get("DIPA_SOURCE", "")  # where the package is when it is not installed: scripts/publish.py writes it here
 if importlib.util.find_spec("dipa") is None:  # on Colab and the like: install it; an installed torch stays
     source = source or input("Address of the dipa repository, or the path of a copy of it: ")
     get_ipython().run_line_magic("pip", f"install -q {'git+' * ('://' in source)}{source}")  # noqa: F821

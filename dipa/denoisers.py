@@ -2,7 +2,7 @@
 
 ``dncnn-bsds500``
     DnCNN of deepinv's architecture (20 layers, 64 features, grey, sigma = 2/255) trained by this
-    project on the BSDS500 train photographs (:mod:`dipa.training.denoiser`); its training record is
+    project on the BSDS500 train photographs (``scripts/train_denoiser.py``); its training record is
     in the file's header, and with it the terms of those photographs: non-commercial research and
     education.
 ``dncnn-deepinv``

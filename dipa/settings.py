@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields
 from .checks import plain_fields, require, require_choice, require_int, require_number
 from .choices import WAYS
 
+SCHEDULES = ("plateau", "cosine", "one_cycle", "constant")
+
 
 @dataclass(frozen=True)
 class LossWeights:
@@ -66,7 +68,8 @@ class Budget:
         clip: a gradient whose Euclidean norm over all parameters exceeds ``clip`` is scaled down to
             that norm; 0 switches it off.
         schedule: ``plateau`` (ReduceLROnPlateau on the mean loss of each window, as in the papers),
-            ``cosine`` (to 0) or ``constant``.
+            ``cosine`` (to 0), ``one_cycle`` (up a line in the first 5 percent of the steps, then
+            half a cosine to 1 percent) or ``constant``.
         window: steps between two looks of the plateau schedule.
         patience: windows without progress before the plateau schedule acts.
         factor: what the plateau schedule multiplies the rate by, below 1.
@@ -91,7 +94,7 @@ class Budget:
             require_int(f"budget.{name}", getattr(self, name), 1)
         require_int("budget.patience", self.patience, 0)
         require_choice("budget.optimizer", self.optimizer, ("adam", "adamw"))
-        require_choice("budget.schedule", self.schedule, ("plateau", "cosine", "constant"))
+        require_choice("budget.schedule", self.schedule, SCHEDULES)
         require_number("budget.learning_rate", self.learning_rate, 0, 1e38, open_low=True)
         require_number("budget.weight_decay", self.weight_decay, 0, 1e38)
         require_number("budget.clip", self.clip, 0)

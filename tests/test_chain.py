@@ -20,8 +20,8 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 TEXT = [
     "Makefile",
     ".ci/run",
-    "tools/stage",
-    "tools/lock.py",
+    "scripts/stage",
+    "scripts/lock.py",
     "dipa/cli.py",
     ".github/workflows/test.yml",
     "constraints.txt",
@@ -176,12 +176,12 @@ def test_pins_without_a_marker_can_be_installed_on_every_supported_python():
 def windows(tmp_path) -> Path:
     """A checkout by a git that is told to write CRLF, of the files that a build starts with."""
     origin, checkout = tmp_path / "origin", tmp_path / "check out"
-    kept = [".gitattributes", "Makefile", "constraints.txt", ".ci", ".github", "tools"]
+    kept = [".gitattributes", "Makefile", "constraints.txt", ".ci", ".github", "scripts"]
     for name in kept:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
         (origin / name).parent.mkdir(parents=True, exist_ok=True)
         copy(ROOT / name, origin / name)
-    for script in (".ci/run", "tools/stage"):
+    for script in (".ci/run", "scripts/stage"):
         (origin / script).chmod(0o755)
     author = ("-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false")
     run("git", "init", "-q", cwd=origin)
@@ -213,6 +213,6 @@ def test_scripts_run_from_a_checkout_with_crlf(windows, tmp_path):
     (programs / "make").chmod(0o755)
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
     assert "made test" in run(windows / ".ci" / "run", cwd=tmp_path, PATH=path)
-    staged = run(windows / "tools" / "stage", "a title", "echo", "said", cwd=tmp_path)
+    staged = run(windows / "scripts" / "stage", "a title", "echo", "said", cwd=tmp_path)
     assert re.search(r"==> a title\nsaid\n==> a title: done", staged)
     assert "make test" in run("make", "help", cwd=windows)

@@ -8,8 +8,10 @@ import io
 import itertools
 import pickle
 import struct
+import sys
 import tarfile
 import zipfile
+from pathlib import Path
 
 import deepinv
 import numpy as np
@@ -21,7 +23,9 @@ from PIL import Image
 
 from dipa import cli, data, encoded
 from dipa.data import mnist, pictures, slices, splits
-from dipa.training.denoiser import read_photographs
+
+sys.path.append(str(Path(__file__).parents[1] / "scripts"))
+from train_denoiser import read_photographs  # noqa: E402
 
 PATIENTS = np.repeat([3, 11, 5, 2], [9, 8, 12, 6])  # 35 slices; 11 is the last fifth
 

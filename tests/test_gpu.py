@@ -1,4 +1,4 @@
-"""The slices of tools/gpu.py, with the processor as the device: what is done stays done, what
+"""The slices of scripts/gpu.py, with the processor as the device: what is done stays done, what
 is stopped goes on.
 """
 
@@ -20,7 +20,7 @@ from dipa.experiments.problem import Problem
 from dipa.training import differentiate
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
+sys.path.insert(0, str(ROOT / "scripts"))
 import gpu  # noqa: E402
 
 GOOD = "Path(sys.argv[sys.argv.index('--json') + 1]).write_text('{}'); note('good')"
@@ -171,7 +171,7 @@ def test_network_passes_are_those_of_a_training(way, monkeypatch, tmp_path):
 
 
 def test_the_list_asks_for_what_there_is():
-    stages = gpu.read(ROOT / "tools" / "gpu.yaml")
+    stages = gpu.read(ROOT / "scripts" / "gpu.yaml")
     assert len({stage.config().run_name for stage in stages if stage.kind == "run"}) >= 10
     files = [ROOT / "benchmarks" / stage.words[0] for stage in stages if stage.kind == "benchmark"]
     files += [ROOT / stage.words[0] for stage in stages if stage.kind == "test"]

@@ -17,7 +17,7 @@ import yaml
 from dipa import denoisers, experiments, storage
 
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "tools"))
+sys.path.append(str(ROOT / "scripts"))
 import alone  # noqa: E402
 
 RESULTS = ROOT / "book" / "results"

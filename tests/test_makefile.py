@@ -28,7 +28,7 @@ TARGETS = (
 TARGETS += ("pages", "runs", "sync", "notebooks", "gpu")
 FILES = (
     "Makefile",
-    "tools/stage",
+    "scripts/stage",
     "requirements.txt",
     "constraints.txt",
     "requirements-locked.txt",
@@ -43,7 +43,7 @@ def checkout(tmp_path_factory):
     """The Makefile with tools that only write down how they were called."""
     folder = tmp_path_factory.mktemp("a dir") / "ü and $x 'q'"
     (folder / ".venv" / "bin").mkdir(parents=True)
-    (folder / "tools").mkdir()
+    (folder / "scripts").mkdir()
     for name in FILES:
         shutil.copy(ROOT / name, folder / name)
     for name in TOOLS:

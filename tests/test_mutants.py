@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "tools"))
+sys.path.append(str(ROOT / "scripts"))
 import mutants  # noqa: E402
 
 SUM = "def total(a, b):\n    # of two numbers\n    return a + b\n"
@@ -37,11 +37,11 @@ def toy(tmp_path, monkeypatch):
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    (tmp_path / "tools").mkdir()
+    (tmp_path / "scripts").mkdir()
 
     def listed(*changes: dict) -> Path:
         table = {"toy/sums.py": {"tests": ["test_sums.py"], "mutants": list(changes)}}
-        (tmp_path / "tools" / "mutants.yaml").write_text(yaml.safe_dump(table))
+        (tmp_path / "scripts" / "mutants.yaml").write_text(yaml.safe_dump(table))
         return tmp_path
 
     return listed
@@ -52,7 +52,7 @@ def run(root: Path, *more: str) -> int:
 
 
 def test_the_list_fits_the_code():
-    listed = mutants.read(ROOT / "tools" / "mutants.yaml")
+    listed = mutants.read(ROOT / "scripts" / "mutants.yaml")
     assert mutants.stale(listed, ROOT) == []
     assert len(listed) >= 80 and sum("/experiments/" in mutant.file for mutant in listed) >= 30
     assert len({(mutant.file, mutant.find, mutant.replace) for mutant in listed}) == len(listed)
@@ -78,7 +78,7 @@ def test_of_the_tests_only_those_that_match_are_run(toy):
 
 
 def test_a_change_that_never_ends_is_killed(toy, tmp_path):
-    (mutant,) = mutants.read(toy(ENDLESS) / "tools" / "mutants.yaml")
+    (mutant,) = mutants.read(toy(ENDLESS) / "scripts" / "mutants.yaml")
     assert mutants.try_one(mutant, tmp_path, 1.0).state == "killed"
     assert (tmp_path / "toy" / "sums.py").read_text() == SUM
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "tools"))
+sys.path.append(str(ROOT / "scripts"))
 import citations  # noqa: E402
 import publish  # noqa: E402
 

@@ -14,7 +14,7 @@ from dipa import denoisers, experiments, reports
 from dipa.experiments import replay
 
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "tools"))
+sys.path.append(str(ROOT / "scripts"))
 import record  # noqa: E402
 
 RESULTS = ROOT / "book" / "results"

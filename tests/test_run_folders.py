@@ -377,7 +377,7 @@ def test_an_older_folder_is_read_but_not_called_verified(folder):
     assert old.metrics == before and [run.path for run in experiments.find_runs(folder.parent)] == [
         folder
     ]
-    refuses(lambda: old.verify(sealed=True), folder.name, "tools/seal.py")
+    refuses(lambda: old.verify(sealed=True), folder.name, "scripts/seal.py")
 
 
 def test_sealing_adds_the_hashes_once_and_says_when(folder):
@@ -489,7 +489,7 @@ def test_verify_names_each_damaged_run_and_counts(recorded, folder, capsys):
     assert cli.main(["verify", str(folder.parent)]) == 2
     out, err = capsys.readouterr()
     first, second = sorted(out.splitlines())
-    assert "metrics.json" in first and "tools/seal.py" in second
+    assert "metrics.json" in first and "scripts/seal.py" in second
     assert err.count("\n") == 1 and "2 of 2" in err
     assert cli.main(["verify", str(folder)]) == 2  # one run folder itself
 

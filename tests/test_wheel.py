@@ -17,7 +17,7 @@ from dipa.checks import InputError
 from dipa.reports import cost
 
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "tools"))
+sys.path.append(str(ROOT / "scripts"))
 import alone  # noqa: E402
 import slim  # noqa: E402
 

@@ -18,7 +18,7 @@ from .config import Config, build, text_fields
 META = ("about", "paper", "table", "like", "profiles")
 TOPICS = ("single_pixel", "mri", "super_resolution", "large", "networks", "end_to_end", "training")
 MOST_TEXT = 4096  # characters of a value on the command line
-COSTS = Path(__file__).parent / "costs.json"  # written by tools/record_costs.py
+COSTS = Path(__file__).parent / "costs.json"  # written by scripts/record_costs.py
 # what a profile says beyond its common part, by task.kind and by method
 LAYERS = ("tasks", "methods")
 
@@ -62,8 +62,8 @@ def describe(name: str) -> dict[str, Any]:
     """What a preset is: name, paper, table, task, method, prior, loss, a sentence, and what each
     profile costs.
 
-    ``profile_seconds`` is measured (``tools/record_costs.py``): seconds of a run of each profile on
-    one CPU thread, None where none is recorded.
+    ``profile_seconds`` is measured (``scripts/record_costs.py``): seconds of a run of each profile
+    on one CPU thread, None where none is recorded.
     """
     config, entry = resolve(name, "small"), _entry(name)
     row = {

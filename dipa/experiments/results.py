@@ -180,7 +180,7 @@ class Run:
             )
         else:
             why = (
-                "a run whose manifest lists the hashes of its files (older ones: tools/seal.py "
+                "a run whose manifest lists the hashes of its files (older ones: scripts/seal.py "
                 "adds them)"
             )
             require(not sealed, "run folder", str(self.path), why)

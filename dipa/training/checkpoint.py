@@ -35,22 +35,21 @@ DIGEST = hashlib.sha256().digest_size  # bytes at the end of a checkpoint
 
 
 def save_checkpoint(path: Path, identity: Identity, state: dict[str, Any]) -> None:
-    """Replace the checkpoint at ``path`` with ``state``, whole or not at all; ``identity`` is
-    what shapes the run.
+    """Replace the checkpoint at ``path`` with ``state``, whole or not at all; ``identity`` is what
+    shapes the run.
     """
     write_checkpoint(path, {"identity": to_record(identity), **state})
 
 
-def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Replace the file ``path`` with ``state`` and the SHA-256 of its bytes, whole or not at
-    all.
-    """
+def write_checkpoint(path: Path, state: Any) -> None:
+    """Replace the file ``path`` with ``state`` and the SHA-256 of its bytes, whole or not at all."""
     content = io.BytesIO()
-    torch.save(
-        tree_map(lambda value: value.cpu() if isinstance(value, torch.Tensor) else value, state),
-        content,
-    )
+    torch.save(tree_map(_on_the_processor, state), content)
     files.write_bytes(path, content.getvalue() + hashlib.sha256(content.getvalue()).digest())
+
+
+def _on_the_processor(value: Any) -> Any:
+    return value.cpu() if isinstance(value, torch.Tensor) else value
 
 
 def load_checkpoint(path: Path, identity: Identity) -> dict[str, Any] | None:
@@ -64,7 +63,7 @@ def load_checkpoint(path: Path, identity: Identity) -> dict[str, Any] | None:
     """
     if not path.is_file():
         return None
-    state = read_checkpoint(path, "identity")
+    state = _read(path)
     try:
         other = differences(identity, from_record(state["identity"]))
     except (TypeError, ValueError, AttributeError) as error:
@@ -84,9 +83,8 @@ def load_checkpoint(path: Path, identity: Identity) -> dict[str, Any] | None:
     return state
 
 
-def read_checkpoint(path: Path, owner: str) -> dict[str, Any]:
-    """The state in the file ``path``, whose entry ``owner`` names the run it belongs to; what is
-    damaged is refused.
+def _read(path: Path) -> dict[str, Any]:
+    """The state in the file ``path``; what is damaged is refused.
 
     One changed bit is enough: the checksum is looked at before anything is unpacked.
     """
@@ -96,7 +94,7 @@ def read_checkpoint(path: Path, owner: str) -> dict[str, Any]:
         if hashlib.sha256(content).digest() != checksum:
             raise ValueError("checksum")
         state = dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
-        state[owner]
+        state["identity"]
     except UNREADABLE as error:
         raise InputError(
             f"{path}: damaged or foreign checkpoint ({type(error).__name__}); remove it to "

@@ -27,6 +27,7 @@ from ..settings import Budget
 from . import parallel
 from .checkpoint import load_checkpoint, save_checkpoint
 
+WARM_UP = 0.05
 Record = dict[str, float]
 Objective = Callable[[torch.Tensor, int], tuple[torch.Tensor, Record]]
 
@@ -292,4 +293,16 @@ def _scheduler(optimizer: torch.optim.Optimizer, budget: Budget) -> Any:
         )
     if budget.schedule == "cosine":
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, budget.steps)
+    if budget.schedule == "one_cycle":
+        return torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: one_cycle(step / budget.steps)
+        )
     return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+
+
+def one_cycle(progress: float) -> float:
+    """The rate over its peak: up a line in the first 5 percent, then half a cosine to 1 percent."""
+    if progress < WARM_UP:
+        return progress / WARM_UP
+    phase = (progress - WARM_UP) / (1 - WARM_UP)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * phase))

@@ -1,8 +1,8 @@
 """Break the package on purpose, one small change at a time, and see whether the tests notice.
 
-    python tools/mutants.py [--only TEXT] [--workers 2] [--json FILE]
+    python scripts/mutants.py [--only TEXT] [--workers 2] [--json FILE]
 
-tools/mutants.yaml lists the changes by file: the exact text to find, what replaces it, what that
+scripts/mutants.yaml lists the changes by file: the exact text to find, what replaces it, what that
 breaks, and the tests that should fail. Each change is made in a copy of the package in a temporary
 folder; the checkout is never touched, so that several of these may run at once. The named tests
 first run on the unchanged copy and must pass there.
@@ -34,7 +34,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 # what the tests named in the list read
-COPIED = ("dipa", "tests", "tools", "benchmarks", "pyproject.toml")
+COPIED = ("dipa", "tests", "scripts", "benchmarks", "pyproject.toml")
 LEAST = 0.95  # share to be killed
 # a test is stopped after so many times its own seconds, and so many seconds more
 PATIENCE = (10, 60)
@@ -274,10 +274,10 @@ def main(argv: list[str] | None = None) -> int:
         type=Path,
         default=None,
         metavar="FILE",
-        help="the list (default: its tools/mutants.yaml)",
+        help="the list (default: its scripts/mutants.yaml)",
     )
     options = parser.parse_args(argv)
-    listed = read(options.list or options.root / "tools" / "mutants.yaml")
+    listed = read(options.list or options.root / "scripts" / "mutants.yaml")
     chosen = [
         mutant
         for mutant in listed

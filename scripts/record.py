@@ -1,7 +1,7 @@
 """Make the committed runs that are missing: those book/results/records.yaml lists, in profile
 small.
 
-    python tools/record.py [--workers 2] [--dry-run] [PRESET ...]
+    python scripts/record.py [--workers 2] [--dry-run] [PRESET ...]
 
 Each run is a `dipa run` of its own, one thread each for two workers on two cores. It writes under
 runs/recorded, and its folder is then copied to book/results/<task>, without a trained file above 4

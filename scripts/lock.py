@@ -1,5 +1,5 @@
-"""Rewrite the lock from the environment that runs this script: .venv/bin/python tools/lock.py, with
-uv on the PATH.
+"""Rewrite the lock from the environment that runs this script:
+.venv/bin/python scripts/lock.py, with uv on the PATH.
 
 constraints.txt gets the exact versions, requirements-locked.txt the same with the SHA-256 of every
 file that PyPI has for them.

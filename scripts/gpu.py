@@ -1,9 +1,9 @@
 """Everything that needs a GPU, in slices: tests, benchmarks and runs of the papers' size. `make
 gpu` calls it.
 
-    python tools/gpu.py [--out _gpu] [--seconds 540] [--only NAME ...] [--dry-run] [--publish]
+    python scripts/gpu.py [--out _gpu] [--seconds 540] [--only NAME ...] [--dry-run] [--publish]
 
-tools/gpu.yaml lists the stages. One call works for --seconds and stops cleanly; the same command
+scripts/gpu.yaml lists the stages. One call works for --seconds and stops cleanly; the same command
 goes on. All that is known lies under --out: NAME.log of a stage that is done, its first line what
 was asked for; NAME.partial of one that was stopped; NAME.failed of one that failed, which is tried
 again after all others. A stopped run continues from its checkpoint, a stopped benchmark or test
@@ -214,7 +214,7 @@ def plan(stages: list[Stage], out: Path) -> None:
 
 def publish_all(stages: list[Stage], out: Path) -> None:
     """Copy what is done to book/results: outputs to benchmarks/gpu_NAME.json, runs to gpu/ as
-    tools/record.py does.
+    scripts/record.py does.
     """
     for stage in (stage for stage in stages if stage.done(out) and stage.kind != "test"):
         if stage.kind == "benchmark":
@@ -240,8 +240,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--list",
         type=Path,
-        default=ROOT / "tools" / "gpu.yaml",
-        help="the stages (default tools/gpu.yaml)",
+        default=ROOT / "scripts" / "gpu.yaml",
+        help="the stages (default scripts/gpu.yaml)",
     )
     parser.add_argument(
         "--only", nargs="+", metavar="NAME", help="only these stages, in this order"

@@ -1,4 +1,4 @@
-"""Name the published repository: python tools/publish.py ADDRESS (an empty text takes it back).
+"""Name the published repository: python scripts/publish.py ADDRESS (an empty text takes it back).
 
 The address stands at `repository.url` in _config.yml, which gives the book its Colab buttons, and
 as the default of the first cell of every notebook, from which Colab installs the package. Tests

@@ -1,7 +1,7 @@
 """Run each notebook alone: in an empty folder, with the package of a freshly built wheel, as on
 Colab.
 
-    python tools/alone.py [NOTEBOOK ...]                         # default: every notebook in book/
+    python scripts/alone.py [NOTEBOOK ...]   # default: every notebook in book/
 
 The wheel is unpacked, and shadows the editable installation of this checkout. nbval executes the
 copies and compares the outputs that are tagged for it; the first lines of a failure name the
@@ -28,7 +28,7 @@ SOURCES = (
     "LICENSE",
     "dipa",
     "book/results",
-    "tools/slim.py",
+    "scripts/slim.py",
 )
 NBVAL = [
     "--nbval-lax",

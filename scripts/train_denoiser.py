@@ -1,10 +1,10 @@
 """Train the packaged denoiser: deepinv's grey DnCNN (20 layers, 64 features) at sigma = 2/255 on
-BSDS500 *train*.
+BSDS500 *train*, with the training loop of dipa.
 
-One command makes the packaged weights with their training record in the header::
+    python scripts/train_denoiser.py --bsds PATH_TO_BSDS500_TRAIN --out FILE
 
-    python -m dipa.training.denoiser --bsds PATH_TO_BSDS500_TRAIN \\
-        --out dipa/weights/dncnn_bsds500_sigma2.safetensors
+writes the weights with their training record in the header; the packaged ones are
+``dipa/weights/dncnn_bsds500_sigma2.safetensors``.
 
 Recipe: residual mean squared error in units of the noise, Adam with a one-cycle rate, multi-scale
 patches with flips, transposition and intensity inversion (Zhang et al., "Beyond a Gaussian
@@ -18,9 +18,9 @@ from its checkpoint and ends in the same tensors as an uninterrupted one.
 from __future__ import annotations
 
 import argparse
+import math
 import platform
 import sys
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,12 +28,13 @@ import deepinv
 import numpy as np
 import torch
 from PIL import Image
-from tqdm import tqdm
 
-from .. import seeding, storage
-from ..checks import InputError, require, require_int, require_path
-from ..encoded import Picture, in_tar, is_picture, numbers
-from .checkpoint import read_checkpoint, write_checkpoint
+from dipa import device, seeding, storage
+from dipa.checks import InputError, require, require_int, require_path
+from dipa.encoded import Picture, in_tar, is_picture, numbers
+from dipa.identity import describe
+from dipa.settings import Budget
+from dipa.training.loop import Record, Training
 
 # Goes into the record, and with it wherever the weights go.
 DATA = (
@@ -63,7 +64,6 @@ class DenoiserRecipe:
     scales: tuple[float, ...] = (1.0, 0.9, 0.8, 0.7, 0.5)
     stretched: float = 0.5
     learning_rate: float = 8e-4
-    warmup: float = 0.05
     clip: float = 1.0
     precision: str = "bf16"
     seed: int = 0
@@ -160,15 +160,6 @@ def draw_patches(
     return clean, clean + recipe.sigma * torch.randn(clean.shape, generator=rng)
 
 
-def learning_rate(recipe: DenoiserRecipe, step: int) -> float:
-    """Linear warm-up, then a half cosine down to 1 % of the peak."""
-    progress = step / recipe.steps
-    if progress < recipe.warmup:
-        return recipe.learning_rate * progress / recipe.warmup
-    phase = (progress - recipe.warmup) / (1 - recipe.warmup)
-    return recipe.learning_rate * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * phase))))
-
-
 def build(recipe: DenoiserRecipe) -> deepinv.models.DnCNN:
     """The untrained network: Kaiming start from the seed, last layer zero (the identity map)."""
     net = deepinv.models.DnCNN(1, 1, depth=recipe.depth, nf=recipe.features, pretrained=None)
@@ -181,72 +172,61 @@ def build(recipe: DenoiserRecipe) -> deepinv.models.DnCNN:
     return net.to(memory_format=torch.channels_last)
 
 
+def budget(recipe: DenoiserRecipe) -> Budget:
+    """Steps, batch, rate and clipping of the recipe, as the training loop takes them."""
+    return Budget(
+        steps=recipe.steps,
+        batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        clip=recipe.clip,
+        schedule="one_cycle",
+        checkpoint_every=500,
+    )
+
+
 def train(
-    photographs: dict[str, Image.Image], recipe: DenoiserRecipe, checkpoint: Path, every: int = 500
+    photographs: dict[str, Image.Image], recipe: DenoiserRecipe, checkpoint: Path
 ) -> tuple[torch.nn.Module, dict]:
-    """Run the recipe to its end, from ``checkpoint`` where there is one; returns the network
-    and its record.
+    """Run the recipe to its end, from ``checkpoint`` where there is one; returns the network and
+    its record: mean PSNR of the patches over each 500 steps, and seconds.
     """
     _check_sides(photographs, recipe)
     net, levels = build(recipe), pyramid(photographs, recipe.scales)
-    optimizer = torch.optim.Adam(net.parameters(), lr=recipe.learning_rate)
-    start, seconds, losses = 0, 0.0, []
-    if checkpoint.is_file():
-        state = read_checkpoint(checkpoint, "recipe")
-        require(
-            state["recipe"] == repr(recipe),
-            "checkpoint",
-            str(checkpoint),
-            "one of the same recipe; remove it to start again",
-        )
-        net.load_state_dict(state["net"])
-        optimizer.load_state_dict(state["optimizer"])
-        start, seconds, losses = state["step"], state["seconds"], state["losses"]
-    began, running = time.monotonic() - seconds, None
-    bar = tqdm(
-        range(start, recipe.steps),
-        initial=start,
-        total=recipe.steps,
-        desc="training the denoiser",
-        unit="step",
+    identity = {"recipe": describe(asdict(recipe)), "photographs": describe(levels)}
+    training = Training.start(
+        net,
+        budget(recipe),
+        name="net",
+        what="the denoiser",
+        identity=identity,
+        checkpoint=checkpoint,
     )
-    for step in bar:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, step)
-        clean, noisy = draw_patches(levels, recipe, step)
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bf16"):
+
+    def objective(index: torch.Tensor, step: int) -> tuple[torch.Tensor, Record]:
+        clean, noisy = (patches[index] for patches in draw_patches(levels, recipe, step))
+        with device.autocast(recipe.precision, clean.device):
             residual = net(noisy.to(memory_format=torch.channels_last)) - clean
         loss = (residual / recipe.sigma).square().mean()
-        require(
-            bool(torch.isfinite(loss)),
-            "loss",
-            loss.item(),
-            f"a finite value (step {step}); lower the recipe's learning_rate",
-        )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), recipe.clip)
-        optimizer.step()
-        running = loss.item() if running is None else 0.99 * running + 0.01 * loss.item()
-        if (step + 1) % every == 0 or step + 1 == recipe.steps:
-            psnr = -10 * np.log10(running * recipe.sigma**2)
-            bar.set_postfix(PSNR=f"{psnr:.2f} dB")
-            losses.append([step + 1, round(float(psnr), 3)])
-            state = {
-                "recipe": repr(recipe),
-                "net": net.state_dict(),
-                "optimizer": optimizer.state_dict(),
-            }
-            state |= {"step": step + 1, "seconds": time.monotonic() - began, "losses": losses}
-            write_checkpoint(checkpoint, state)
-    record = {"training_psnr": losses, "seconds": round(time.monotonic() - began, 1)}
+        return loss, {"psnr": -10 * math.log10(loss.item() * recipe.sigma**2)}
+
+    training.run(objective, count=recipe.batch_size, seed=recipe.seed)
+    record = {"training_psnr": _means(training.history), "seconds": round(training.seconds, 1)}
     return net.to(memory_format=torch.contiguous_format), record
+
+
+def _means(history: list[Record], every: int = 500) -> list[list[float]]:
+    """Step and mean PSNR of every stretch of ``every`` steps."""
+    stretches = [history[first : first + every] for first in range(0, len(history), every)]
+    return [
+        [part[-1]["step"], round(sum(record["psnr"] for record in part) / len(part), 3)]
+        for part in stretches
+    ]
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; bad input is one line and exit status 2."""
     parser = argparse.ArgumentParser(
-        prog="python -m dipa.training.denoiser", description=__doc__.splitlines()[0]
+        prog="python scripts/train_denoiser.py", description=__doc__.splitlines()[0]
     )
     parser.add_argument(
         "--bsds", required=True, help="BSDS500 train photographs: a folder or a tar file"

@@ -1,4 +1,4 @@
-"""Fail if a notebook and its .py twin differ: python tools/check_pairs.py [NOTEBOOK ...]
+"""Fail if a notebook and its .py twin differ: python scripts/check_pairs.py [NOTEBOOK ...]
 (default: every notebook in book/).
 """
 

@@ -1,7 +1,7 @@
 """Re-execute the committed notebooks in place, so that the stored outputs belong to the present
 code.
 
-python tools/refresh_notebooks.py [NOTEBOOK ...] (default: every notebook in book/). The .py twins
+python scripts/refresh_notebooks.py [NOTEBOOK ...] (default: every notebook in book/). The .py twins
 are synced before and after. papermill is not used here: it would leave time stamps and paths in the
 metadata.
 """

@@ -1,7 +1,7 @@
 """Give recorded run folders of older versions what newer ones have: the list of hashes, and what it
 takes to solve them again.
 
-    python tools/seal.py [--replay] [--again] [--made FOLDER] [FOLDER ...]
+    python scripts/seal.py [--replay] [--again] [--made FOLDER] [FOLDER ...]
 
 Every run below the folders (default: book/results) that has no list gets one, after it was read
 whole and what was trained was found to be what its manifest and configuration say; `dipa verify`

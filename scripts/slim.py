@@ -1,4 +1,4 @@
-"""The slim copy of the recorded runs that comes with the installed package: python tools/slim.py
+"""The slim copy of the recorded runs that comes with the installed package: python scripts/slim.py
 [RESULTS] FOLDER.
 
 setup.py makes it while a wheel is built, so it is not in git a second time. Of every run it holds

@@ -1,8 +1,9 @@
 """The packaged denoiser beside deepinv's weights, in one run: as a denoiser on Set12, and as a PnP
 prior on digits.
 
-    python -m dipa.experiments.compare_denoisers --set12 FOLDER --out
-    book/results/denoiser/comparison.json
+    python scripts/compare_denoisers.py --set12 FOLDER --out FILE
+
+The book's file is ``book/results/denoiser/comparison.json``.
 
 Set12 is the folder of the twelve customary grey test photographs; the digits are MNIST test images
 (``dipa data``).
@@ -19,13 +20,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .. import data, denoisers, files, metrics, seeding
-from ..checks import InputError, require, require_path
-from ..encoded import Picture, numbers
-from ..operators import single_pixel
-from ..priors import PnP
-from ..solvers import FISTA
-from .provenance import provenance
+from dipa import data, denoisers, files, metrics, seeding
+from dipa.checks import InputError, require, require_path
+from dipa.encoded import Picture, numbers
+from dipa.experiments.provenance import provenance
+from dipa.operators import single_pixel
+from dipa.priors import PnP
+from dipa.solvers import FISTA
 
 SIGMA = 2 / 255
 RATIOS = {"single pixel, ratio 0.2": (0.2, 0.4), "single pixel, ratio 0.7": (0.7, 0.7)}
@@ -110,7 +111,7 @@ def compare(set12: Path, digits: int) -> dict:
 def main(argv: list[str] | None = None) -> int:
     """The command line; bad input is one line and exit status 2."""
     parser = argparse.ArgumentParser(
-        prog="python -m dipa.experiments.compare_denoisers", description=__doc__.splitlines()[0]
+        prog="python scripts/compare_denoisers.py", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--set12", required=True, help="folder of the 12 Set12 photographs (PNG)")
     parser.add_argument("--out", required=True, help="the JSON file to write")

@@ -1,6 +1,6 @@
 """Write dipa/experiments/costs.json, what `dipa list --json` calls profile_seconds.
 
-    python tools/record_costs.py
+    python scripts/record_costs.py
 
 Runs every preset in profile smoke, one after the other with one thread, in a folder of its own that
 is removed, and notes the processor seconds each takes; reads the seconds of profile small from the
