@@ -42,7 +42,7 @@ def save_checkpoint(path: Path, identity: Identity, state: dict[str, Any]) -> No
 
 
 def write_checkpoint(path: Path, state: Any) -> None:
-    """Replace the file ``path`` with ``state`` and the SHA-256 of its bytes, whole or not at all."""
+    """Replace the file ``path`` with ``state`` and its SHA-256, whole or not at all."""
     content = io.BytesIO()
     torch.save(tree_map(_on_the_processor, state), content)
     files.write_bytes(path, content.getvalue() + hashlib.sha256(content.getvalue()).digest())
