@@ -228,7 +228,7 @@ def _over_batches(
         *(batch for part in parallel.gather(found) for batch in part), strict=True
     )
     status = (
-        "completed" if {record["status"] for record in records} == {"completed"} else "diverged"
+        "diverged" if any(record["status"] == "diverged" for record in records) else "completed"
     )
     curve = _curve([record["history"] for record in records], [len(part["x"]) for part in tensors])
     x, y = (torch.cat([part[name] for part in tensors]).to(x_true.device) for name in ("x", "y"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ from ..checks import (
     require_flag,
     require_images,
     require_int,
+    require_kind,
     require_new_file,
     require_path,
 )
 from ..identity import describe, describe_physics, describe_preconditioner
-from ..operators import range_basis
+from ..operators import Basis, range_basis
 from ..operators.measure import measure
 from ..physics import declared_size, require_takes, warn_range
 from ..preconditioners import Preconditioner
@@ -33,6 +34,8 @@ from ..solvers import FISTA, data_gradient
 from . import differentiate
 from .loop import Fit, Record, Training
 from .teacher import TeacherTargets, solve_identity, teacher_targets
+
+NEED_TEACHER = ("imitation", "gradient", "convergence")  # the losses that do
 
 
 def distill(
@@ -100,128 +103,196 @@ def distill(
 
     Source: D2GP Algorithm 2; DIPA Eq. (6)-(13).
     """
-    budget = Budget() if budget is None else budget
-    differentiation = Differentiation() if differentiation is None else differentiation
-    for name, value, kind in (
-        ("solver", solver, FISTA),
-        ("preconditioner", preconditioner, nn.Module),
-        ("losses", losses, LossWeights),
-        ("budget", budget, Budget),
-        ("differentiation", differentiation, Differentiation),
-    ):
-        require(isinstance(value, kind), name, value, f"a {kind.__name__}")
-    checkpoint, progress = (
-        require_new_file("checkpoint", checkpoint),
-        require_flag("progress", progress),
-    )
-    cache = (
-        None
-        if cache is None or (isinstance(cache, str) and not cache)
-        else require_path("cache", cache)
-    )
-    _check(student, teacher, images, losses)
-    stepsize, teacher_stepsize, seed = (
+    problem = Distillation(
+        solver,
+        student,
+        teacher,
+        losses,
+        Budget() if budget is None else budget,
+        Differentiation() if differentiation is None else differentiation,
         plain_value(stepsize),
         plain_value(teacher_stepsize),
-        require_int("seed", seed, 0),
+        seed,
     )
-    _check_numbers(solver, preconditioner, student, teacher, images, stepsize, teacher_stepsize)
-    differentiate.check(differentiation, preconditioner, solver.iterations)
-    warn_range("images", images, student, teacher)
-    made = {
-        "losses": asdict(losses),
-        "budget": asdict(budget),
-        "stepsize": stepsize,
-        "teacher_stepsize": teacher_stepsize,
-    }
-    made |= {
-        "differentiation": asdict(differentiation),
-        "seed": seed,
-        "solver": solver.describe(),
-        "images": len(images),
-    }
-    identity = (
-        _identity(solver, preconditioner, student, teacher, images, made) if checkpoint else {}
-    )
+    require_kind("preconditioner", preconditioner, nn.Module)
+    file = require_new_file("checkpoint", checkpoint)
+    folder = None if cache in (None, "") else require_path("cache", cache)
+    progress = require_flag("progress", progress)
+    problem.check(preconditioner, images)
     training = Training.start(
         preconditioner,
-        budget,
+        problem.budget,
         name="preconditioner",
         what="P",
-        identity=identity,
-        checkpoint=checkpoint,
+        identity=problem.identity(preconditioner, images) if file else {},
+        checkpoint=file,
     )
-    targets = None
-    if losses.needs_teacher:
-        options = {"stepsize": teacher_stepsize, "seed": seed, "cache": cache, "progress": progress}
-        used = seeding.drawn(len(images), budget.batch_size, budget.steps, seed)
-        targets = teacher_targets(solver, teacher, images, indices=used, **options)
-        made["teacher_images"] = {"all": len(used), "cached": targets.cached}
-    run = _Run(solver, preconditioner, student, teacher, losses, stepsize, differentiation)
+    targets = problem.targets(images, folder, progress)
+    run = StudentRun(problem, preconditioner)
 
     def objective(index: torch.Tensor, step: int) -> tuple[torch.Tensor, Record]:
-        y = measure(student, images[index], seed=seed, indices=index)
+        y = measure(student, images[index], seed=problem.seed, indices=index)
         return run(images[index], y, targets and targets.of(index), step)
 
     training.run(
         objective,
         count=len(images),
-        seed=seed,
-        leaner=differentiation.leaner,
+        seed=problem.seed,
+        leaner=problem.differentiation.leaner,
         progress=progress,
         report=report,
     )
-    made["training_seconds"] = round(training.seconds, 2)
-    return Fit(preconditioner, training.history, made)
+    record = problem.record(images)
+    if targets:
+        record["teacher_images"] = {"all": len(targets.indices), "cached": targets.cached}
+    record["training_seconds"] = round(training.seconds, 2)
+    return Fit(preconditioner, training.history, record)
 
 
-class _Run:
-    """The student's run on one batch and its weighted loss, with the terms; what stays from
-    batch to batch is kept.
+@dataclass(frozen=True)
+class Distillation:
+    """What :func:`distill` is asked for, but P, the images and where things are kept: teacher,
+    student, how they are compared, and how P is optimised.
     """
 
-    def __init__(
+    solver: FISTA
+    student: LinearPhysics
+    teacher: LinearPhysics | None
+    losses: LossWeights
+    budget: Budget
+    differentiation: Differentiation
+    stepsize: float
+    teacher_stepsize: float
+    seed: int
+
+    def __post_init__(self):
+        require_kind("solver", self.solver, FISTA)
+        require_kind("losses", self.losses, LossWeights)
+        require_kind("budget", self.budget, Budget)
+        require_kind("differentiation", self.differentiation, Differentiation)
+        object.__setattr__(self, "seed", require_int("seed", self.seed, 0))
+
+    def check(self, preconditioner: nn.Module, images: torch.Tensor) -> None:
+        """Refuse what does not go together, before anything is computed."""
+        require_images("images", images)
+        self._check_teacher()
+        trained = any(parameter.requires_grad for parameter in preconditioner.parameters())
+        kind = type(preconditioner).__name__
+        require(trained, "preconditioner", kind, "one with trainable parameters")
+        self._check_operator("student", self.student, images, self.stepsize, preconditioner)
+        if self.teacher is not None:
+            self._check_operator("teacher", self.teacher, images, self.teacher_stepsize)
+        differentiate.check(self.differentiation, preconditioner, self.solver.iterations)
+        warn_range("images", images, self.student, self.teacher)
+
+    def _check_teacher(self) -> None:
+        allowed = "a separate physics object (deepinv physics hold state)"
+        apart = self.student is not self.teacher
+        require(apart, "teacher", "the student's own object", allowed)
+        wanted = [name for name in NEED_TEACHER if getattr(self.losses, name) > 0]
+        allowed = f"a physics object: the losses {', '.join(wanted)} need it"
+        require(not wanted or self.teacher is not None, "teacher", None, allowed)
+
+    def _check_operator(
         self,
-        solver,
-        preconditioner,
-        student,
-        teacher,
-        weights: LossWeights,
+        name: str,
+        physics: LinearPhysics,
+        images: torch.Tensor,
         stepsize: float,
-        plan: Differentiation,
-    ):
-        self.solver, self.preconditioner = (
-            differentiate.differentiated(plan, solver),
-            preconditioner,
+        preconditioner: nn.Module | None = None,
+    ) -> None:
+        """Refuse an operator on other images, and stepsizes, dtypes and devices that do not fit."""
+        shape = tuple(images.shape[1:])
+        size = declared_size(physics) or shape
+        require(size == shape, f"{name}.img_size", size, f"that of the images, {shape}")
+        self.solver.check(require_takes(name, physics, images), preconditioner)
+        self.solver.stepsize(stepsize, physics, shape, images)
+
+    def record(self, images: torch.Tensor) -> dict[str, Any]:
+        """What shapes the training, as plain values."""
+        return {
+            "losses": asdict(self.losses),
+            "budget": asdict(self.budget),
+            "stepsize": self.stepsize,
+            "teacher_stepsize": self.teacher_stepsize,
+            "differentiation": asdict(self.differentiation),
+            "seed": self.seed,
+            "solver": self.solver.describe(),
+            "images": len(images),
+        }
+
+    def identity(self, preconditioner: nn.Module, images: torch.Tensor) -> Identity:
+        """Ties a checkpoint to all that shapes the run, the starting preconditioner included."""
+        found = solve_identity(self.solver, self.student, images, self.stepsize, self.seed)
+        if self.teacher is not None:
+            parts = describe_physics(self.teacher, images)
+            found |= {f"teacher's {name}": part for name, part in parts.items()}
+        found |= {"images": describe(images)}
+        found |= describe_preconditioner(preconditioner, images, self.solver.iterations)
+        same = {"solver"} | ({"differentiation"} if self.differentiation.exact else set())
+        settings = {name: part for name, part in self.record(images).items() if name not in same}
+        return found | {"settings": describe(settings)}
+
+    def targets(
+        self, images: torch.Tensor, cache: Path | None, progress: bool
+    ) -> TeacherTargets | None:
+        """The teacher's targets on the images that training draws; None where no loss needs it."""
+        if self.teacher is None or not self.losses.needs_teacher:
+            return None
+        used = seeding.drawn(len(images), self.budget.batch_size, self.budget.steps, self.seed)
+        return teacher_targets(
+            self.solver,
+            self.teacher,
+            images,
+            stepsize=self.teacher_stepsize,
+            seed=self.seed,
+            indices=used,
+            cache=cache,
+            progress=progress,
         )
-        self.direction, self.backward = differentiate.called(plan, preconditioner), plan.backward
-        self.student, self.teacher = student, teacher
-        self.weights, self.stepsize = weights, stepsize
-        self.basis = None
+
+
+class StudentRun:
+    """The student's run on one batch and its weighted loss, with the terms; what stays from batch
+    to batch is kept.
+    """
+
+    def __init__(self, problem: Distillation, preconditioner: nn.Module):
+        self.student, self.teacher = problem.student, problem.teacher
+        self.weights, self.stepsize = problem.losses, problem.stepsize
+        self.preconditioner, self.backward = preconditioner, problem.differentiation.backward
+        self.solver = differentiate.differentiated(problem.differentiation, problem.solver)
+        self.called = differentiate.called(problem.differentiation, preconditioner)
+        self.basis: Basis | None = None
 
     def __call__(
-        self, x, y, targets: TeacherTargets | None, step: int
+        self, x: torch.Tensor, y: torch.Tensor, targets: TeacherTargets | None, step: int
     ) -> tuple[torch.Tensor, Record]:
-        options = {
-            "preconditioner": self.direction,
-            "stepsize": self.stepsize,
-            "backward": self.backward,
-        }
-        result = self.solver(y, self.student, **options)
-        if result.status != "completed":
-            raise InputError(
-                f"stepsize or learning_rate: at training step {step + 1} the student "
-                f"{result.message}"
-            )
-        terms = self._on_images(result.x, x, y, targets) | self._on_directions(
-            result.x, x, y, targets
+        """The mean weighted loss of images ``x``, measured as ``y``, and its terms."""
+        result = self.solver(
+            y,
+            self.student,
+            preconditioner=self.called,
+            stepsize=self.stepsize,
+            backward=self.backward,
         )
+        if result.status == "diverged":
+            at = f"at training step {step + 1} the student"
+            raise InputError(f"stepsize or learning_rate: {at} {result.message}")
+        x_hat = result.x
+        terms = self._on_images(x_hat, x, y, targets) | self._on_directions(x_hat, x, y, targets)
         means = {name: term.mean() for name, term in terms.items()}
         total = sum(getattr(self.weights, name) * mean for name, mean in means.items())
-        psnr = metrics.psnr(result.x.detach(), x).mean().item()
+        psnr = metrics.psnr(x_hat.detach(), x).mean().item()
         return total, {name: mean.item() for name, mean in means.items()} | {"psnr": psnr}
 
-    def _on_images(self, x_hat, x, y, targets: TeacherTargets | None) -> dict[str, torch.Tensor]:
+    def _on_images(
+        self,
+        x_hat: torch.Tensor,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        targets: TeacherTargets | None,
+    ) -> dict[str, torch.Tensor]:
         terms = {}
         if self.weights.supervised:
             terms["supervised"] = losses.supervised(x_hat, x)
@@ -232,7 +303,11 @@ class _Run:
         return terms
 
     def _on_directions(
-        self, x_hat, x, y, targets: TeacherTargets | None
+        self,
+        x_hat: torch.Tensor,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        targets: TeacherTargets | None,
     ) -> dict[str, torch.Tensor]:
         terms, weights, k = {}, self.weights, self.solver.iterations
         if weights.gradient or weights.row_space:
@@ -246,67 +321,3 @@ class _Run:
             update = self.preconditioner(self.student.A_adjoint_A(x), x, k)
             terms["convergence"] = losses.convergence(update, self.teacher.A_adjoint_A(x))
         return terms
-
-
-def _check(student, teacher, images, weights: LossWeights) -> None:
-    require_images("images", images)
-    require(
-        student is not teacher,
-        "teacher",
-        "the student's own object",
-        "a separate physics object (deepinv physics hold state)",
-    )
-    wanted = [
-        name for name in ("imitation", "gradient", "convergence") if getattr(weights, name) > 0
-    ]
-    require(
-        not wanted or teacher is not None,
-        "teacher",
-        None,
-        f"a physics object: the losses {', '.join(wanted)} need it",
-    )
-    for name, physics in (("student", student), ("teacher", teacher)):
-        size = declared_size(physics) or tuple(images.shape[1:])
-        require(
-            size == tuple(images.shape[1:]),
-            f"{name}.img_size",
-            size,
-            f"that of the images, {tuple(images.shape[1:])}",
-        )
-
-
-def _check_numbers(
-    solver: FISTA, preconditioner, student, teacher, images, stepsize, teacher_stepsize
-) -> None:
-    """Refuse stepsizes, and dtypes and devices that do not go together, before anything is
-    computed with them.
-    """
-    trained = any(parameter.requires_grad for parameter in preconditioner.parameters())
-    require(
-        trained, "preconditioner", type(preconditioner).__name__, "one with trainable parameters"
-    )
-    solver.check(require_takes("student", student, images), preconditioner)
-    solver.stepsize(stepsize, student, tuple(images.shape[1:]), images)
-    if teacher is not None:
-        solver.check(require_takes("teacher", teacher, images))
-        solver.stepsize(teacher_stepsize, teacher, tuple(images.shape[1:]), images)
-
-
-def _identity(
-    solver: FISTA, preconditioner, student, teacher, images: torch.Tensor, made: dict[str, Any]
-) -> Identity:
-    """Ties a checkpoint to everything that shapes the run, the starting preconditioner included."""
-    found = solve_identity(solver, student, images, made["stepsize"], made["seed"])
-    if teacher is not None:
-        found |= {
-            f"teacher's {name}": part for name, part in describe_physics(teacher, images).items()
-        }
-    found |= {"images": describe(images)} | describe_preconditioner(
-        preconditioner, images, solver.iterations
-    )
-    same = {"solver"} | (
-        {"differentiation"} if Differentiation(**made["differentiation"]).exact else set()
-    )
-    return found | {
-        "settings": describe({name: value for name, value in made.items() if name not in same})
-    }

@@ -138,6 +138,6 @@ def _solve(
     """The teacher's output and gradient on one batch, on the processor."""
     y = measure(physics, images[index], seed=seed, indices=index, stream="teacher noise")
     result = solver(y, physics, stepsize=stepsize)
-    if result.status != "completed":
+    if result.status == "diverged":
         raise InputError(f"teacher_stepsize: got {stepsize!r}; the teacher {result.message}")
     return {"x": result.x.cpu(), "gradient": data_gradient(physics, y, result.x).cpu()}, {}
