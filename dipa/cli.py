@@ -1,5 +1,5 @@
-"""The command line: ``dipa list | show | run | data | verify``. Bad input is one line on stderr
-and exit status 2.
+"""The command line: ``dipa list | show | run | claims | data | verify``. Bad input is one line on
+stderr and exit status 2.
 """
 
 from __future__ import annotations
@@ -79,6 +79,27 @@ def _run_row(run: Run) -> dict[str, object]:
         "seconds": run.manifest["seconds"],
     }
     return {"run": run.path.name, "psnr": student, "gain": student - baseline} | made
+
+
+def _claims(options: argparse.Namespace) -> Work:
+    folder = None if options.runs is None else require_path("--runs", options.runs)
+    require(
+        folder is None or folder.is_dir(), "--runs", options.runs, "a folder that holds run folders"
+    )
+    from . import claims
+
+    def work() -> None:
+        root = experiments.results_folder() if folder is None else folder
+        verdicts = claims.judge(experiments.find_runs(root, deep=True))
+        if options.json:
+            print(json.dumps([verdict.plain() for verdict in verdicts], indent=2))
+            return
+        for verdict in verdicts:
+            statement, source, paper, ours, seeds, budget, word = verdict.row()
+            numbers = f"paper {paper or '-'}, ours {ours or '-'}, seeds {seeds}"
+            print(f"{word:<24}  {statement} ({source}; {numbers}, budget {budget or '-'})")
+
+    return work
 
 
 def _show(options: argparse.Namespace) -> Work:
@@ -265,6 +286,10 @@ def _parser() -> argparse.ArgumentParser:
             where = "auto (a GPU where there is one), cpu, cuda, cuda:N or mps (default auto)"
             command.add_argument("--device", default="auto", help=where)
             command.add_argument("--quiet", action="store_true", help="no progress bars")
+    command = add("claims", _claims, "what the papers claim, judged from recorded runs")
+    command.add_argument("--json", action="store_true", help="one JSON object per claim of a list")
+    where = "judge by the runs in FOLDER (default: the recorded runs of the book)"
+    command.add_argument("--runs", metavar="FOLDER", help=where)
     command = add("data", _data, "list the data sets: which are here, how to get the others")
     command.add_argument("name", nargs="?", help="one data set")
     command.add_argument(

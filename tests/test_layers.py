@@ -45,6 +45,7 @@ ORDER = [
     "plots",
     "experiments",
     "reports",
+    "claims",
     "cli",
 ]
 # beyond the order: layers that must not know each other

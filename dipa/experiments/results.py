@@ -244,12 +244,12 @@ def results_folder(topic: str = "") -> Path:
     return (checkout if (checkout / "records.yaml").is_file() else PACKAGE / "recorded") / topic
 
 
-def find_runs(root: str | Path) -> list[Run]:
-    """Every finished run folder directly under ``root``, by name; a damaged one is named in a
-    warning and left out.
+def find_runs(root: str | Path, *, deep: bool = False) -> list[Run]:
+    """Every finished run folder directly under ``root``, by name, or with ``deep`` anywhere below
+    it; a damaged one is named in a warning and left out.
     """
     found = []
-    for path in run_folders(require_path("root", root)):
+    for path in run_folders(require_path("root", root), deep=deep):
         try:
             run = Run(path)
             run.verify()
