@@ -41,7 +41,7 @@ from dipa import device as devices
 from dipa import seeding
 from dipa.checks import shorter
 from dipa.solvers import MOMENTA, data_gradient
-from dipa.training import lean as backward
+from dipa.training import low_memory as backward
 
 IMAGES, EPOCHS, RATE = 50_000, 50, 1e-4
 PRECISIONS, NETWORKS = ("float32", "tf32", "bf16", "fp16"), ("lean", "channels_last", "contiguous")
@@ -193,7 +193,7 @@ def _network(denoiser: torch.nn.Module, name: str, compiled: bool) -> tuple[Call
             if compiled
             else contextlib.nullcontext
         )
-        return backward.lean(denoiser), around
+        return backward.low_memory(denoiser), around
     net = copy.deepcopy(denoiser).to(
         memory_format=getattr(torch, f"{name}_format" if name == "contiguous" else name)
     )

@@ -166,7 +166,7 @@ class Differentiation:
         return self.way in ("unrolled", "checkpointed")
 
     @property
-    def leaner(self) -> str:
+    def less_memory(self) -> str:
         """What to say to whom this way takes too much memory."""
         if self.way == "unrolled":
             return (

@@ -20,7 +20,7 @@ from pathlib import Path
 import yaml
 
 from dipa import experiments
-from dipa.experiments.claim import claimed
+from dipa.experiments.one_writer import only_writer
 from dipa.experiments.writing import copy_run
 
 ROOT = Path(__file__).parents[1]
@@ -80,7 +80,7 @@ def publish(run: Path, target: Path) -> None:
     """Copy a run folder, large trained files left out (their hashes stay in the manifest);
     whole or not at all.
     """
-    with claimed(target):
+    with only_writer(target):
         copy_run(experiments.Run(run), target)
 
 

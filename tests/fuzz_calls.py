@@ -370,8 +370,8 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
         endtoend.FISTANet,
         {"img_size": SIZE, "features": 2, "blocks": 1, "regularization": 0.1, "seed": 1},
     ),
-    "endtoend.UNet": (
-        endtoend.UNet,
+    "endtoend.DirectUNet": (
+        endtoend.DirectUNet,
         {"img_size": SIZE, "features": 2, "blocks": 2, "start": "zero", "seed": 1},
     ),
     "endtoend.VarNet": (

@@ -48,9 +48,9 @@ def execute(code: str, place: types.ModuleType) -> None:
 @pytest.fixture
 def restored():
     """What the examples enter is taken out again."""
-    before = {id(held): dict(held) for held in (methods.METHODS, tasks.KINDS, presets._table())}
+    before = {id(held): dict(held) for held in (methods.METHODS, tasks.TASKS, presets._table())}
     yield
-    for held in (methods.METHODS, tasks.KINDS, presets._table()):
+    for held in (methods.METHODS, tasks.TASKS, presets._table()):
         held.clear()
         held.update(before[id(held)])
 

@@ -27,7 +27,7 @@ from dipa.operators import mri, single_pixel
 from dipa.solvers import MOMENTA, data_gradient
 from dipa.training import Differentiation
 from dipa.training.differentiate import called, check, differentiated
-from dipa.training.lean import _SignedDnCNN, lean, pack, straight_through, unpack
+from dipa.training.low_memory import _SignedDnCNN, low_memory, pack, straight_through, unpack
 
 EXACT = ("unrolled", "checkpointed")
 
@@ -71,14 +71,14 @@ def vjp(
 def test_signs_are_enough_for_the_bits_of_the_gradient(make, size, precision):
     net, x = make(), images(*size)
     weights = torch.randn(size, generator=rng(1))
-    plain, kept = vjp(net, x, weights, precision), vjp(lean(net), x, weights, precision)
-    assert isinstance(lean(net), _SignedDnCNN)
+    plain, kept = vjp(net, x, weights, precision), vjp(low_memory(net), x, weights, precision)
+    assert isinstance(low_memory(net), _SignedDnCNN)
     assert torch.equal(plain[0], kept[0]) and torch.equal(plain[1], kept[1])
 
 
 def test_changed_weights_are_seen():
     net, x = dncnn(), images(2, 1, 8, 8)
-    kept = lean(net)
+    kept = low_memory(net)
     kept(x, None)
     net.in_conv.weight.mul_(2)
     net.out_conv.weight = torch.nn.Parameter(3 * net.out_conv.weight, requires_grad=False)
@@ -87,12 +87,14 @@ def test_changed_weights_are_seen():
 
 def test_signs_give_the_derivative_in_float64():
     net, x = dncnn().double(), images(1, 1, 6, 6, dtype=torch.float64).requires_grad_(True)
-    assert torch.autograd.gradcheck(lambda x: lean(net)(x, None), x)
+    assert torch.autograd.gradcheck(lambda x: low_memory(net)(x, None), x)
 
 
 def test_a_colour_denoiser_keeps_signs_too():
     net, x = dncnn(channels=3), images(2, 3, 8, 8).requires_grad_(True)
-    found, plain = (torch.autograd.grad(f(x, None).square().sum(), x)[0] for f in (lean(net), net))
+    found, plain = (
+        torch.autograd.grad(f(x, None).square().sum(), x)[0] for f in (low_memory(net), net)
+    )
     assert torch.equal(found, plain)
 
 
@@ -118,8 +120,8 @@ class Child(deepinv.models.DnCNN):
 def test_what_is_not_a_frozen_dncnn_is_computed_again(make):
     net, x = make(), images(2, 1, 8, 8)
     weights = torch.randn(x.shape, generator=rng(1))
-    plain, kept = vjp(net, x, weights, "float32"), vjp(lean(net), x, weights, "float32")
-    assert not isinstance(lean(net), _SignedDnCNN)
+    plain, kept = vjp(net, x, weights, "float32"), vjp(low_memory(net), x, weights, "float32")
+    assert not isinstance(low_memory(net), _SignedDnCNN)
     assert torch.equal(plain[0], kept[0]) and torch.equal(plain[1], kept[1])
 
 
@@ -128,7 +130,7 @@ def test_one_bit_a_feature_is_kept():
     differentiation keeps 4,864.
     """
     net = dipa.denoisers.load()
-    prior = dipa.PnP(lean(net))
+    prior = dipa.PnP(low_memory(net))
     x = images(1, 1, 16, 16).requires_grad_(True)
     out = prior.denoise(x)
     node = out.grad_fn

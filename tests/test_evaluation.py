@@ -12,7 +12,7 @@ from dipa.experiments import evaluation
 from dipa.experiments.config import Config, build
 from dipa.experiments.methods import METHODS
 from dipa.experiments.problem import Problem, make_solver
-from dipa.experiments.tasks import KINDS
+from dipa.experiments.tasks import TASKS
 
 SMALL = {
     "task.size": 16,
@@ -32,9 +32,9 @@ def tiny(preset, **more):
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TASKS)
 def test_each_task_makes_two_operators_on_one_image_space(kind):
-    task = KINDS[kind](size=16)
+    task = TASKS[kind](size=16)
     student, teacher = task.pair()
     assert student is not teacher
     assert tuple(student.img_size) == tuple(teacher.img_size) == (task.channels, 16, 16)

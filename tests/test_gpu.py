@@ -157,7 +157,7 @@ def test_network_passes_are_those_of_a_training(way, monkeypatch, tmp_path):
                     lambda gradient: found.update(backward=found["backward"] + len(gradient))
                 )
 
-    monkeypatch.setattr(differentiate, "lean", lambda denoiser: denoiser)
+    monkeypatch.setattr(differentiate, "low_memory", lambda denoiser: denoiser)
     counting = torch.nn.modules.module.register_module_forward_hook(count)
     try:
         config.recipe.fit(Problem.build(config), tmp_path / "checkpoint.pt", progress=False)

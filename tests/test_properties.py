@@ -41,7 +41,7 @@ from dipa import cli, data, endtoend, experiments, networks, operators
 from dipa.choices import WAYS
 from dipa.experiments.config import METHODS, Config, build
 from dipa.experiments.problem import Problem
-from dipa.experiments.tasks import KINDS
+from dipa.experiments.tasks import TASKS
 from dipa.identity import describe
 from dipa.operators.measure import measure
 from dipa.solvers import MOMENTA, STARTS
@@ -159,7 +159,7 @@ PAIRS = KEYS.flatmap(
         st.just(key), mostly(st.sampled_from(known_values().get(key, [1])), share=3)
     )
 )
-TASKS = {"single_pixel": "n-dipa", "mri": "mri-n-dipa", "super_resolution": "sr-n-dipa"}
+PRESET_OF = {"single_pixel": "n-dipa", "mri": "mri-n-dipa", "super_resolution": "sr-n-dipa"}
 
 
 def check_config(config: Config) -> None:
@@ -221,13 +221,13 @@ def test_configurations_from_text(preset, overrides):
 
 @tries(150)
 @given(
-    kind=st.sampled_from(sorted(KINDS)),
+    kind=st.sampled_from(sorted(TASKS)),
     values=st.fixed_dictionaries(
         {"size": mostly(st.sampled_from([8, 12, 13, 16]))},
         optional={
             name: mostly(NUMBERS | st.integers(1, 16) | st.floats(0, 1))
             for name in sorted(
-                {f.name for task in KINDS.values() for f in fields(task)}
+                {f.name for task in TASKS.values() for f in fields(task)}
                 - {"kind", "size", "ordering"}
             )
         },
@@ -237,11 +237,11 @@ def test_what_a_configuration_allows_its_operators_take(kind, values):
     """A task that resolves either makes its two operators or says which of its numbers do not
     fit.
     """
-    own = {f"task.{f.name}" for f in fields(KINDS[kind])}
+    own = {f"task.{f.name}" for f in fields(TASKS[kind])}
     overrides = {key: value for name, value in values.items() if (key := f"task.{name}") in own}
 
     def pair():
-        return experiments.resolve(TASKS[kind], "smoke", overrides=overrides).task.pair()
+        return experiments.resolve(PRESET_OF[kind], "smoke", overrides=overrides).task.pair()
 
     result_or_clear_error(pair, lambda made: [check_operator(physics) for physics in made])
 
@@ -641,7 +641,7 @@ def test_preconditioners_made_of_anything(what, junk):
             "code_dim": mostly(st.sampled_from([2, 8])),
             "seed": mostly(st.integers(0, 9)),
         }
-        | {"start": choice(networks.STARTS), "precision": choice(["float32", "bf16"])},
+        | {"start": choice(networks.INITIAL), "precision": choice(["float32", "bf16"])},
     ),
     k=mostly(st.integers(1, 9)),
 )

@@ -25,7 +25,7 @@ from test_experiments import tiny
 
 from dipa import cli, experiments, files
 from dipa.checks import InputError
-from dipa.experiments import claim, manifest, writing
+from dipa.experiments import manifest, one_writer, writing
 from dipa.experiments.clock import Clock
 from dipa.experiments.config import Config
 from dipa.experiments.problem import Problem
@@ -569,7 +569,7 @@ def test_a_finished_run_is_read_where_nothing_can_be_written(recorded, monkeypat
     no_work(monkeypatch)
     with without_rights() as (root, user):
         folder = shutil.copytree(recorded["trained"], root / recorded["trained"].name)
-        claim.working(folder).mkdir()
+        one_writer.working(folder).mkdir()
         root.chmod(0o555)
         with user():
             assert experiments.run(tiny(), root, progress=False).path == folder
@@ -581,9 +581,11 @@ def test_a_finished_run_is_read_where_nothing_can_be_written(recorded, monkeypat
 def test_who_comes_second_says_so_waits_and_reads(tmp_path, folder, monkeypatch, capsys):
     """The holder of the lock puts a finished folder there while the second one waits."""
     no_work(monkeypatch)
-    monkeypatch.setattr(claim, "PATIENCE", 0.05)
+    monkeypatch.setattr(one_writer, "PATIENCE", 0.05)
     target, said = tmp_path / folder.name, threading.Event()
-    monkeypatch.setattr(claim, "_say", lambda text, say=claim._say: (say(text), said.set()))
+    monkeypatch.setattr(
+        one_writer, "_say", lambda text, say=one_writer._say: (say(text), said.set())
+    )
 
     def hold(taken: threading.Event) -> None:
         with FileLock(tmp_path / f".{folder.name}.lock"):
@@ -662,9 +664,9 @@ def test_what_another_process_still_writes_is_not_swept(tmp_path, folder):
     with FileLock(tmp_path / f".{name}.lock"):
         left = leftovers(tmp_path, name)
         experiments.run(tiny(), folder.parent, progress=False)
-        claim.sweep_all(tmp_path)
+        one_writer.sweep_all(tmp_path)
         assert all(path.exists() for path in left.values())
-    claim.sweep_all(tmp_path)
+    one_writer.sweep_all(tmp_path)
     assert [name for name, path in left.items() if path.exists()] == ["checkpoint", "note"]
 
 

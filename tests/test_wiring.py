@@ -18,7 +18,7 @@ from dipa.experiments.config import Config
 from dipa.experiments.evaluation import Kept, evaluate
 from dipa.experiments.methods import METHODS
 from dipa.experiments.problem import Problem
-from dipa.experiments.tasks import KINDS
+from dipa.experiments.tasks import TASKS
 from dipa.operators.measure import measure
 from dipa.preconditioners import LinearPreconditioner
 
@@ -271,7 +271,7 @@ def configured(base: str, field: str = "", value: object = None) -> Config:
             key: own for key, own in dotted.items() if not key.startswith("task.") or key in shared
         }
     if field:
-        dotted[f"task.{name}" if section in KINDS else field] = value
+        dotted[f"task.{name}" if section in TASKS else field] = value
     return experiments.resolve("baseline", "smoke", overrides=dotted)
 
 
@@ -426,7 +426,7 @@ def seen(tmp_path_factory):
 
 def test_every_field_has_a_case():
     sections = {field.name: field for field in dataclasses.fields(Config)}
-    kinds = {name: dataclasses.fields(kind) for name, kind in KINDS.items()}
+    kinds = {name: dataclasses.fields(kind) for name, kind in TASKS.items()}
     config = configured("linear")
     inner = {
         name: getattr(config, name)

@@ -7,14 +7,14 @@ from typing import Any
 
 from ..checks import require_choice
 from .base import EndToEnd
-from .direct import Restormer, UNet
+from .direct import DirectUNet, Restormer
 from .fista_net import FISTANet
 from .varnet import VarNet
 
-__all__ = ["NETWORKS", "EndToEnd", "FISTANet", "Restormer", "UNet", "VarNet", "build"]
+__all__ = ["NETWORKS", "EndToEnd", "FISTANet", "Restormer", "DirectUNet", "VarNet", "build"]
 
 NETWORKS: dict[str, type[EndToEnd]] = {
-    network.kind: network for network in (FISTANet, VarNet, Restormer, UNet)
+    network.kind: network for network in (FISTANet, VarNet, Restormer, DirectUNet)
 }
 
 

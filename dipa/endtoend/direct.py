@@ -68,7 +68,7 @@ def _heads(width: int, wanted: int) -> int:
     return next(heads for heads in range(wanted, 0, -1) if width % heads == 0)
 
 
-class UNet(EndToEnd):
+class DirectUNet(EndToEnd):
     r"""U-Net on the starting image: :math:`x^0+R(x^0)`.
 
     Args:

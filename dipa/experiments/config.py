@@ -25,7 +25,7 @@ from ..checks import (
 )
 from ..settings import Budget, Differentiation, LossWeights
 from .methods import METHODS, Method
-from .tasks import KINDS, SinglePixelTask, Task
+from .tasks import TASKS, SinglePixelTask, Task
 
 # of a preset or profile: it becomes part of a folder's name
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
@@ -42,7 +42,7 @@ HASHED = (
 
 
 @dataclass(frozen=True)
-class Data:
+class DataSettings:
     """Images: ``train_count`` to distil on, ``ridge_count`` for the closed-form start (it costs no
     solve), ``test_count``.
 
@@ -65,7 +65,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Solver:
+class SolverSettings:
     """K iterations, momentum rule and restart, start, prior, stepsizes of student and teacher
     (a number or ``1/L``), denoiser.
     """
@@ -101,7 +101,7 @@ class Solver:
 
 
 @dataclass(frozen=True)
-class Preconditioner:
+class PreconditionerSettings:
     r"""How a linear preconditioner is made and where it starts.
 
     ``start`` is ``identity`` or ``ridge`` (closed form, with its ``regularization`` and
@@ -133,7 +133,7 @@ class Preconditioner:
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkSettings:
     """The network of N-DIPA (backbone, iteration code, start) or the size of an end-to-end
     network.
     """
@@ -167,10 +167,10 @@ class Config:
     method: str
     seed: int = 0
     task: Task = field(default_factory=SinglePixelTask)
-    data: Data = field(default_factory=Data)
-    solver: Solver = field(default_factory=Solver)
-    preconditioner: Preconditioner = field(default_factory=Preconditioner)
-    network: Network = field(default_factory=Network)
+    data: DataSettings = field(default_factory=DataSettings)
+    solver: SolverSettings = field(default_factory=SolverSettings)
+    preconditioner: PreconditionerSettings = field(default_factory=PreconditionerSettings)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
     losses: LossWeights = field(default_factory=lambda: LossWeights(supervised=1.0))
     training: Budget = field(default_factory=Budget)
     differentiation: Differentiation = field(default_factory=Differentiation)
@@ -294,7 +294,7 @@ def build(kind: type, values: Mapping[str, Any], where: str = "") -> Any:
 def text_fields() -> frozenset[str]:
     """``section.key`` of every field that holds text and nothing else, in any task."""
     hints = typing.get_type_hints(Config)
-    sections = {"": (Config,), "task.": tuple(KINDS.values())}
+    sections = {"": (Config,), "task.": tuple(TASKS.values())}
     sections |= {
         f"{name}.": (kind,) for name, kind in hints.items() if is_dataclass(kind) and name != "task"
     }
@@ -310,8 +310,8 @@ def text_fields() -> frozenset[str]:
 def _task(values: Any) -> type:
     """The class of a task, by its ``kind``."""
     kind = values.get("kind", "single_pixel") if isinstance(values, Mapping) else "single_pixel"
-    require_choice("task.kind", kind, KINDS)
-    return KINDS[kind]
+    require_choice("task.kind", kind, TASKS)
+    return TASKS[kind]
 
 
 def _typed(path: str, value: Any, hint: Any) -> Any:

@@ -10,7 +10,7 @@ from deepinv.physics import LinearPhysics
 from .. import data, denoisers, device, storage
 from ..priors import RED, Denoiser, PnP
 from ..solvers import FISTA
-from .config import Config, Solver
+from .config import Config, SolverSettings
 
 TEST_PRECISION = "float32"  # of every solve of a test, whatever the training precision
 PRIORS = {"pnp": PnP, "red": RED}
@@ -104,7 +104,7 @@ def _held(role: str, physics: LinearPhysics) -> list[tuple[str, torch.Tensor]]:
 
 
 def make_solver(
-    solver: Solver,
+    solver: SolverSettings,
     precision: str | None = None,
     denoiser: Denoiser | None = None,
     place: torch.device | None = None,

@@ -19,10 +19,10 @@ from ..checks import require, require_path
 from ..paths import runs_directory
 from ..training import Fit, parallel
 from . import evaluation
-from .claim import claimed, sweep_all, working
 from .clock import Clock
 from .config import Config
 from .evaluation import Kept
+from .one_writer import only_writer, sweep_all, working
 from .problem import TEST_PRECISION, Problem, mask_hash
 from .provenance import now, peak_memory_mib, provenance
 from .results import Run
@@ -57,7 +57,7 @@ def run(
         sweep_all(folder.parent)
     if found := _finished(folder, config):
         return found
-    with claimed(folder):
+    with only_writer(folder):
         return _finished(folder, config) or _make(folder, config, place, progress, report)
 
 

@@ -135,7 +135,7 @@ class SuperResolutionTask:
 
 
 Task = SinglePixelTask | MriTask | SuperResolutionTask
-KINDS: dict[str, type] = {
+TASKS: dict[str, type] = {
     "single_pixel": SinglePixelTask,
     "mri": MriTask,
     "super_resolution": SuperResolutionTask,

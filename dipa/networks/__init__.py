@@ -8,7 +8,7 @@ import torch
 
 from .. import seeding
 from ..checks import plain_value, require_choice, require_int
-from .backbone import STARTS, Backbone, require_buildable
+from .backbone import INITIAL, Backbone, require_buildable
 from .codes import CODES, Code, LearnedCode, SinusoidalCode, build_code, sinusoidal
 from .convnext import ConvNeXt
 from .plain import CNN, MLP, AttentionCNN, MultiScale
@@ -42,7 +42,7 @@ __all__ = [
     "BACKBONES",
     "CODES",
     "PUBLISHED_SIZES",
-    "STARTS",
+    "INITIAL",
     "Backbone",
     "Code",
     "LearnedCode",
@@ -71,7 +71,7 @@ def build(
     :class:`InputError` for an unknown name or start and for sizes out of range.
     """
     require_choice("backbone", name, BACKBONES)
-    require_choice("start", start, STARTS)
+    require_choice("start", start, INITIAL)
     features, blocks, code_dim, seed = (
         plain_value(features),
         plain_value(blocks),

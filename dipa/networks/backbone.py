@@ -12,7 +12,7 @@ from torch import nn
 
 from ..checks import foreign, require, require_img_size, require_int, require_tensor
 
-STARTS = ("identity", "random")
+INITIAL = ("identity", "random")
 MAX_SIZE = {"features": 2**16, "blocks": 256, "code_dim": 2**16}
 MAX_NUMBERS = 2**28  # parameters: one gigabyte in float32
 

@@ -18,7 +18,7 @@ from ..preconditioners.per_iteration import PerIteration
 from ..priors import DenoiserPrior
 from ..settings import Differentiation
 from ..solvers import FISTA
-from .lean import lean, recomputed, straight_through
+from .low_memory import low_memory, recomputed, straight_through
 
 
 def check(plan: Differentiation, preconditioner: Preconditioner, iterations: int) -> None:
@@ -39,16 +39,16 @@ def check(plan: Differentiation, preconditioner: Preconditioner, iterations: int
 
 
 def differentiated(plan: Differentiation, solver: FISTA) -> FISTA:
-    """The solver that is differentiated: the same iterates (but for ``restart``), a leaner
-    prior.
+    """The solver that is differentiated: the same iterates (but for ``restart``), a
+    prior that needs less memory.
     """
     if plan.way == "unrolled":
         return solver
     restart = {"restart": plan.tail} if plan.way == "restart" else {}
-    return replace(solver, prior=_leaner(plan, solver.prior), **restart)
+    return replace(solver, prior=_with_less_memory(plan, solver.prior), **restart)
 
 
-def _leaner(plan: Differentiation, prior: Any) -> Any:
+def _with_less_memory(plan: Differentiation, prior: Any) -> Any:
     """The prior with another backward pass."""
     known, kind = isinstance(prior, DenoiserPrior), type(prior).__name__
     if plan.way == "straight_through":
@@ -59,7 +59,7 @@ def _leaner(plan: Differentiation, prior: Any) -> Any:
             f"another way for {kind}, a prior that shows no denoiser",
         )
         return replace(prior, denoiser=straight_through(prior.denoiser))
-    return replace(prior, denoiser=lean(prior.denoiser)) if known else _Recomputed(prior)
+    return replace(prior, denoiser=low_memory(prior.denoiser)) if known else _Recomputed(prior)
 
 
 def called(plan: Differentiation, preconditioner: Preconditioner) -> Callable[..., torch.Tensor]:

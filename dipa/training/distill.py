@@ -138,7 +138,7 @@ def distill(
         objective,
         count=len(images),
         seed=problem.seed,
-        leaner=problem.differentiation.leaner,
+        less_memory=problem.differentiation.less_memory,
         progress=progress,
         report=report,
     )

@@ -114,7 +114,7 @@ class Training:
         *,
         count: int,
         seed: int,
-        leaner: str = "",
+        less_memory: str = "",
         progress: bool = True,
         report: Callable[[Record], None] | None = None,
     ) -> None:
@@ -126,7 +126,7 @@ class Training:
         record, learning rate, gradient norm before clipping. ``report`` is called with each. Ctrl-C
         and SIGTERM save the last whole step and raise :class:`~dipa.interrupt.Interrupted`. So does
         too little memory, with :class:`InputError` that says how many images at once would fit, or
-        what is ``leaner``.
+        what is ``less_memory``.
         """
         fewest = f"at least 1 for each of {parallel.size()} processes"
         require(
@@ -150,7 +150,7 @@ class Training:
             try:
                 for step in steps:
                     index = seeding.batch_indices(count, self.budget.batch_size, step, seed)
-                    record = self._gradient(objective, index, step, leaner)
+                    record = self._gradient(objective, index, step, less_memory)
                     with guard.whole():
                         self.history.append(
                             {"step": step + 1} | record | self._update(record["loss"], step)
@@ -170,7 +170,7 @@ class Training:
                 raise
 
     def _gradient(
-        self, objective: Objective, index: torch.Tensor, step: int, leaner: str
+        self, objective: Objective, index: torch.Tensor, step: int, less_memory: str
     ) -> Record:
         """Leave the gradient of the batch's mean loss at the parameters; returns the loss and
         the objective's record.
@@ -179,7 +179,7 @@ class Training:
         with parallel.together():
             found = self._backward(objective, mine, step)
             if found is None:
-                raise self._shortage(objective, mine, step, leaner)
+                raise self._shortage(objective, mine, step, less_memory)
         loss, record = found
         names, weight = ("loss", *record), len(mine) / len(index)
         numbers = torch.tensor([loss.item(), *record.values()], dtype=torch.float64)
@@ -208,7 +208,7 @@ class Training:
         return loss.detach(), record
 
     def _shortage(
-        self, objective: Objective, index: torch.Tensor, step: int, leaner: str
+        self, objective: Objective, index: torch.Tensor, step: int, less_memory: str
     ) -> Shortage:
         """What to say about too little memory: how many of these images at once fit, found by
         trying halves.
@@ -220,7 +220,7 @@ class Training:
             device.release(place)
         self.optimizer.zero_grad(set_to_none=True)
         ways = ([f"training.batch_size {fit * parallel.size()} fits"] if fit else []) + (
-            [leaner] if leaner else []
+            [less_memory] if less_memory else []
         )
         what = f"the {len(index)} images of training step {step + 1}"
         return Shortage(

@@ -30,7 +30,7 @@ def working(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[None]:
+def only_writer(folder: Path) -> Iterator[None]:
     """Alone with the name of ``folder`` among all processes; of several that torchrun started, the
     first one holds the lock.
 

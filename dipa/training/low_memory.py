@@ -39,7 +39,7 @@ def straight_through(denoiser: Callable[..., torch.Tensor]) -> Callable[..., tor
     return passed
 
 
-def lean(denoiser: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+def low_memory(denoiser: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     r"""``denoiser(images, sigma)`` with the same values and gradients, which keeps little for the
     backward pass.
 
