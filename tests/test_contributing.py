@@ -4,6 +4,7 @@ task, from module to table.
 
 import __future__
 
+import ast
 import re
 import sys
 import types
@@ -99,3 +100,24 @@ def test_add_a_task(restored, tmp_path):
         ), method
         assert f"| {name} |" in reports.measured([made], [name])
         replay.check(made)
+
+
+def defined(path: Path) -> set[str]:
+    """Functions, classes, their methods, and constants at the top of a module."""
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        names |= {node.name} if isinstance(node, ast.FunctionDef | ast.ClassDef) else set()
+        if isinstance(node, ast.ClassDef):
+            methods_of = (part for part in node.body if isinstance(part, ast.FunctionDef))
+            names |= {f"{node.name}.{part.name}" for part in methods_of}
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
+
+
+def test_what_is_asked_for_is_where_the_table_says():
+    section = TEXT.split("\n## Where is it?\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| [^|]+ \| `([\w.]+)` in `(dipa/[\w/]+\.py)`", section, re.M)
+    assert len(rows) == section.count("\n|") - 2 >= 10
+    for name, file in rows:
+        assert name in defined(Path(__file__).parents[1] / file), (name, file)
