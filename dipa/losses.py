@@ -7,6 +7,7 @@ Norms are sums over pixels, as the papers print them; the training loop averages
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -115,3 +116,15 @@ def row_space(
     scaled = _of_size_one(direction).reshape_as(direction)
     inside = answer("project", project, scaled)
     return _squared(scaled - inside) / _squared(scaled).clamp_min(FLOOR)
+
+
+# What each weight of LossWeights multiplies, on a batch that the student has solved
+# (SolvedBatch of dipa.training.distill says what there is to compare).
+TERMS: dict[str, Callable[[Any], torch.Tensor]] = {
+    "supervised": lambda batch: supervised(batch.x_hat, batch.x),
+    "imitation": lambda batch: imitation(batch.x_hat, batch.targets.x),
+    "data_fidelity": lambda batch: data_fidelity(batch.measured, batch.y),
+    "gradient": lambda batch: gradient_cosine(batch.direction, batch.targets.gradient),
+    "row_space": lambda batch: row_space(batch.direction, batch.project),
+    "convergence": lambda batch: convergence(batch.update, batch.teacher_update),
+}

@@ -233,3 +233,7 @@ def test_weights_need_a_data_term():
 def test_what_weights_say(weights, needs, active):
     made = LossWeights(**weights)
     assert made.needs_teacher is needs and made.active() == active
+
+
+def test_every_weight_has_a_term():
+    assert losses.TERMS.keys() == {field.name for field in dataclasses.fields(LossWeights)}

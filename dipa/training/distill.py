@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -279,45 +280,58 @@ class StudentRun:
         if result.status == "diverged":
             at = f"at training step {step + 1} the student"
             raise InputError(f"stepsize or learning_rate: {at} {result.message}")
-        x_hat = result.x
-        terms = self._on_images(x_hat, x, y, targets) | self._on_directions(x_hat, x, y, targets)
-        means = {name: term.mean() for name, term in terms.items()}
+        solved = SolvedBatch(self, result.x, x, y, targets)
+        wanted = [name for name in losses.TERMS if getattr(self.weights, name)]
+        means = {name: losses.TERMS[name](solved).mean() for name in wanted}
         total = sum(getattr(self.weights, name) * mean for name, mean in means.items())
-        psnr = metrics.psnr(x_hat.detach(), x).mean().item()
+        psnr = metrics.psnr(result.x.detach(), x).mean().item()
         return total, {name: mean.item() for name, mean in means.items()} | {"psnr": psnr}
 
-    def _on_images(
-        self,
-        x_hat: torch.Tensor,
-        x: torch.Tensor,
-        y: torch.Tensor,
-        targets: TeacherTargets | None,
-    ) -> dict[str, torch.Tensor]:
-        terms = {}
-        if self.weights.supervised:
-            terms["supervised"] = losses.supervised(x_hat, x)
-        if self.weights.imitation:
-            terms["imitation"] = losses.imitation(x_hat, targets.x)
-        if self.weights.data_fidelity:
-            terms["data_fidelity"] = losses.data_fidelity(self.student.A(x_hat), y)
-        return terms
 
-    def _on_directions(
+class SolvedBatch:
+    """What the terms of the loss may compare on one batch, computed when first asked for.
+
+    Attributes:
+        x_hat: the student's reconstructions.
+        x: the clean images.
+        y: their measurements.
+        targets: the teacher's reconstructions and gradients; None where no term needs them.
+    """
+
+    def __init__(
         self,
+        run: StudentRun,
         x_hat: torch.Tensor,
         x: torch.Tensor,
         y: torch.Tensor,
         targets: TeacherTargets | None,
-    ) -> dict[str, torch.Tensor]:
-        terms, weights, k = {}, self.weights, self.solver.iterations
-        if weights.gradient or weights.row_space:
-            direction = self.preconditioner(data_gradient(self.student, y, x_hat), x_hat, k)
-            if weights.gradient:
-                terms["gradient"] = losses.gradient_cosine(direction, targets.gradient)
-            if weights.row_space:
-                self.basis = self.basis or range_basis(self.student, tuple(x.shape[1:]))
-                terms["row_space"] = losses.row_space(direction, self.basis.project)
-        if weights.convergence:
-            update = self.preconditioner(self.student.A_adjoint_A(x), x, k)
-            terms["convergence"] = losses.convergence(update, self.teacher.A_adjoint_A(x))
-        return terms
+    ):
+        self.run, self.x_hat, self.x, self.y, self.targets = run, x_hat, x, y, targets
+
+    @property
+    def measured(self) -> torch.Tensor:
+        r""":math:`H_s\hat x`."""
+        return self.run.student.A(self.x_hat)
+
+    @cached_property
+    def direction(self) -> torch.Tensor:
+        r""":math:`P(\nabla g_s(\hat x),\hat x,K)`."""
+        gradient = data_gradient(self.run.student, self.y, self.x_hat)
+        return self.run.preconditioner(gradient, self.x_hat, self.run.solver.iterations)
+
+    @property
+    def update(self) -> torch.Tensor:
+        r""":math:`P H_s^\top H_s x` at k = K."""
+        seen = self.run.student.A_adjoint_A(self.x)
+        return self.run.preconditioner(seen, self.x, self.run.solver.iterations)
+
+    @property
+    def teacher_update(self) -> torch.Tensor:
+        r""":math:`H_t^\top H_t x`."""
+        return self.run.teacher.A_adjoint_A(self.x)
+
+    def project(self, images: torch.Tensor) -> torch.Tensor:
+        r"""The part of images in :math:`\mathrm{range}(H_s^\top)`."""
+        if self.run.basis is None:
+            self.run.basis = range_basis(self.run.student, tuple(self.x.shape[1:]))
+        return self.run.basis.project(images)
