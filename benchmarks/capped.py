@@ -1,9 +1,9 @@
 """What the default precision costs on a processor that does not multiply bf16: each preset in
 profile smoke, auto over float32.
 
-    python benchmarks/capped.py [--json FILE] [--repeats 2] [PRESET ...]           # default: every
-    preset
+    python benchmarks/capped.py [--json FILE] [--repeats 2] [--every] [PRESET ...]
 
+The default is one preset of each method, task and prior, ``--every`` takes all (hours).
 The instructions of torch and oneDNN are capped at AVX2. Processor seconds of whole runs, each
 preset's two one after the other after one of each that is not counted; of the repetitions the
 shorter one. Baselines and teachers come from a cache.
@@ -42,6 +42,17 @@ def compare(preset: str, repeats: int) -> dict[str, float]:
     return {**shortest, "ratio": shortest["auto"] / shortest["float32"]}
 
 
+def one_of_each() -> list[str]:
+    """The first preset of each method, task and prior."""
+    from dipa import experiments
+
+    found: dict[tuple[str, str, str], str] = {}
+    for name in experiments.names():
+        config = experiments.resolve(name, "smoke")
+        found.setdefault((config.method, config.task.kind, config.solver.prior), name)
+    return list(found.values())
+
+
 def main() -> None:
     """Measure and print."""
     from common import finish, parser
@@ -49,12 +60,14 @@ def main() -> None:
     from dipa import experiments
 
     command = parser(__doc__, repeats=2, device="cpu")
-    command.add_argument("presets", nargs="*", help="default: every preset")
+    command.add_argument("presets", nargs="*", help="default: one of each kind")
+    command.add_argument("--every", action="store_true", help="every preset")
     options = command.parse_args()
+    chosen = options.presets or (experiments.names() if options.every else one_of_each())
     with tempfile.TemporaryDirectory() as cache:
         os.environ["DIPA_CACHE"] = cache
         result = {}
-        for name in options.presets or experiments.names():
+        for name in chosen:
             result[name] = compare(name, options.repeats)
             print(
                 f"{name}: {result[name]['auto']:.2f} s, {result[name]['ratio']:.3f}",
