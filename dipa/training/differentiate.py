@@ -44,8 +44,8 @@ def differentiated(plan: Differentiation, solver: FISTA) -> FISTA:
     """
     if plan.way == "unrolled":
         return solver
-    restart = {"restart": plan.tail} if plan.way == "restart" else {}
-    return replace(solver, prior=_leaner(plan, solver.prior), **restart)
+    restart = plan.tail if plan.way == "restart" else solver.restart
+    return replace(solver, prior=_leaner(plan, solver.prior), restart=restart)
 
 
 def _leaner(plan: Differentiation, prior: Any) -> Any:

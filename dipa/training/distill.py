@@ -24,7 +24,7 @@ from ..checks import (
     require_path,
 )
 from ..identity import describe, describe_physics, describe_preconditioner
-from ..operators import range_basis
+from ..operators import Basis, range_basis
 from ..operators.measure import measure
 from ..physics import declared_size, require_takes, warn_range
 from ..preconditioners import Preconditioner
@@ -44,8 +44,8 @@ def distill(
     *,
     losses: LossWeights,
     budget: Budget | None = None,
-    stepsize: float = 0.4,
-    teacher_stepsize: float = 0.7,
+    stepsize: float | str = 0.4,
+    teacher_stepsize: float | str = 0.7,
     seed: int = 0,
     checkpoint: str | Path | None = None,
     cache: str | Path | None = None,
@@ -153,9 +153,17 @@ def distill(
     )
     targets = None
     if losses.needs_teacher:
-        options = {"stepsize": teacher_stepsize, "seed": seed, "cache": cache, "progress": progress}
         used = seeding.drawn(len(images), budget.batch_size, budget.steps, seed)
-        targets = teacher_targets(solver, teacher, images, indices=used, **options)
+        targets = teacher_targets(
+            solver,
+            teacher,
+            images,
+            stepsize=teacher_stepsize,
+            seed=seed,
+            indices=used,
+            cache=cache,
+            progress=progress,
+        )
         made["teacher_images"] = {"all": len(used), "cached": targets.cached}
     run = _Run(solver, preconditioner, student, teacher, losses, stepsize, differentiation)
 
@@ -187,7 +195,7 @@ class _Run:
         student,
         teacher,
         weights: LossWeights,
-        stepsize: float,
+        stepsize: float | str,
         plan: Differentiation,
     ):
         self.solver, self.preconditioner = (
@@ -197,17 +205,18 @@ class _Run:
         self.direction, self.backward = differentiate.called(plan, preconditioner), plan.backward
         self.student, self.teacher = student, teacher
         self.weights, self.stepsize = weights, stepsize
-        self.basis = None
+        self.basis: Basis | None = None
 
     def __call__(
         self, x, y, targets: TeacherTargets | None, step: int
     ) -> tuple[torch.Tensor, Record]:
-        options = {
-            "preconditioner": self.direction,
-            "stepsize": self.stepsize,
-            "backward": self.backward,
-        }
-        result = self.solver(y, self.student, **options)
+        result = self.solver(
+            y,
+            self.student,
+            preconditioner=self.direction,
+            stepsize=self.stepsize,
+            backward=self.backward,
+        )
         if result.status != "completed":
             raise InputError(
                 f"stepsize or learning_rate: at training step {step + 1} the student "
@@ -226,6 +235,7 @@ class _Run:
         if self.weights.supervised:
             terms["supervised"] = losses.supervised(x_hat, x)
         if self.weights.imitation:
+            assert targets is not None  # losses.needs_teacher
             terms["imitation"] = losses.imitation(x_hat, targets.x)
         if self.weights.data_fidelity:
             terms["data_fidelity"] = losses.data_fidelity(self.student.A(x_hat), y)
@@ -238,6 +248,7 @@ class _Run:
         if weights.gradient or weights.row_space:
             direction = self.preconditioner(data_gradient(self.student, y, x_hat), x_hat, k)
             if weights.gradient:
+                assert targets is not None  # losses.needs_teacher
                 terms["gradient"] = losses.gradient_cosine(direction, targets.gradient)
             if weights.row_space:
                 self.basis = self.basis or range_basis(self.student, tuple(x.shape[1:]))
