@@ -79,9 +79,9 @@ class Armijo:
 
     def __call__(self, move: Move) -> tuple[torch.Tensor, Stepsize]:
         """The next iterate, and its stepsizes (B, 1, 1, 1)."""
-        last = move.state.stepsize
-        start = move.z.new_full((len(move.z), 1, 1, 1), self.first)
-        stepsize = start if last is None else last
+        stepsize = move.state.stepsize
+        if stepsize is None:
+            stepsize = move.z.new_full((len(move.z), 1, 1, 1), self.first)
         for _ in range(self.trials):
             x = move.take(stepsize)
             refused = self._refused(x - move.z, stepsize, move)
