@@ -122,9 +122,10 @@ mutants: $(STAMP) ## small changes of the package, one at a time in a copy: the 
 gpu: $(STAMP) ## tests, benchmarks and paper-sized runs on a GPU, in slices of nine minutes: again to go on
 	@$(BIN)/python scripts/gpu.py --out "$(GPU_OUT)" --seconds $(GPU_SECONDS) || test $$? -eq 3
 
-lint: $(STAMP) ## ruff: rules and format
+lint: $(STAMP) ## ruff: rules and format; mypy: types of the package
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy dipa
 
 format: $(STAMP) ## ruff: rewrite
 	@$(BIN)/ruff check --fix .
@@ -142,7 +143,7 @@ notebooks: $(STAMP) ## execute the committed notebooks again, in place
 	@$(BIN)/python scripts/refresh_notebooks.py
 
 clean: ## remove the built book and caches
-	rm -rf _build .pytest_cache .ruff_cache .hypothesis *.egg-info build dist
+	rm -rf _build .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info build dist
 	find dipa tests scripts book -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and remove the virtual environment

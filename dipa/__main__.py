@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from types import FrameType
+from typing import Any
 
 
 def main() -> int:
@@ -16,9 +17,10 @@ def main() -> int:
     # not where the shell ignores it for a job of its own
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _stop)
-    if sys.stdout is not None:
+    stdout: Any = sys.stdout
+    if stdout is not None:
         # a path that the terminal's encoding does not know
-        sys.stdout.reconfigure(errors="backslashreplace")
+        stdout.reconfigure(errors="backslashreplace")
     from . import cli
 
     status = cli.main()

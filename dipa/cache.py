@@ -88,27 +88,27 @@ class Cache:
         and kept.
         """
         wanted = self.identity | own
-        entry = self._read(wanted) if self.folder else None
+        entry = self._read(self.folder, wanted) if self.folder else None
         if entry is not None:
             self.found += 1
             return entry
         self.computed += 1
         entry = compute()
         if self.folder:
-            self._write(wanted, entry)
+            self._write(self.folder, wanted, entry)
         return entry
 
-    def _path(self, identity: Identity) -> Path:
+    def _path(self, folder: Path, identity: Identity) -> Path:
         exact = files.sha256_json({name: part.exact for name, part in identity.items()})
         numbers = files.sha256_json({name: part.numbers for name, part in identity.items()})
-        return self.folder / f"{self.kind}-{exact[:32]}-{numbers[:8]}.safetensors"
+        return folder / f"{self.kind}-{exact[:32]}-{numbers[:8]}.safetensors"
 
-    def _read(self, wanted: Identity) -> Entry | None:
+    def _read(self, folder: Path, wanted: Identity) -> Entry | None:
         """The first entry that was made by what is wanted; those of operators that differ in
         their numbers stay.
         """
-        path = self._path(wanted)
-        others = sorted(self.folder.glob(f"{path.name.rpartition('-')[0]}-*.safetensors"))
+        path = self._path(folder, wanted)
+        others = sorted(folder.glob(f"{path.name.rpartition('-')[0]}-*.safetensors"))
         for candidate in sorted(others, key=lambda other: other != path):
             try:
                 tensors, record = storage.read_tensors(candidate)
@@ -118,7 +118,7 @@ class Cache:
                 continue
             if not differences(wanted, found):
                 return tensors, record["record"]
-            if self._path(found) != candidate:
+            if self._path(folder, found) != candidate:
                 self._drop(candidate, "of something else")
         return None
 
@@ -127,16 +127,19 @@ class Cache:
         with contextlib.suppress(OSError):
             path.unlink()
 
-    def _write(self, identity: Identity, entry: Entry) -> None:
+    def _write(self, folder: Path, identity: Identity, entry: Entry) -> None:
         tensors, record = entry
         try:
             storage.write_tensors(
-                self._path(identity), tensors, {"identity": to_record(identity), "record": record}
+                self._path(folder, identity),
+                tensors,
+                {"identity": to_record(identity), "record": record},
             )
         except OSError as error:
-            reason = one_line(error.__cause__.strerror if error.__cause__ else str(error))
+            cause = error.__cause__
+            reason = one_line(str(cause.strerror if isinstance(cause, OSError) else error))
             warn_once(
-                f"cache: {self.folder} cannot be written ({reason}); set DIPA_CACHE to a "
+                f"cache: {folder} cannot be written ({reason}); set DIPA_CACHE to a "
                 f"folder that can; going on without"
             )
             self.folder = None

@@ -61,10 +61,15 @@ def shorter(text: str, most: int = 300) -> str:
     return line if len(line) <= most else f"{line[:most]}..."
 
 
-def require(condition: bool, name: str, got: object, allowed: str) -> None:
-    """Raise :class:`InputError` ``name: got X; allowed: Y`` unless ``condition`` holds."""
+def refuse(name: str, got: object, allowed: str) -> NoReturn:
+    """Raise :class:`InputError` ``name: got X; allowed: Y``."""
+    raise InputError(f"{name}: got {shown(got)}; allowed: {allowed}")
+
+
+def require(condition: object, name: str, got: object, allowed: str) -> None:
+    """:func:`refuse` unless ``condition`` holds."""
     if not condition:
-        raise InputError(f"{name}: got {shown(got)}; allowed: {allowed}")
+        refuse(name, got, allowed)
 
 
 def require_choice(name: str, got: object, choices: Iterable[str]) -> None:
@@ -155,7 +160,7 @@ def in_a_row(value: object) -> bool:
     )
 
 
-def image_sides(img_size: object) -> tuple[int, ...]:
+def image_sides(img_size: Any) -> tuple[int, ...]:
     """The sides of an ``img_size`` as a tuple of integers; empty for anything but whole numbers
     in a row.
     """
@@ -172,10 +177,11 @@ def require_img_size(
     sides = image_sides(img_size)
     fits = len(sides) == 3 and min(sides) >= 1 and math.prod(sides) <= LARGEST_INT
     require(fits, "img_size", img_size, allowed)
-    return sides
+    channels, height, width = sides
+    return channels, height, width
 
 
-def require_tensor(name: str, tensor: object, allowed: str = "a tensor") -> None:
+def require_tensor(name: str, tensor: Any, allowed: str = "a tensor") -> None:
     """Refuse anything but a tensor that holds its numbers one beside the other: not on the
     device ``meta``, not sparse.
     """
@@ -199,7 +205,7 @@ def require_real(name: str, tensor: torch.Tensor) -> None:
     require(bool(torch.isfinite(tensor).all()), name, "NaN or infinite values", "finite values")
 
 
-def require_images(name: str, images: object, img_size: tuple[int, ...] | None = None) -> None:
+def require_images(name: str, images: Any, img_size: tuple[int, ...] | None = None) -> None:
     """Refuse anything but a finite real batch of images of shape (B, C, H, W), B >= 1."""
     require_tensor(name, images, "a tensor of shape (B, C, H, W)")
     want = "(B, C, H, W)" if img_size is None else f"(B, {', '.join(map(str, img_size))})"
@@ -212,7 +218,7 @@ def require_images(name: str, images: object, img_size: tuple[int, ...] | None =
     require_real(name, images)
 
 
-def require_same_images(channels: int | None = None, **images: object) -> None:
+def require_same_images(channels: int | None = None, **images: Any) -> None:
     """Refuse named images unless all are batches (B, C, H, W) of one shape, real dtype and device:
     nothing broadcasts.
 
@@ -253,7 +259,7 @@ def require_path(name: str, path: object) -> Path:
     Refuses what names no file: anything but text or a path, a null character or half a character in
     it, and a ``~`` that stands for no folder.
     """
-    text = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
+    text: Any = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
     named = isinstance(text, str) and "\0" not in text and _encodable(text)
     require(named, name, path, "a path, as text or pathlib.Path")
     found = Path(os.path.expanduser(text))
@@ -287,7 +293,7 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def require_same_shape(name: str, made: object, images: torch.Tensor) -> None:
+def require_same_shape(name: str, made: Any, images: torch.Tensor) -> None:
     """Refuse what a function of the user made of ``images`` unless it is a tensor of their
     shape, where they are.
     """

@@ -9,9 +9,9 @@ import warnings
 
 # run as a module: begin where ``dipa`` does, before anything slow is imported
 if __name__ == "__main__":
-    from dipa.__main__ import main
+    from dipa.__main__ import main as begin
 
-    sys.exit(main())
+    sys.exit(begin())
 
 import argparse
 import contextlib
@@ -19,7 +19,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -70,7 +70,7 @@ def _list_runs(folder: str, as_json: bool) -> None:
         print(f"{row['run']:<{width}}  {row['psnr']:6.2f} dB ({row['gain']:+.2f})  {made}")
 
 
-def _run_row(run: Run) -> dict[str, object]:
+def _run_row(run: Run) -> dict[str, Any]:
     """PSNR of the student, its gain over the baseline, and with what they were computed."""
     baseline, student = (run.metrics[role]["psnr"] for role in ("baseline", "student"))
     made = {
@@ -321,7 +321,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # nobody reads on, as with ``dipa list | head -1``
         return _end(1)
     except OSError as error:
-        return _end(1, f"error: {one_line(error)}")
+        return _end(1, f"error: {one_line(str(error))}")
     except KeyboardInterrupt as stop:
         text = f"stopped ({stop or 'SIGINT'}); the same command continues from the last checkpoint"
         return _end(getattr(stop, "status", 130), text)
@@ -331,7 +331,7 @@ def _command(argv: list[str] | None) -> int:
     try:
         options = _parser().parse_args(argv)
     except SystemExit as stop:  # argparse has said what there is to say
-        return stop.code
+        return int(stop.code or 0)
     with _warnings_in_one_line():
         work = options.prepare(options)
         with Guard():

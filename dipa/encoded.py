@@ -190,9 +190,13 @@ def in_tar(path: Path, endings: tuple[str, ...] = ENDINGS) -> list[Picture]:
     )
     names = sorted(found, key=by_number)
     return [
-        Picture(f"{path}/{_printable(name)}", functools.partial(content.__getitem__, found[name]))
+        Picture(f"{path}/{_printable(name)}", functools.partial(_part, content, found[name]))
         for name in names
     ]
+
+
+def _part(content: bytes, where: slice) -> bytes:
+    return content[where]
 
 
 def _entries(

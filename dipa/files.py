@@ -48,7 +48,7 @@ def named_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_atomic(path: str | Path, write: Callable[[Path], None]) -> Path:
+def write_atomic(path: str | Path, write: Callable[[Path], object]) -> Path:
     """Let ``write`` fill a temporary sibling, flush it to disk, then rename it to ``path``.
 
     A crash, a full disk or a kill leaves the old file (or none), never half of the new one. What

@@ -125,7 +125,7 @@ def describe_preconditioner(
     The basis of a linear P made from an operator is not the same to the last digit, nor its matrix,
     when it is made again.
     """
-    traits = getattr(preconditioner, "traits", None)
+    traits: Any = getattr(preconditioner, "traits", None)
     if not getattr(traits, "linear", False):
         return {"preconditioner": describe(preconditioner)}
     probe = torch.randn((1, *images.shape[1:]), generator=seeding.generator(0, "probe")).to(images)

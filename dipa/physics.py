@@ -30,7 +30,7 @@ def declared_size(physics: LinearPhysics | None) -> tuple[int, int, int] | None:
 
 
 def image_size(
-    physics: LinearPhysics, img_size: tuple[int, int, int] | None = None
+    physics: LinearPhysics, img_size: tuple[int, ...] | None = None
 ) -> tuple[int, int, int]:
     """(C, H, W) of the images an operator acts on: ``img_size`` where given, else what the operator
     carries.
@@ -77,7 +77,7 @@ def require_beside(name: str, held: object, other: str, beside: object) -> None:
 
 
 def _place(held: object) -> torch.device | None:
-    tensors = (held,) if isinstance(held, torch.Tensor) else ()
+    tensors: tuple[torch.Tensor, ...] = (held,) if isinstance(held, torch.Tensor) else ()
     tensors = (*held.buffers(), *held.parameters()) if isinstance(held, nn.Module) else tensors
     numbers = (tensor for tensor in tensors if tensor.is_floating_point() or tensor.is_complex())
     return next((tensor.device for tensor in numbers if tensor.ndim), None)

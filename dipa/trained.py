@@ -8,6 +8,7 @@ from typing import Any
 from . import endtoend, preconditioners, storage
 from .checks import (
     InputError,
+    refuse,
     require,
     require_json,
     require_new_file,
@@ -40,20 +41,22 @@ def save(trained: Fit | Trained, path: str | Path, record: dict[str, Any] | None
             operator), a class that does not name a ``kind`` of its own, numbers that are not
             finite.
     """
+    made: Any = trained
     if isinstance(trained, Fit):
-        trained, record = trained.trained, trained.record if record is None else record
-    path = require_new_file("path", path)
-    require(path is not None, "path", path, "the name of a file")
-    kind = getattr(trained, "kind", "")
+        made, record = trained.trained, trained.record if record is None else record
+    file = require_new_file("path", path)
+    if file is None:
+        refuse("path", file, "the name of a file")
+    kind = getattr(made, "kind", "")
     allowed = (
         f"one that is learned ({', '.join(sorted(KINDS))}); a fixed preconditioner is made "
         f"again from its operator"
     )
-    require(KINDS.get(kind) is type(trained), "trained", type(trained).__name__, allowed)
+    require(KINDS.get(kind) is type(made), "trained", type(made).__name__, allowed)
     require_json("record", record)
-    storage.require_weights("trained", trained.state_dict())
+    storage.require_weights("trained", made.state_dict())
     return storage.write_tensors(
-        path, trained.state_dict(), {"kind": kind, **trained.header(), "made_by": record or {}}
+        file, made.state_dict(), {"kind": kind, **made.header(), "made_by": record or {}}
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TOOLS = ("python", "dipa", "jupyter-book", "jupytext", "papermill", "ruff")
+TOOLS = ("python", "dipa", "jupyter-book", "jupytext", "papermill", "ruff", "mypy")
 TARGETS = (
     "train",
     "build",

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from deepinv.physics import LinearPhysics
@@ -71,12 +72,16 @@ def convergence(
         fidelity = 0.5 * (physics.A(state.x) - y).flatten(1).square().sum(dim=1).mean().item()
         return {"fidelity": fidelity, "norm": state.x.flatten(1).norm(dim=1).mean().item()}
 
-    longer, options = (
-        dataclasses.replace(solver, iterations=iterations),
-        {"preconditioner": preconditioner, "stepsize": stepsize},
+    result = dataclasses.replace(solver, iterations=iterations)(
+        y,
+        physics,
+        preconditioner=preconditioner,
+        stepsize=stepsize,
+        x_true=x_true,
+        history=True,
+        observe=measure,
     )
-    result = longer(y, physics, x_true=x_true, history=True, observe=measure, **options)
-    names = [
+    names: list[str] = [
         name
         for name in ("residual", "change", "psnr", "fidelity", "norm")
         if name in result.history[0]
@@ -126,7 +131,7 @@ def verdict(status: str, curves: dict[str, list[float]]) -> str:
     return "settled" if curves["change"][end] < SETTLED else "moving"
 
 
-def _curve(values: object) -> bool:
+def _curve(values: Any) -> bool:
     return (
         in_a_row(values)
         and len(values) > 0

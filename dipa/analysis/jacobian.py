@@ -167,9 +167,10 @@ def difference_errors(
     require(in_a_row(steps), "steps", steps, "numbers in a row")
     steps = [require_number("steps", step, 0, open_low=True) for step in steps]
     exact = jacobian(preconditioner, gradient, iterate, k, columns=columns, chunk=chunk)
-    options = {"columns": columns, "chunk": chunk}
     found = (
-        finite_differences(preconditioner, gradient, iterate, k, step=step, **options)
+        finite_differences(
+            preconditioner, gradient, iterate, k, step=step, columns=columns, chunk=chunk
+        )
         for step in steps
     )
     return [relative_distance(approximate, exact) for approximate in found]

@@ -10,6 +10,7 @@ from .. import device
 from ..checks import (
     answer,
     foreign,
+    refuse,
     require,
     require_images,
     require_img_size,
@@ -20,6 +21,7 @@ from ..checks import (
 from ..operators import Basis
 from ..operators.bases import TransformBasis
 from ..physics import numbers_like, require_beside
+from ..preconditioners import Preconditioner
 from ..solvers.proximal import PreconditionerLike
 from .jacobian import directional, is_linear
 
@@ -66,7 +68,7 @@ def as_stepsize(
 
 @torch.no_grad()
 def coordinate_blocks(
-    preconditioner: PreconditionerLike, basis: Basis
+    preconditioner: Preconditioner, basis: Basis
 ) -> tuple[torch.Tensor, torch.Tensor]:
     r"""A linear P between the functions of an orthonormal transform, as two blocks.
 
@@ -93,12 +95,8 @@ def coordinate_blocks(
         type(preconditioner).__name__,
         "one that declares itself linear",
     )
-    require(
-        isinstance(basis, TransformBasis),
-        "basis",
-        type(basis).__name__,
-        "selected functions of a transform",
-    )
+    if not isinstance(basis, TransformBasis):
+        refuse("basis", type(basis).__name__, "selected functions of a transform")
     require_beside("basis", basis, "preconditioner", preconditioner)
     with foreign(
         "basis",

@@ -4,7 +4,7 @@ error live?
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from deepinv.physics import LinearPhysics
@@ -77,7 +77,8 @@ class LeakMeter:
 
     def __init__(self, basis: Basis):
         require_kind("basis", basis, Basis)
-        self.basis, self.energies = basis, []
+        self.basis = basis
+        self.energies: list[float] = []
 
     @torch.no_grad()
     def __call__(self, state: State) -> None:
@@ -89,7 +90,7 @@ class LeakMeter:
         outside = relative_norm(
             state.direction - self.basis.project(state.direction), state.direction
         ).square()
-        moving = relative_norm(state.direction, state.z) > RESTING
+        moving = relative_norm(state.direction, cast(torch.Tensor, state.z)) > RESTING
         self.energies.append(torch.where(moving, outside, torch.zeros_like(outside)).mean().item())
 
 
@@ -143,11 +144,17 @@ def falsification(
     """
     require_kind("solver", solver, FISTA)
     meter, count = LeakMeter(basis), solver.iterations if iterations is None else iterations
-    options = {"stepsize": stepsize, "iterations": count}
     run = convergence(
-        solver, physics, y, x_true, preconditioner=preconditioner, observe=meter, **options
+        solver,
+        physics,
+        y,
+        x_true,
+        preconditioner=preconditioner,
+        stepsize=stepsize,
+        iterations=count,
+        observe=meter,
     )
-    plain = convergence(solver, physics, y, x_true, **options)
+    plain = convergence(solver, physics, y, x_true, stepsize=stepsize, iterations=count)
     found, baseline = (audit(end.x, x_true, y, physics, basis) for end in (run, plain))
     truth = relative_norm(physics.A(x_true) - y, y).mean().item()
     checks = _checks(run, found, baseline, truth)

@@ -16,7 +16,7 @@ from .. import metrics
 from ..checks import in_a_row, require, require_images, require_int, require_kind, require_number
 from ..operators.measure import gaussian_noise, measure
 from ..physics import require_operator, require_takes
-from ..priors import DenoiserPrior
+from ..priors import Denoiser, DenoiserPrior
 from ..solvers import FISTA
 from ..solvers.proximal import PreconditionerLike
 from .nullspace import relative_norm
@@ -41,7 +41,7 @@ def conditions(
     *,
     operators: Mapping[str, LinearPhysics] | None = None,
     noise: Iterable[float] = (),
-    denoisers: Mapping[str, object] | None = None,
+    denoisers: Mapping[str, Denoiser] | None = None,
     solvers: Mapping[str, FISTA] | None = None,
 ) -> list[Condition]:
     """The matched condition and every one that differs from it in one thing.

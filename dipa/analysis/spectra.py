@@ -152,7 +152,7 @@ def spectra(
     sent = directional(preconditioner, gradient, seen, iterate, k, chunk=chunk)
     inside = basis.coordinates(sent)
     outside = (sent - basis.image(inside)).flatten(1)
-    values = (
+    range_values, null_values = (
         torch.linalg.svdvals(device.able(part).double()).to(part) for part in (inside, outside)
     )
-    return Spectra(inside.T, *values, tolerance)
+    return Spectra(inside.T, range_values, null_values, tolerance)

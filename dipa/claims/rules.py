@@ -88,9 +88,9 @@ def difference(claim: Claim, groups: Groups) -> Verdict:
     trend`` where it has the sign alone; means over seeds, PSNR averaged over images.
     """
     presets = claim.presets
-    printed = [published_value(preset, "student", claim.source) for preset in presets]
+    better, than = (published_value(preset, "student", claim.source) for preset in presets)
     measured = [tested(groups.get(preset, ()), "student", "psnr") for preset in presets]
-    paper = None if None in printed else printed[0] - printed[1]
+    paper = None if better is None or than is None else better - than
     ours = statistics.mean(measured[0]) - statistics.mean(measured[1]) if all(measured) else None
     return _verdict(claim, groups, _compared(paper, ours), paper, ours)
 

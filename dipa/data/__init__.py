@@ -120,9 +120,10 @@ def download(name: str) -> None:
     there by hand.
     """
     require_choice("dataset", name, DATASETS)
-    if SOURCES[name].download is None:
+    fetch = SOURCES[name].download
+    if fetch is None:
         raise InputError(f"{name}: no download; {SOURCES[name].get}")
-    SOURCES[name].download()
+    fetch()
 
 
 __all__ = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -35,7 +36,8 @@ def volume() -> torch.Tensor:
             f"embedded-mri: {path.name} is not in this nibabel; pip install "
             f"--force-reinstall nibabel"
         )
-    array = nibabel.load(path).dataobj[..., 0].astype("float32")
+    image: Any = nibabel.load(path)  # annotated as one that may hold no numbers
+    array = image.dataobj[..., 0].astype("float32")
     slices = torch.rot90(torch.from_numpy(array), 1, (0, 1)).movedim(-1, 0)
     margin = (slices.shape[2] - SIDE) // 2
     return normalised(slices[:, :, margin : margin + SIDE]).contiguous()

@@ -140,7 +140,7 @@ def celeba(split: str) -> list[Picture]:
     """
     here = folders.folder("celeba")
     absent = CELEBA if here is None else [name for name in CELEBA if not (here / name).exists()]
-    if absent:
+    if here is None or absent:
         raise InputError(f"celeba: not found: {', '.join(absent)}; {CELEBA_GET}")
     paths = [here / CELEBA[0] / name for name in _celeba_names(str(here.parent), split)]
     return [Picture(str(path), path.read_bytes) for path in paths]

@@ -96,7 +96,7 @@ class _Block(nn.Module):
         self.forth, self.back = _convolutions(features), _convolutions(features)
         self.head = nn.Conv2d(features, channels, 3, padding=1)
         for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
                 nn.init.xavier_normal_(layer.weight)
                 nn.init.zeros_(layer.bias)
         zero(self.head)

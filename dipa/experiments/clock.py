@@ -68,7 +68,8 @@ class Clock:
                 self._write()
 
     def _write(self) -> None:
-        files.write_json(self.path, {"seconds": self.seconds, "attempts": self.attempts})
+        if self.path:
+            files.write_json(self.path, {"seconds": self.seconds, "attempts": self.attempts})
 
 
 def _read(path: Path) -> tuple[float, int]:

@@ -249,7 +249,7 @@ def _changed(value: Any) -> dict[str, Any]:
     """The fields of a configuration that are not at their default, nested; ``kind`` is always
     among them.
     """
-    found = {}
+    found: dict[str, Any] = {}
     for f in fields(value):
         own = getattr(value, f.name)
         default = (
@@ -265,7 +265,7 @@ def _changed(value: Any) -> dict[str, Any]:
     return found
 
 
-def build(kind: type, values: Mapping[str, Any], where: str = "") -> Any:
+def build(kind: type, values: Any, where: str = "") -> Any:
     """An instance of the dataclass ``kind`` from nested mappings; unknown keys and wrong types
     are refused by name.
     """
@@ -294,7 +294,7 @@ def build(kind: type, values: Mapping[str, Any], where: str = "") -> Any:
 def text_fields() -> frozenset[str]:
     """``section.key`` of every field that holds text and nothing else, in any task."""
     hints = typing.get_type_hints(Config)
-    sections = {"": (Config,), "task.": tuple(TASKS.values())}
+    sections: dict[str, tuple[Any, ...]] = {"": (Config,), "task.": tuple(TASKS.values())}
     sections |= {
         f"{name}.": (kind,) for name, kind in hints.items() if is_dataclass(kind) and name != "task"
     }

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..preconditioners import Preconditioner
+    from ..preconditioners import LinearPreconditioner, Preconditioner
     from ..training import Fit
     from .problem import Problem
 
@@ -69,7 +69,7 @@ class Method:
 # --- training -------------------------------------------------------------------------------------
 
 
-def _distil(problem: Problem, preconditioner: Preconditioner, **options: Any) -> Fit:
+def _distil(problem: Problem, preconditioner: Any, **options: Any) -> Fit:
     from .. import cache
     from ..training import distill
 
@@ -110,14 +110,15 @@ def _nothing(problem: Problem) -> None:
     return None
 
 
-def _ridge(problem: Problem) -> Preconditioner:
+def _ridge(problem: Problem) -> LinearPreconditioner:
     from ..preconditioners import LinearPreconditioner
 
     config, chosen = problem.config, problem.config.preconditioner
+    stepsize = problem.solver.stepsize(config.solver.stepsize, problem.student, problem.img_size)
     return LinearPreconditioner.ridge(
         problem.student,
         problem.train.take(config.data.ridge_count),
-        stepsize=problem.solver.stepsize(config.solver.stepsize, problem.student, problem.img_size),
+        stepsize=cast(float, stepsize),  # no search, by the configuration
         regularization=chosen.regularization,
         null_weight=chosen.null_weight,
         complement=chosen.complement,
@@ -126,14 +127,19 @@ def _ridge(problem: Problem) -> Preconditioner:
     )
 
 
-def _linear(problem: Problem) -> Preconditioner:
+def _linear(problem: Problem) -> LinearPreconditioner:
     from ..preconditioners import LinearPreconditioner
 
     chosen = problem.config.preconditioner
     if chosen.start == "ridge":
         return _ridge(problem)
-    options = {"form": chosen.form, "planes": chosen.planes, "complement": chosen.complement}
-    return LinearPreconditioner.identity(problem.student, problem.img_size, **options)
+    return LinearPreconditioner.identity(
+        problem.student,
+        problem.img_size,
+        form=chosen.form,
+        planes=chosen.planes,
+        complement=chosen.complement,
+    )
 
 
 def _hessian(problem: Problem) -> Preconditioner:

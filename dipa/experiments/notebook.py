@@ -11,7 +11,15 @@ import torch
 
 from .. import __version__
 from .. import device as devices
-from ..checks import InputError, plain_value, require, require_choice, require_int, require_path
+from ..checks import (
+    InputError,
+    plain_value,
+    refuse,
+    require,
+    require_choice,
+    require_int,
+    require_path,
+)
 from ..paths import runs_directory
 from . import presets
 from .results import PACKAGE, Run
@@ -133,7 +141,8 @@ def _switch(name: str, value: Any) -> bool:
     found = (
         SWITCH.get(value.strip().lower(), value) if isinstance(value, str) else plain_value(value)
     )
-    require(isinstance(found, bool), name, value, "true or false")
+    if not isinstance(found, bool):
+        refuse(name, value, "true or false")
     return found
 
 

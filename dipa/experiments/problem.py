@@ -60,7 +60,8 @@ class Problem:
     @property
     def img_size(self) -> tuple[int, int, int]:
         """(C, H, W) of the images."""
-        return tuple(self.test.images.shape[1:])
+        channels, height, width = self.test.images.shape[1:]
+        return channels, height, width
 
     def shifted(self, name: str) -> Problem:
         """The same images under the shift ``name`` of the configuration."""
@@ -129,14 +130,17 @@ def make_solver(
 def _images(config: Config) -> list[data.ImageSet]:
     images, task = config.data, config.task
     counts = {"train": _train_count(config), "test": images.test_count}
-    options = {
-        "size": task.size,
-        "resize": images.resize,
-        "channels": task.channels,
-        "file": images.file,
-    }
     return [
-        data.load(images.name, split, count=count, **options) for split, count in counts.items()
+        data.load(
+            images.name,
+            split,
+            count=count,
+            size=task.size,
+            resize=images.resize,
+            channels=task.channels,
+            file=images.file,
+        )
+        for split, count in counts.items()
     ]
 
 

@@ -9,6 +9,8 @@ import os
 import platform
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,8 @@ import torch
 
 from .. import __version__, device
 
-try:
-    import resource
-except ImportError:  # Windows has none
-    resource = None
+# Windows has none
+resource = import_module("resource") if find_spec("resource") else None
 
 PACKAGE = Path(__file__).resolve().parents[1]
 

@@ -35,7 +35,7 @@ class Asked:
     answers.
     """
 
-    def __init__(self, function: Callable | None = None, answers: np.ndarray | None = None):
+    def __init__(self, function: Any = None, answers: np.ndarray | None = None):
         self.function, self.recorded = function, answers
         self.questions: list[torch.Tensor] = []
         self.answers: list[torch.Tensor] = []
@@ -85,7 +85,11 @@ def record(
     direction = Asked(trained) if large else trained
     solve(problem, x_true[:1], denoiser, direction)
     arrays |= denoiser.arrays("denoiser_asked", "denoised")
-    return arrays | (direction.arrays("preconditioner_asked", "directions") if large else {})
+    return arrays | (
+        direction.arrays("preconditioner_asked", "directions")
+        if isinstance(direction, Asked)
+        else {}
+    )
 
 
 @torch.no_grad()
@@ -117,7 +121,8 @@ def _problem(run: Run) -> Problem:
     """The run's operators and configuration with the stored images; no data set and no denoiser."""
     student, teacher = operators(run.config)
     stored = data.ImageSet(torch.from_numpy(run.examples["truth"]), "stored", "test")
-    return Problem(run.config, student, teacher, stored, stored, None)
+    unused: Any = None
+    return Problem(run.config, student, teacher, stored, stored, solver=unused)
 
 
 def _preconditioner(run: Run, problem: Problem) -> Any:

@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -117,7 +117,7 @@ def _make(
     return Run(folder)
 
 
-def _precision(problem: Problem, trained: nn.Module | None) -> dict[str, str | None]:
+def _precision(problem: Problem, trained: Any) -> dict[str, str | None]:
     """In what numbers the denoiser computes (an end-to-end network: its weights) in each part;
     None where nothing is trained.
     """
@@ -159,4 +159,5 @@ def _hashes(problem: Problem) -> dict[str, str]:
         "test": problem.test.sha256,
         "masks": mask_hash(problem),
     }
-    return hashes | {"denoiser": denoisers.fingerprint(problem.solver.prior.denoiser)}
+    denoiser = cast(nn.Module, problem.solver.prior.denoiser)  # by the configuration's name
+    return hashes | {"denoiser": denoisers.fingerprint(denoiser)}

@@ -44,12 +44,11 @@ class SinglePixelTask:
         """Student and teacher operators."""
         from .. import operators
 
-        shape, options = (
-            (1, self.size, self.size),
-            {"ordering": self.ordering, "noise_sigma": self.noise_sigma},
-        )
+        shape = (1, self.size, self.size)
         student, teacher = (
-            operators.single_pixel(shape, ratio=ratio, **options)
+            operators.single_pixel(
+                shape, ratio=ratio, ordering=self.ordering, noise_sigma=self.noise_sigma
+            )
             for ratio in (self.ratio, self.teacher_ratio)
         )
         return student, teacher

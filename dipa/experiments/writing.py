@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from torch import nn
 
 from .. import files, trained
 from ..checks import require
@@ -47,7 +46,7 @@ def write_run(
         for name, content in arrays.items():
             save_arrays(partial / f"{name}.npz", content)
         if fit.trained is not None:
-            manifest = manifest | {"trained": _save_trained(partial, config, fit.trained)}
+            manifest = {**manifest, "trained": _save_trained(partial, config, fit.trained)}
         files.write_json(
             partial / manifests.NAME, manifests.sealed(manifest, manifests.hashes(partial))
         )
@@ -112,7 +111,7 @@ def seal(folder: Path, by: Mapping[str, Any], *, again: bool = False) -> bool:
     if manifests.is_sealed(run.manifest):
         return False
     _check_trained(run)
-    hashes, trained = manifests.hashes(folder), run.manifest.get("trained")
+    hashes, trained = manifests.hashes(folder), run.manifest.get("trained") or {}
     left_out = [trained["file"]] if trained and trained["file"] not in hashes else []
     hashes |= {name: trained["sha256"] for name in left_out}
     content = run.manifest | {"left_out": left_out, "sealed": dict(by)}
@@ -136,7 +135,7 @@ def _check_trained(run: Run) -> None:
             )
 
 
-def _save_trained(folder: Path, config: Config, module: nn.Module) -> dict[str, Any]:
+def _save_trained(folder: Path, config: Config, module: Any) -> dict[str, Any]:
     """Write what was trained, where it can be saved; its file, SHA-256 and bytes (fixed
     preconditioners have none).
     """
@@ -147,7 +146,7 @@ def _save_trained(folder: Path, config: Config, module: nn.Module) -> dict[str, 
     return {"file": path.name, "sha256": files.sha256_file(path), "bytes": path.stat().st_size}
 
 
-def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write named arrays as a compressed .npz, whole or not at all."""
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)

@@ -5,6 +5,7 @@ the entry of the code.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -115,7 +116,7 @@ class CodeShift(nn.Module):
 
     def forward(self, code: torch.Tensor | None) -> torch.Tensor | float:
         """The shift to add to every position, 0.0 for a network without a code."""
-        return 0.0 if self.linear is None else self.linear(F.silu(code))
+        return 0.0 if self.linear is None else self.linear(F.silu(cast(torch.Tensor, code)))
 
     def maps(self, code: torch.Tensor | None) -> torch.Tensor | float:
         """The shift shaped (features, 1, 1), for maps (B, features, H, W)."""

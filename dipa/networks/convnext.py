@@ -4,6 +4,8 @@ from stem to head).
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -48,7 +50,7 @@ class ConvNeXtBlock(nn.Module):
         mixed = depthwise_conv(x, self.depthwise.weight, self.depthwise.bias)
         normal = self.norm(mixed.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         hidden = F.gelu(self.expand(normal))
-        bias = self.scale * self.reduce.bias + self.shift(code)
+        bias = self.scale * cast(torch.Tensor, self.reduce.bias) + self.shift(code)
         return x + F.conv2d(hidden, self.scale * self.reduce.weight, bias)
 
 

@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 
 
-def depthwise_conv(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+def depthwise_conv(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:
     """Each channel of (B, C, H, W) convolved with its own odd square kernel, zero padding: the same
     shape.
 

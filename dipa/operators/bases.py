@@ -116,6 +116,7 @@ class MatrixBasis(Basis):
     """Any subspace, by its orthonormal rows V (r, n) kept as a matrix."""
 
     kind = "matrix"
+    rows: torch.Tensor
 
     def __init__(self, img_size: tuple[int, int, int], rows: torch.Tensor):
         super().__init__()
@@ -157,6 +158,8 @@ class TransformBasis(Basis):
     W). A subclass gives ``transform`` and its transpose ``synthesis``.
     """
 
+    index: torch.Tensor
+
     def __init__(
         self,
         img_size: tuple[int, int, int],
@@ -196,6 +199,8 @@ class HadamardBasis(Exact, TransformBasis):
     """
 
     kind = "hadamard"
+    rows: torch.Tensor
+    columns: torch.Tensor
 
     def __init__(self, img_size: tuple[int, int, int], index: torch.Tensor):
         super().__init__(
@@ -258,6 +263,8 @@ class KroneckerBasis(TransformBasis):
     """
 
     kind = "kronecker"
+    rows: torch.Tensor
+    columns: torch.Tensor
 
     def __init__(
         self,
@@ -284,7 +291,7 @@ class KroneckerBasis(TransformBasis):
 
 def range_basis(
     physics: deepinv.physics.LinearPhysics,
-    img_size: tuple[int, int, int] | None = None,
+    img_size: tuple[int, ...] | None = None,
     *,
     max_pixels: int = 4096,
 ) -> Basis:
@@ -305,7 +312,7 @@ def range_basis(
 
 def plane_basis(
     physics: deepinv.physics.LinearPhysics,
-    img_size: tuple[int, int, int] | None = None,
+    img_size: tuple[int, ...] | None = None,
     *,
     max_pixels: int = 4096,
 ) -> Basis:
@@ -318,11 +325,13 @@ def plane_basis(
     require_operator("physics", physics)
     if hasattr(physics, "plane_basis"):
         return physics.plane_basis()
-    channels, *sides = img_size = image_size(physics, img_size)
+    channels, height, width = img_size = image_size(physics, img_size)
     if channels == 1:
         return range_basis(physics, img_size, max_pixels=max_pixels)
-    planes = _matrix(physics, img_size, max_pixels, "plane_basis").reshape(-1, sides[0] * sides[1])
-    return MatrixBasis((1, *sides), linalg.orthonormal_range(planes).to(numbers_like(physics)))
+    planes = _matrix(physics, img_size, max_pixels, "plane_basis").reshape(-1, height * width)
+    return MatrixBasis(
+        (1, height, width), linalg.orthonormal_range(planes).to(numbers_like(physics))
+    )
 
 
 def _matrix(

@@ -5,6 +5,7 @@ physics and generator.
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import deepinv
 import torch
@@ -206,27 +207,26 @@ def mri(
     """
     channels, height, width = operator_sides(img_size, lambda side: side >= 2, "an integer >= 2")
     require(channels in (1, 2), "img_size channels", channels, "2 (complex, re and im) or 1 (real)")
-    noise_sigma, mask_seed = (
-        sigma_of(noise_sigma),
-        require_int("mask_seed", mask_seed, 0, 2**63 - 1),
-    )
-    if acceleration is not None or mask is None:
-        acceleration = require_number("acceleration", acceleration, 1)
+    noise_sigma = sigma_of(noise_sigma)
+    mask_seed, drawn = require_int("mask_seed", mask_seed, 0, 2**63 - 1), mask is None
     if mask is None:
+        acceleration = require_number("acceleration", acceleration, 1)
         mask = gaussian_mask(height, width, acceleration, mask_seed)
     else:
-        mask, mask_seed = _given(mask, (height, width)), None
+        if acceleration is not None:
+            acceleration = require_number("acceleration", acceleration, 1)
+        mask = _given(mask, (height, width))
     acceleration = mask.numel() / mask.sum().item() if acceleration is None else acceleration
     return MRI(
         mask,
         channels=channels,
         acceleration=acceleration,
-        mask_seed=mask_seed,
+        mask_seed=mask_seed if drawn else None,
         noise_sigma=noise_sigma,
     )
 
 
-def _given(mask: object, shape: tuple[int, int]) -> torch.Tensor:
+def _given(mask: Any, shape: tuple[int, int]) -> torch.Tensor:
     tensor = isinstance(mask, torch.Tensor) and tuple(mask.shape) == shape
     got = tuple(mask.shape) if isinstance(mask, torch.Tensor) else type(mask).__name__
     require(tensor, "mask", got, f"a tensor of shape {shape}")

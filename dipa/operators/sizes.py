@@ -35,7 +35,8 @@ def operator_sides(
         sides,
         f"at most {MAX_NUMBERS:,} numbers in an image",
     )
-    return sides
+    channels, height, width = sides
+    return channels, height, width
 
 
 def sigma_of(noise_sigma: float) -> float:

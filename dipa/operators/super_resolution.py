@@ -35,13 +35,20 @@ class SuperResolution(Exact, Downsampling):
     Source: D2GP Sec. II.A item 3, Sec. III (9 x 9 kernel, standard deviation 1); DIPA Scenario 3.
     """
 
+    factor: int
+    rows: torch.Tensor
+    columns: torch.Tensor
+    left_rows: torch.Tensor
+    left_columns: torch.Tensor
+    values: torch.Tensor
+
     def __init__(self, img_size: tuple[int, int, int], *, factor: int, noise_sigma: float):
         kernel = gaussian_blur(sigma=(1, 1))
         noise = gaussian_noise(noise_sigma)
         super().__init__(
             img_size=img_size, filter=kernel, factor=factor, padding="circular", noise_model=noise
         )
-        self.img_size, self.noise_sigma = tuple(img_size), noise_sigma
+        self.img_size, self.noise_sigma = (*img_size,), noise_sigma
         made = self.exact()
         for name in ("rows", "columns", "left_rows", "left_columns", "values"):
             self.register_buffer(name, made[name])

@@ -116,8 +116,15 @@ def eigenvalues(lines: Mapping[str, np.ndarray], floor: float = 1e-8) -> Figure:
     for number, (name, values) in enumerate(lines.items()):
         ordered = np.sort(values)[::-1] / np.max(values)
         kept, share = ordered[ordered >= floor], np.arange(1, len(ordered) + 1) / len(ordered)
-        marks = {"marker": "o", "markersize": 4, "markevery": [len(kept) - 1]}
-        axis.plot(share[: len(kept)], kept, label=name, **marks, **numbered(number))
+        axis.plot(
+            share[: len(kept)],
+            kept,
+            label=name,
+            marker="o",
+            markersize=4,
+            markevery=[len(kept) - 1],
+            **numbered(number),
+        )
     axis.set(
         xlabel="share of the n dimensions of the image",
         ylabel="eigenvalue / largest",

@@ -64,7 +64,7 @@ def explorer(
     """
     from IPython.display import display  # of a notebook; the package does not need it
 
-    content = {
+    content: dict[str, Any] = {
         "text/plain": "explorer: " + ", ".join(settings),
         "text/html": table(solve, truth, settings, first),
     }

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,7 +23,7 @@ PALETTE = (  # none of the roles' colours
 )
 DASHES = ("-", "--", "-.", ":")
 ERROR_MAX = 0.4
-STYLE = {
+STYLE: dict[Any, Any] = {  # matplotlib's annotation lists every key there is
     "figure.facecolor": "white",
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -35,14 +35,15 @@ STYLE = {
 }
 
 
-Drawing = TypeVar("Drawing", bound=Callable[..., Any])
+Drawn = TypeVar("Drawn")
+Values = ParamSpec("Values")
 
 
-def figure_of(draw: Drawing) -> Drawing:
+def figure_of(draw: Callable[Values, Drawn]) -> Callable[Values, Drawn]:
     """``draw`` in the style of all figures, given tensors of any device as arrays."""
 
     @functools.wraps(draw)
-    def styled(*values: Any, **options: Any) -> Any:
+    def styled(*values: Values.args, **options: Values.kwargs) -> Drawn:
         with plt.rc_context(STYLE):
             return draw(*arrays(values), **arrays(options))
 
@@ -77,7 +78,7 @@ def bare(axis: Axes, title: str) -> None:
         spine.set_visible(False)
 
 
-def numbered(number: int) -> dict[str, str]:
+def numbered(number: int) -> dict[str, Any]:
     """Colour and dash of the line of this number; neighbours differ in both."""
     return {"color": PALETTE[number % len(PALETTE)], "linestyle": DASHES[number % len(DASHES)]}
 

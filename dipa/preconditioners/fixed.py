@@ -114,7 +114,7 @@ class Polynomial(Preconditioner):
 
     traits = Traits(linear=True, iteration_dependent=False)
 
-    def __init__(self, physics: LinearPhysics, coefficients: Sequence[float]):
+    def __init__(self, physics: LinearPhysics, coefficients: Sequence[float] | np.ndarray):
         super().__init__()
         require_operator("physics", physics)
         require(in_a_row(coefficients), "coefficients", coefficients, "numbers in a row")

@@ -166,7 +166,7 @@ class LinearPreconditioner(Preconditioner):
 
 def subspace(
     physics: LinearPhysics,
-    img_size: tuple[int, int, int] | None,
+    img_size: tuple[int, ...] | None,
     *,
     form: str = "low_rank",
     planes: bool = False,
@@ -174,12 +174,12 @@ def subspace(
     """Coordinates of the smallest subspace that holds every data gradient, or ``dense`` of all
     images; ``planes`` of channels.
     """
-    channels, *sides = size = image_size(physics, img_size)
+    channels, height, width = size = image_size(physics, img_size)
     planes = require_flag("planes", planes)
     if form == "low_rank":
         basis = plane_basis(physics, size) if planes else range_basis(physics, size)
     else:
-        basis = PixelBasis((1 if planes else channels, *sides))
+        basis = PixelBasis((1 if planes else channels, height, width))
     numbers = math.prod(basis.img_size) * basis.dim
     require(
         numbers <= MAX_NUMBERS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -105,7 +105,8 @@ class NeuralPreconditioner(Preconditioner):
         code = None if self.code is None else self.code.unchecked(k).to(images)
         with device.autocast(self.precision, images.device):
             channels = [
-                net.unchecked(images[:, c : c + 1], code) for c, net in enumerate(self.networks)
+                cast(networks.Backbone, net).unchecked(images[:, c : c + 1], code)
+                for c, net in enumerate(self.networks)
             ]
         return torch.cat(channels, dim=1).reshape(gradient.shape)
 

@@ -90,7 +90,7 @@ def _student_cells(
     preset: str, runs: Sequence[Run], baseline: float | None, source: str | None, metric: str
 ) -> tuple[str, ...]:
     paper = published_value(preset, "student", source)
-    if baseline is None and paper is not None:
+    if baseline is None and paper is not None and source is not None:
         baseline = paper_baseline(preset, source)
     paper_gain = None if paper is None or baseline is None else paper - baseline
     gains = [gain(run, metric) for run in runs if metric in run.metrics["student"]]
@@ -138,11 +138,9 @@ def _margin_row(
     groups: Mapping[str, Sequence[Run]], better: str, than: str, metric: str
 ) -> tuple[str, ...]:
     source = shared_source(better, than)
-    printed = (
-        [published_value(name, "student", source) for name in (better, than)] if source else []
-    )
+    first, second = (published_value(name, "student", source) for name in (better, than))
     measured = [tested(groups.get(name, []), "student", metric) for name in (better, than)]
-    paper = printed[0] - printed[1] if printed else None
+    paper = None if first is None or second is None else first - second
     ours = statistics.mean(measured[0]) - statistics.mean(measured[1]) if all(measured) else None
     signs = "" if paper is None or ours is None else ("yes" if paper * round(ours, 2) > 0 else "no")
     shown = ["" if value is None else f"{value:+.2f}" for value in (paper, ours)]

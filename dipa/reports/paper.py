@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from ..checks import require_choice
 from ..documents import read_yaml
@@ -17,6 +18,7 @@ from ..experiments.tasks import Task
 from .markdown import decibels, table
 
 # so begins a note that says how a number is printed, not what does not fit
+Key = TypeVar("Key", bound=Hashable)
 FORMAT_NOTE = "printed "
 
 
@@ -206,10 +208,10 @@ def readings() -> str:
 
 
 def _grouped(
-    key: Callable[[dict], Hashable], kept: Callable[[dict], bool] = lambda row: True
-) -> dict[Hashable, list[dict]]:
+    key: Callable[[dict], Key], kept: Callable[[dict], bool] = lambda row: True
+) -> dict[Key, list[dict]]:
     """The published rows that are ``kept``, by ``key``, both in the order of the file."""
-    groups: dict[Hashable, list[dict]] = {}
+    groups: dict[Key, list[dict]] = {}
     for row in filter(kept, _values()):
         groups.setdefault(key(row), []).append(row)
     return groups

@@ -223,8 +223,8 @@ class FISTA:
             allowed,
         )
         for part in (self.prior, preconditioner):
-            if callable(getattr(part, "check", None)):
-                part.check(images)
+            if callable(check := getattr(part, "check", None)):
+                check(images)
 
     def describe(self) -> dict:
         """The solver as plain values (for cache keys and run folders); a prior without

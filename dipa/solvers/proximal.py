@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from deepinv.physics import LinearPhysics
@@ -93,7 +94,7 @@ def least_squares(
     return lambda z: physics.A_adjoint(physics.A(z) - y)
 
 
-def require_direction(direction: object, z: torch.Tensor) -> None:
+def require_direction(direction: Any, z: torch.Tensor) -> None:
     """Refuse what a preconditioner returned unless it is as the iterate is: nothing broadcasts,
     no dtype changes on the way.
     """

@@ -77,10 +77,11 @@ class Armijo:
         require(self.shrink < 1, "shrink", self.shrink, "a number in ]0, 1[")
         require_int("trials", self.trials, 1)
 
-    def __call__(self, move: Move) -> tuple[torch.Tensor, torch.Tensor]:
+    def __call__(self, move: Move) -> tuple[torch.Tensor, Stepsize]:
         """The next iterate, and its stepsizes (B, 1, 1, 1)."""
-        last = move.state.stepsize
-        stepsize = move.z.new_full((len(move.z), 1, 1, 1), self.first) if last is None else last
+        stepsize = move.state.stepsize
+        if stepsize is None:
+            stepsize = move.z.new_full((len(move.z), 1, 1, 1), self.first)
         for _ in range(self.trials):
             x = move.take(stepsize)
             refused = self._refused(x - move.z, stepsize, move)
@@ -90,7 +91,7 @@ class Armijo:
         return x, stepsize
 
     @torch.no_grad()
-    def _refused(self, moved: torch.Tensor, stepsize: torch.Tensor, move: Move) -> torch.Tensor:
+    def _refused(self, moved: torch.Tensor, stepsize: Stepsize, move: Move) -> torch.Tensor:
         model, curved = (
             part.flatten(1).norm(dim=1).square().reshape(-1, 1, 1, 1)
             for part in (moved, move.measure(moved))

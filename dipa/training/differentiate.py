@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from ..checks import require
-from ..preconditioners import Preconditioner
 from ..preconditioners.per_iteration import PerIteration
 from ..priors import DenoiserPrior
 from ..settings import Differentiation
@@ -21,7 +21,7 @@ from ..solvers import FISTA
 from .low_memory import low_memory, recomputed, straight_through
 
 
-def check(plan: Differentiation, preconditioner: Preconditioner, iterations: int) -> None:
+def check(plan: Differentiation, preconditioner: nn.Module, iterations: int) -> None:
     """Refuse a preconditioner of which this way would never train some parameters, and a
     restart within the last tail.
     """
@@ -44,8 +44,8 @@ def differentiated(plan: Differentiation, solver: FISTA) -> FISTA:
     """
     if plan.way == "unrolled":
         return solver
-    restart = {"restart": plan.tail} if plan.way == "restart" else {}
-    return replace(solver, prior=_with_less_memory(plan, solver.prior), **restart)
+    restart = plan.tail if plan.way == "restart" else solver.restart
+    return replace(solver, prior=_with_less_memory(plan, solver.prior), restart=restart)
 
 
 def _with_less_memory(plan: Differentiation, prior: Any) -> Any:
@@ -62,7 +62,7 @@ def _with_less_memory(plan: Differentiation, prior: Any) -> Any:
     return replace(prior, denoiser=low_memory(prior.denoiser)) if known else _Recomputed(prior)
 
 
-def called(plan: Differentiation, preconditioner: Preconditioner) -> Callable[..., torch.Tensor]:
+def called(plan: Differentiation, preconditioner: nn.Module) -> Callable[..., torch.Tensor]:
     """P as it is called; one that is linear in the gradient keeps little anyway."""
     traits = getattr(preconditioner, "traits", None)
     kept = plan.way == "unrolled" or (traits is not None and traits.linear)

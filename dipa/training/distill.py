@@ -48,8 +48,8 @@ def distill(
     *,
     losses: LossWeights,
     budget: Budget | None = None,
-    stepsize: float = 0.4,
-    teacher_stepsize: float = 0.7,
+    stepsize: float | str = 0.4,
+    teacher_stepsize: float | str = 0.7,
     seed: int = 0,
     checkpoint: str | Path | None = None,
     cache: str | Path | None = None,
@@ -162,8 +162,8 @@ class Distillation:
     losses: LossWeights
     budget: Budget
     differentiation: Differentiation
-    stepsize: float
-    teacher_stepsize: float
+    stepsize: float | str
+    teacher_stepsize: float | str
     seed: int
 
     def __post_init__(self):
@@ -199,7 +199,7 @@ class Distillation:
         name: str,
         physics: LinearPhysics,
         images: torch.Tensor,
-        stepsize: float,
+        stepsize: float | str,
         preconditioner: nn.Module | None = None,
     ) -> None:
         """Refuse an operator on other images, and stepsizes, dtypes and devices that do not fit."""
@@ -328,6 +328,7 @@ class SolvedBatch:
     @property
     def teacher_update(self) -> torch.Tensor:
         r""":math:`H_t^\top H_t x`."""
+        assert self.run.teacher is not None  # Distillation.check
         return self.run.teacher.A_adjoint_A(self.x)
 
     def project(self, images: torch.Tensor) -> torch.Tensor:

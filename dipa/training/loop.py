@@ -42,17 +42,17 @@ class Fit:
     that say how.
     """
 
-    trained: nn.Module
+    trained: nn.Module | None
     history: list[Record]
     record: dict[str, Any]
 
     @property
-    def preconditioner(self) -> nn.Module:
+    def preconditioner(self) -> nn.Module | None:
         """What was trained, by the name of what :func:`~dipa.training.distill` trains."""
         return self.trained
 
     @property
-    def network(self) -> nn.Module:
+    def network(self) -> nn.Module | None:
         """What was trained, by the name of what :func:`~dipa.training.train_network` trains."""
         return self.trained
 

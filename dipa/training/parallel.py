@@ -73,7 +73,7 @@ def _environment(name: str, low: int, high: int = 2**31) -> int:
         and low <= int(text) <= high
     )
     require(whole, name, text, f"an integer in [{low}, {high}], {ADVICE}")
-    return int(text)
+    return int(os.environ[name])
 
 
 def size() -> int:

@@ -71,7 +71,7 @@ def teacher_targets(
     physics: LinearPhysics,
     images: torch.Tensor,
     *,
-    stepsize: float,
+    stepsize: float | str,
     seed: int = 0,
     indices: torch.Tensor | None = None,
     batch_size: int = 64,
@@ -131,7 +131,7 @@ def _solve(
     solver: FISTA,
     physics: LinearPhysics,
     images: torch.Tensor,
-    stepsize: float,
+    stepsize: float | str,
     seed: int,
     index: torch.Tensor,
 ) -> Entry:
