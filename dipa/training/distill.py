@@ -120,6 +120,7 @@ def distill(
     folder = None if cache in (None, "") else require_path("cache", cache)
     progress = require_flag("progress", progress)
     problem.check(preconditioner, images)
+    warn_range("images", images, student, teacher)
     training = Training.start(
         preconditioner,
         problem.budget,
@@ -184,7 +185,6 @@ class Distillation:
         if self.teacher is not None:
             self._check_operator("teacher", self.teacher, images, self.teacher_stepsize)
         differentiate.check(self.differentiation, preconditioner, self.solver.iterations)
-        warn_range("images", images, self.student, self.teacher)
 
     def _check_teacher(self) -> None:
         allowed = "a separate physics object (deepinv physics hold state)"
