@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from test_experiments import TINY
+from tiny_runs import TINY
 
 from dipa import __main__, cli, data, experiments
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from batteries import refuses
+from tiny_runs import small
 
 from dipa import experiments, metrics
 from dipa.experiments import evaluation
@@ -13,23 +14,6 @@ from dipa.experiments.config import Config, build
 from dipa.experiments.methods import METHODS
 from dipa.experiments.problem import Problem, make_solver
 from dipa.experiments.tasks import TASKS
-
-SMALL = {
-    "task.size": 16,
-    "data.train_count": 8,
-    "data.ridge_count": 16,
-    "data.test_count": 3,
-    "solver.iterations": 2,
-}
-SMALL |= {"training.steps": 2, "training.batch_size": 2}
-
-
-def tiny(preset, **more):
-    return experiments.resolve(
-        preset,
-        "smoke",
-        overrides=SMALL | {key.replace("__", "."): value for key, value in more.items()},
-    )
 
 
 @pytest.mark.parametrize("kind", TASKS)
@@ -83,10 +67,10 @@ def test_bad_shifts_are_refused_when_the_configuration_is_made(shifts, words):
 def test_the_cache_gives_back_what_was_computed(preset, tmp_path, monkeypatch):
     """The second run solves nothing for baseline and teacher, and its numbers are the same."""
     monkeypatch.setenv("DIPA_CACHE", str(tmp_path / "cache"))
-    first = experiments.run(tiny(preset), tmp_path / "a", progress=False)
+    first = experiments.run(small(preset), tmp_path / "a", progress=False)
     assert len(list((tmp_path / "cache").glob("evaluation-*.safetensors"))) == 2
     monkeypatch.setattr(evaluation, "_solved", lambda *_: pytest.fail("solved again"))
-    second = experiments.run(tiny(preset), tmp_path / "b", progress=False)
+    second = experiments.run(small(preset), tmp_path / "b", progress=False)
     assert json.loads((second.path / "metrics.json").read_text()) == json.loads(
         (first.path / "metrics.json").read_text()
     )
@@ -101,7 +85,7 @@ def test_seed_of_the_noise_and_solver_change_what_is_cached(tmp_path, monkeypatc
         {"task__noise_sigma": 0.1},
     ]
     for variant in variants:
-        problem = Problem.build(tiny("baseline", **variant))
+        problem = Problem.build(small("baseline", **variant))
         evaluation.evaluate(problem, None, progress=False)
     assert len(list(Path(tmp_path).glob("evaluation-*"))) == 2 * len(variants)
 
@@ -116,7 +100,7 @@ def test_a_run_killed_while_it_is_tested_goes_on_after_the_last_batch(stage, tmp
     not solved again.
     """
     monkeypatch.setattr(evaluation, "TEST_BATCH", 2)
-    config = tiny("l-dipa-supervised", data__test_count=4)
+    config = small("l-dipa-supervised", data__test_count=4)
     whole = experiments.run(config, tmp_path / "whole", progress=False)
     monkeypatch.setenv("DIPA_CACHE", str(tmp_path / "cache"))
     solved, kill_at = [], {"student": 4, "teacher": 6}[stage]
@@ -140,11 +124,11 @@ def test_a_run_killed_while_it_is_tested_goes_on_after_the_last_batch(stage, tmp
 def test_a_shifted_test_is_the_test_of_the_shifted_configuration():
     shifted = {"harsher": {"task": {"ratio": 0.1}}, "RED": {"solver": {"prior": "red"}}}
     problem = Problem.build(
-        tiny("l-dipa-supervised", shifts=shifted, preconditioner__complement=1.0)
+        small("l-dipa-supervised", shifts=shifted, preconditioner__complement=1.0)
     )
     fit = problem.config.recipe.fit(problem, None, progress=False)
     numbers, *_ = evaluation.evaluate(problem, fit.preconditioner, progress=False)
-    direct = Problem.build(tiny("l-dipa-supervised", task__ratio=0.1))
+    direct = Problem.build(small("l-dipa-supervised", task__ratio=0.1))
     expected, *_ = evaluation.evaluate(direct, fit.preconditioner, progress=False)
     for role in ("baseline", "student"):
         assert numbers["shifts"]["harsher"][role]["psnr"] == pytest.approx(
@@ -157,7 +141,7 @@ def test_a_shifted_test_is_the_test_of_the_shifted_configuration():
 def test_end_to_end_networks_are_tested_under_the_operator_of_the_test(method):
     shifts = {"other": {"task": {"ratio": 0.5}}}
     problem = Problem.build(
-        tiny(
+        small(
             "e2e-single-pixel", method=method, shifts=shifts, network__features=8, network__blocks=2
         )
     )
@@ -173,7 +157,7 @@ def test_end_to_end_networks_are_tested_under_the_operator_of_the_test(method):
 
 def test_fixed_methods_are_made_from_the_configuration():
     damping = 0.25
-    problem = Problem.build(tiny("sr-hessian", preconditioner__damping=damping))
+    problem = Problem.build(small("sr-hessian", preconditioner__damping=damping))
     gradient = problem.student.A_adjoint_A(problem.test.images)
     direction = problem.config.recipe.fit(problem, None, progress=False).preconditioner(
         gradient, gradient, 1
@@ -183,14 +167,14 @@ def test_fixed_methods_are_made_from_the_configuration():
 
 
 def test_precision_of_the_test_is_float32_whatever_the_training():
-    config = tiny("baseline", solver__precision="bf16")
+    config = small("baseline", solver__precision="bf16")
     assert make_solver(config.solver).prior.precision == "bf16"
     assert make_solver(config.solver, precision="float32").prior.precision == "float32"
 
 
 def test_a_network_trained_in_bfloat16_is_tested_and_kept_in_float32(tmp_path):
     run = experiments.run(
-        tiny("n-dipa-supervised", solver__precision="bf16"), tmp_path, progress=False
+        small("n-dipa-supervised", solver__precision="bf16"), tmp_path, progress=False
     )
     assert run.preconditioner().precision == "float32"
     physics, _ = run.config.task.pair()

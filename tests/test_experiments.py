@@ -11,27 +11,12 @@ import pytest
 import torch
 import yaml
 from batteries import refuses
+from tiny_runs import tiny
 
 from dipa import experiments
 from dipa.checks import InputError
 from dipa.experiments import manifest, presets, results
 from dipa.experiments.config import Config, build
-
-TINY = [
-    "task.size=16",
-    "data.train_count=12",
-    "data.ridge_count=24",
-    "data.test_count=3",
-    "solver.iterations=2",
-    "training.steps=3",
-    "training.batch_size=4",
-    "training.checkpoint_every=1",
-]
-
-
-def tiny(preset="l-dipa-distilled", *more, seed=0):
-    """A configuration that runs in about a second."""
-    return experiments.resolve(preset, "smoke", seed=seed, overrides=[*TINY, *more])
 
 
 @pytest.mark.parametrize("name", experiments.names())

@@ -132,3 +132,12 @@ def test_imports_point_up(path):
     allowed |= {"__main__"} if own == "cli" else set()
     wrong = imported(path.read_text(), parts[:-1]) - (allowed - FORBIDDEN.get(own, set()))
     assert not wrong, f"{own} must not import {', '.join(sorted(wrong))}"
+
+
+def test_no_test_module_imports_another():
+    """What several of them use is in a module of its own: batteries, members, tiny_runs, ..."""
+    for path in Path(__file__).parent.rglob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [name for name in names if name.startswith("test_")], path.name

@@ -5,7 +5,7 @@ import papermill.cli
 import pytest
 import torch
 from batteries import refuses
-from test_experiments import TINY
+from tiny_runs import TINY
 
 from dipa import device, experiments
 from dipa.checks import InputError

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from batteries import identity_denoiser, refuses, smooth_images, solver
-from test_experiments import tiny
+from tiny_runs import tiny
 
 import dipa
 from dipa import endtoend, experiments, operators, paths

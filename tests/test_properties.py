@@ -31,9 +31,9 @@ from batteries import (
 )
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from members import MEMBERS
 from safetensors.torch import save_file
-from test_experiments import TINY
-from test_preconditioners import MEMBERS
+from tiny_runs import TINY
 from tried import check_finite, check_message, result_or_clear_error
 
 import dipa
@@ -50,8 +50,9 @@ from dipa.training import Differentiation, load_checkpoint, save_checkpoint
 # torch says so once, of half-precision transforms that it then refuses
 pytestmark = [
     pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental:UserWarning"),
-    # of images made too large; what follows is the test
-    pytest.mark.filterwarnings("ignore:images. values in:UserWarning"),
+    # of numbers made too large; what follows is the test
+    pytest.mark.filterwarnings("ignore:(images|x_true). values in:UserWarning"),
+    pytest.mark.filterwarnings("ignore:y. norm :UserWarning"),
 ]
 
 

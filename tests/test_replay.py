@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from batteries import refuses
-from test_evaluation import tiny
+from tiny_runs import small
 
 from dipa import data, denoisers, experiments
 from dipa.experiments import replay
@@ -44,7 +44,7 @@ def make(tmp_path_factory):
         preset = settings.pop("preset", name)
         if name not in made:
             made[name] = experiments.run(
-                tiny(preset, **settings), folder / name, progress=False
+                small(preset, **settings), folder / name, progress=False
             ).path
         return experiments.Run(made[name])
 

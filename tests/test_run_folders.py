@@ -21,7 +21,7 @@ import pytest
 import yaml
 from batteries import refuses
 from filelock import FileLock
-from test_experiments import tiny
+from tiny_runs import tiny
 
 from dipa import cli, experiments, files
 from dipa.checks import InputError
