@@ -91,8 +91,6 @@ def test_the_command_prints_a_verdict_for_every_claim(capsys):
     assert cli.main(["claims", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in rows] == [claim.name for claim in claims.ledger()]
-    decided = [row for row in rows if row["ours"] is not None]
-    assert decided and all(row["runs"] and row["seeds"] for row in decided)
     assert cli.main(["claims"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line[:24].strip() for line in lines] == [row["verdict"] for row in rows]

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from dipa import denoisers, experiments, reports
+from dipa import claims, denoisers, experiments, reports
 from dipa.experiments import replay
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +38,15 @@ def test_every_row_of_the_state_of_the_art_table_is_recorded():
     rows = reports.presets_of("D2GP Table I")
     assert len(rows) == 27
     assert set(rows) <= {run.config.preset for run in RUNS}
+
+
+def test_claims_are_judged_from_the_recorded_runs():
+    """A claim has a number of ours exactly where every run it needs is recorded."""
+    recorded = {run.config.preset for run in RUNS}
+    for verdict in claims.judge(RUNS):
+        whole = set(verdict.claim.presets) <= recorded
+        assert (verdict.ours is not None) == whole == bool(verdict.seeds), verdict.claim.name
+    assert any(verdict.ours is not None for verdict in claims.judge(RUNS))
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.path.name)
