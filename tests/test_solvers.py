@@ -552,7 +552,8 @@ def test_armijo_gives_up_after_its_trials_and_refuses_nonsense():
     dipa.FISTA(Bare(), 1, start="zero")(
         y, physics, stepsize=Armijo(64.0, trials=2), observe=states.append
     )
-    assert states[1].stepsize.item() == 16.0
+    assert states[1].stepsize.item() == 32.0
+    assert relative(states[1].x, states[1].z - 32.0 * states[1].gradient) < 1e-12
     for wrong in ({"first": 0.0}, {"shrink": 1.0}, {"shrink": 0.0}, {"trials": 0}):
         refuses(
             lambda wrong=wrong: Armijo(**wrong), next(iter(wrong)), str(next(iter(wrong.values())))

@@ -59,8 +59,8 @@ class Armijo:
     Args:
         first: the stepsize of the first trial, > 0.
         shrink: what a refused stepsize is multiplied by, in ]0, 1[.
-        trials: the most an iteration takes, each one step of the prior; after the last of them the
-            stepsize stays.
+        trials: the most an iteration takes, each one step of the prior; the last is taken
+            as it is.
 
     Source: A. Beck and M. Teboulle, "A fast iterative shrinkage-thresholding algorithm for linear
     inverse problems", SIAM J. Imaging Sci. 2(1), 2009, Sec. 4, FISTA with backtracking.
@@ -82,12 +82,13 @@ class Armijo:
         stepsize = move.state.stepsize
         if stepsize is None:
             stepsize = move.z.new_full((len(move.z), 1, 1, 1), self.first)
-        for _ in range(self.trials):
-            x = move.take(stepsize)
+        x = move.take(stepsize)
+        for _ in range(self.trials - 1):
             refused = self._refused(x - move.z, stepsize, move)
             if not bool(refused.any()):
                 break
             stepsize = torch.where(refused, stepsize * self.shrink, stepsize)
+            x = move.take(stepsize)
         return x, stepsize
 
     @torch.no_grad()
