@@ -400,6 +400,7 @@ def test_a_tolerance_ends_a_run_when_every_image_has_settled():
     first = next(k for k in range(1, 31) if 2.0 ** (1 - k) <= 1e-3 * (2 - 2.0 ** (1 - k)))
     assert (result.status, result.iterations) == ("converged", first) and "0.001" in result.message
     assert loop.run(both, Stop(first - 1, tolerance=1e-3)).status == "completed"
+    assert Stop(5, tolerance=1.0)(both.init()) is None, "a start has not changed yet"
 
 
 def test_a_solver_with_a_tolerance():
@@ -471,6 +472,27 @@ def test_scaled_gradient_projection_fits_the_loop():
         and (expected == 0).any()
     )
     assert steps[0] is None and min(steps[1:]) < 1 and result.history == []
+
+
+@pytest.mark.parametrize("late", [2, 3])
+def test_what_does_not_fit_is_refused_in_every_iteration(late):
+    """One image in the place of two would broadcast."""
+    physics = student()
+    y = physics.A(images(2, *SHAPE))
+    refuses(
+        lambda: solver(3)(y, physics, preconditioner=lambda g, z, k: g[: 1 + (k != late)]),
+        "preconditioner",
+        "(1, 1, 8, 8)",
+        "(2, 1, 8, 8)",
+    )
+    calls = []
+
+    class Shrinking(Bare):
+        def step(self, z, direction, stepsize):
+            calls.append(1)
+            return super().step(z, direction, stepsize)[: 1 + (len(calls) != late)]
+
+    refuses(lambda: dipa.FISTA(Shrinking(), 3)(y, physics), "prior", "(1, 1, 8, 8)")
 
 
 # --- observers ------------------------------------------------------------------------------------
