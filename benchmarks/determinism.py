@@ -31,7 +31,9 @@ def run(setting: Setting, threads: int, precision: str) -> tuple[torch.Tensor, t
         "budget": budget,
         "progress": False,
     }
-    dipa.distill(solver, P, setting.student, setting.teacher, setting.images, **arguments)
+    dipa.distill(
+        solver, P, setting.student, setting.teacher, setting.images, **arguments, validation=0
+    )
     with torch.no_grad():
         x = solver(
             setting.student.A(setting.test),

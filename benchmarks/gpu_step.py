@@ -176,7 +176,7 @@ class Package:
         }
         with devices.rounding(self.precision == "tf32"):
             solver = setting.solver(self.problem.iterations, self.precision)
-            dipa.distill(solver, P, setting.student, None, setting.images, **options)
+            dipa.distill(solver, P, setting.student, None, setting.images, **options, validation=0)
         return P
 
 

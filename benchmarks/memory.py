@@ -92,7 +92,13 @@ def large(options) -> dict[str, float]:
     }
     step = peak_mib(
         lambda: dipa.distill(
-            setting.solver(K, "bf16"), P, setting.student, None, setting.images, **arguments
+            setting.solver(K, "bf16"),
+            P,
+            setting.student,
+            None,
+            setting.images,
+            **arguments,
+            validation=0,
         ),
         options.device,
     )

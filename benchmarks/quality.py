@@ -80,6 +80,7 @@ def ours(setting: Setting, closed_form: torch.Tensor, steps: int, every: int) ->
         differentiation=Differentiation("straight_through"),
         progress=False,
         report=lambda record: course.note(record["step"], P),
+        validation=0,
     )
     return course.points
 

@@ -74,6 +74,7 @@ class Step:
             differentiation=self.way,
             progress=False,
             report=lambda record: marks.append(time.perf_counter()),
+            validation=0,
         )
         self.times.append(marks[1] - marks[0])
 
@@ -115,7 +116,13 @@ def psnr_after(
         "progress": False,
     }
     dipa.distill(
-        setting.solver(K, precision), P, setting.student, None, setting.images, **arguments
+        setting.solver(K, precision),
+        P,
+        setting.student,
+        None,
+        setting.images,
+        **arguments,
+        validation=0,
     )
     if options.method == "n-dipa":
         P.precision = "float32"

@@ -51,7 +51,9 @@ PLAIN = (
 )
 FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial)
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-INTERNAL = frozenset(vars(nn.Module()))  # what every module holds beside its own attributes
+# what every module holds beside its own attributes, and the record of what a preconditioner was
+# made in, which shapes no result
+INTERNAL = frozenset(vars(nn.Module())) | {"setting"}
 
 
 @dataclass(frozen=True)

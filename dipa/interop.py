@@ -10,10 +10,12 @@ from deepinv.physics import LinearPhysics
 from torch import nn
 
 from .checks import require, require_flag
-from .physics import image_size, require_applies, require_operator
-from .solvers import FISTA, STARTS, ProximalGradient, State, Stop
+from .physics import declared_size, image_size, numbers_like, require_applies, require_operator
+from .solvers import FISTA, ProximalGradient, State, Stop
 from .solvers.momentum import weights
-from .solvers.proximal import PreconditionerLike
+from .solvers.proximal import PreconditionerLike, trained_of
+from .solvers.setting import stepsize_of, warn_differences
+from .solvers.starts import started
 
 
 class StepPrior(Prior):
@@ -38,8 +40,8 @@ class PreconditionedIteration(OptimIterator):
 
     deepinv counts from 0 and gives no count at all on the first call; P receives k from 1.
     ``momentum`` are the weights of the K iterations. A run ends where :class:`dipa.FISTA` ends it:
-    an iterate that is not finite or leaves [-1e6, 1e6] is dropped, and the one before kept from
-    there on.
+    an iterate that has diverged (:class:`dipa.solvers.Stop`) is dropped, and the one before kept
+    from there on.
     """
 
     def __init__(
@@ -65,17 +67,19 @@ class PreconditionedIteration(OptimIterator):
             momentum=self.momentum,
         )
         after = scheme.step(before)
-        ended = self.stop(after)
+        limits = X["limits"] if "limits" in X else self.stop.limits(before.x)
+        ended = self.stop(after, limits)
         if ended and ended[0] == "diverged":
             return X | {"stopped": True}
-        return {"est": (after.x, before.x), "cost": None, "it": after.k, "stopped": bool(ended)}
+        done = {"it": after.k, "stopped": bool(ended), "limits": limits}
+        return {"est": (after.x, before.x), "cost": None} | done
 
 
 def to_deepinv(
     solver: FISTA,
     preconditioner: PreconditionerLike | None,
     physics: LinearPhysics,
-    stepsize: float | str = "1/L",
+    stepsize: float | str | None = None,
     *,
     img_size: tuple[int, int, int] | None = None,
     unfold: bool = False,
@@ -90,9 +94,11 @@ def to_deepinv(
 
     Args:
         solver: the algorithm.
-        preconditioner: ``P(gradient, iterate, k)`` with k from 1, or None.
+        preconditioner: ``P(gradient, iterate, k)`` with k from 1, the
+            :class:`~dipa.training.Fit` of one, or None. One that was made in another setting is one
+            warning that names what differs.
         physics: the operator the stepsize is for; ``"1/L"`` is evaluated here, once.
-        stepsize: a positive number or ``"1/L"``.
+        stepsize: a positive number or ``"1/L"``; None is the one P was made with, else ``"1/L"``.
         img_size: (C, H, W), for ``"1/L"`` and an operator that does not carry its size.
         unfold: keep the graph, so that gradients reach the preconditioner; deepinv's own parameters
             stay fixed.
@@ -109,6 +115,8 @@ def to_deepinv(
         preconditioner,
         allowed,
     )
+    preconditioner = trained_of(preconditioner)
+    stepsize = stepsize_of(preconditioner) if stepsize is None else stepsize
     size = image_size(physics, img_size) if isinstance(stepsize, str) and stepsize == "1/L" else ()
     if size:
         require_applies("physics", physics, size)
@@ -119,6 +127,10 @@ def to_deepinv(
         stepsize,
         "a positive number or '1/L': deepinv's parameters are numbers",
     )
+    alpha = solver.stepsize(stepsize, physics, size)
+    if known := size or img_size or declared_size(physics):
+        blank = numbers_like(physics).new_zeros(1, *known)
+        warn_differences(preconditioner, solver, physics, alpha, blank)
     momentum, stop = (
         weights(solver.momentum, solver.iterations, solver.restart),
         Stop(solver.iterations, solver.tolerance),
@@ -127,12 +139,12 @@ def to_deepinv(
     prior = StepPrior(solver.prior)
     model = BaseOptim(
         iterator,
-        params_algo={"stepsize": solver.stepsize(stepsize, physics, size)},
+        params_algo={"stepsize": alpha},
         data_fidelity=L2(),
         prior=prior,
         max_iter=solver.iterations,
         early_stop=False,
-        custom_init=lambda y, physics: (STARTS[solver.start](y, physics),) * 2,
+        custom_init=lambda y, physics: (started(solver.start, y, physics),) * 2,
         unfold=unfold,
         trainable_params=[],
     )

@@ -232,3 +232,7 @@ def warn_measurements(y: torch.Tensor, physics: LinearPhysics, img_size: tuple[i
             f"1], which dipa works on"
         )
         warnings.warn(f"y: norm {found:.4g}; {made}", stacklevel=3)
+
+
+def require_adjoint(name: str, physics: LinearPhysics, images: torch.Tensor) -> None:
+    """TEMPORARY."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from deepinv.optim.prior import Prior
@@ -22,6 +23,7 @@ from .choices import PRECISIONS
 from .physics import require_like
 
 Denoiser = Callable[[torch.Tensor, float], torch.Tensor]
+REPEATS = 1e-3  # relative: what two calls of a denoiser may differ by
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,27 @@ class DenoiserPrior:
             callable(self.denoiser), "denoiser", self.denoiser, "a callable denoiser(images, sigma)"
         )
         require_choice("precision", self.precision, PRECISIONS)
-        require_number("sigma", self.sigma, 0)
+        require_number("sigma", self.sigma, 0, 1)
 
     def check(self, images: torch.Tensor) -> None:
         """Refuse images of another dtype or device than the denoiser's weights."""
         halved = device.precision(self.precision, images.device) in device.AUTOCAST
         require_like("prior.denoiser", self.denoiser, images, autocast=halved)
+
+    @torch.no_grad()
+    def require_repeats(self, images: torch.Tensor) -> None:
+        """Refuse a denoiser that answers differently when it is asked the same again: what is
+        trained with it, or kept in a cache, would be of no use.
+        """
+        first, again = self.denoise(images), self.denoise(images)
+        change = ((again - first).norm() / first.norm().clamp_min(1e-30)).item()
+        kind = type(self.denoiser).__name__
+        require(
+            not change > REPEATS,
+            "denoiser",
+            f"{kind}, whose answer changes by {change:.2g} when it is asked the same again",
+            "one that keeps nothing from call to call and draws nothing",
+        )
 
     def denoise(self, images: torch.Tensor) -> torch.Tensor:
         """D(x) on each channel alone: (B, C, H, W) -> the same shape and dtype."""
@@ -66,6 +83,8 @@ class DenoiserPrior:
         return denoised.reshape(images.shape)
 
     def _denoised(self, planes: torch.Tensor) -> torch.Tensor:
+        if getattr(self.denoiser, "restart", None) is False:  # deepinv's TV: it would start warm
+            cast(Any, self.denoiser).restart = True
         try:
             with device.autocast(self.precision, planes.device):
                 denoised = self.denoiser(planes, self.sigma)
@@ -101,7 +120,8 @@ class PnP(DenoiserPrior):
     Args:
         denoiser: ``denoiser(images, sigma)`` on (B, 1, H, W) in [0, 1]; every deepinv denoiser
             qualifies. It acts on each channel alone.
-        sigma: noise level handed to the denoiser, in [0, 1] units (DnCNN ignores it).
+        sigma: noise level handed to the denoiser, in units of images in [0, 1], at most 1: 5/255,
+            not 5 (DnCNN ignores it).
         precision: numbers in which the denoiser (and nothing else) computes: ``float32``, ``bf16``,
             ``fp16``, ``tf32`` or ``auto``, see :func:`dipa.device.precision`.
 
@@ -122,7 +142,7 @@ class RED(DenoiserPrior):
 
     Args:
         denoiser: ``denoiser(images, sigma)`` on (B, 1, H, W) in [0, 1], as for :class:`PnP`.
-        sigma: noise level handed to the denoiser, in [0, 1] units.
+        sigma: noise level handed to the denoiser, in units of images in [0, 1], at most 1.
         precision: numbers in which the denoiser (and nothing else) computes: ``float32``, ``bf16``,
             ``fp16``, ``tf32`` or ``auto``, see :func:`dipa.device.precision`.
         weight: :math:`\lambda\ge 0`, by keyword; 0 leaves the bare gradient step.

@@ -55,9 +55,10 @@ def save(trained: Fit | Trained, path: str | Path, record: dict[str, Any] | None
     require(KINDS.get(kind) is type(made), "trained", type(made).__name__, allowed)
     require_json("record", record)
     storage.require_weights("trained", made.state_dict())
-    return storage.write_tensors(
-        file, made.state_dict(), {"kind": kind, **made.header(), "made_by": record or {}}
-    )
+    header = {"kind": kind, **made.header(), "made_by": record or {}}
+    if setting := getattr(made, "setting", {}):
+        header["setting"] = setting
+    return storage.write_tensors(file, made.state_dict(), header)
 
 
 def load(path: str | Path) -> tuple[Trained, dict[str, Any]]:
@@ -74,12 +75,14 @@ def load(path: str | Path) -> tuple[Trained, dict[str, Any]]:
         header |= older | {"kind": older.get("name")}
         header.pop("name", None)
     kind, record = header.pop("kind", None), header.pop("made_by", {})
+    setting = header.pop("setting", {})
     if not isinstance(kind, str) or kind not in KINDS:
         raise InputError(
             f"{path}: holds nothing of a known kind (kind {shown(kind)}; known: "
             f"{', '.join(sorted(KINDS))})"
         )
     require(isinstance(record, dict), f"{path}: made_by", record, "a record of what made it")
+    require(isinstance(setting, dict), f"{path}: setting", setting, "what was fixed in training")
     try:
         made = KINDS[kind].rebuild(header, tensors)
         storage.require_same_dtypes(made.state_dict(), tensors)
@@ -88,4 +91,14 @@ def load(path: str | Path) -> tuple[Trained, dict[str, Any]]:
         raise InputError(
             f"{path}: a damaged or incomplete {kind!r}, or one that cannot be made ({reason})"
         ) from error
+    if isinstance(made, preconditioners.Preconditioner):
+        made.setting = setting or _older_setting(record)
     return made.eval(), record
+
+
+def _older_setting(record: dict[str, Any]) -> dict[str, Any]:
+    """The stepsize, where the record of a file before 0.5.0 names it as a number."""
+    config = record.get("config")
+    solver = config.get("solver") if isinstance(config, dict) else record
+    stepsize = solver.get("stepsize") if isinstance(solver, dict) else None
+    return {"stepsize": float(stepsize)} if isinstance(stepsize, float | int) else {}

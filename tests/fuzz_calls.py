@@ -83,7 +83,7 @@ TRAINING = {"budget": Budget(steps=1, batch_size=2), "seed": 0, "progress": Fals
 
 
 def distil(**arguments: Any) -> Any:
-    return dipa.distill(preconditioner=dipa.ScalarSteps(2), **arguments)
+    return dipa.distill(preconditioner=dipa.ScalarSteps(2), **arguments, validation=0)
 
 
 def train(**arguments: Any) -> Any:

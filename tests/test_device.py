@@ -193,6 +193,7 @@ def test_too_little_memory_names_what_fits_and_loses_nothing(tmp_path):
             losses=losses,
             budget=budget,
             **options,
+            validation=0,
         )
 
     text = refuses(

@@ -95,7 +95,7 @@ def test_a_colour_denoiser_keeps_signs_too():
     found, plain = (
         torch.autograd.grad(f(x, None).square().sum(), x)[0] for f in (low_memory(net), net)
     )
-    assert torch.equal(found, plain)
+    assert relative(found, plain) < 1e-6, "some processors sum three channels in another order"
 
 
 def trainable():
@@ -217,7 +217,11 @@ def test_truncated_is_the_sum_of_the_last_terms(tail):
     copies = [LinearPreconditioner.rebuild(P.header(), P.state_dict()) for _ in range(K)]
     physics, x = single_pixel((1, 8, 8), ratio=0.3), smooth_images(4)
     result = solver(K)(
-        physics.A(x), physics, preconditioner=lambda g, z, k: copies[k - 1](g, z, k), stepsize=0.4
+        physics.A(x),
+        physics,
+        preconditioner=lambda g, z, k: copies[k - 1](g, z, k),
+        stepsize=0.4,
+        backward=None,
     )
     terms = torch.autograd.grad((result.x - x).square().sum(), [copy.matrix for copy in copies])
     loss, found = gradient("truncated", P, K=K, tail=tail)
@@ -331,14 +335,14 @@ def test_straight_through_has_the_values_of_the_denoiser_and_needs_one():
 
 def test_the_iterations_before_the_tail_keep_nothing():
     kept = {}
-    for K in (6, 24):
+    for K in (6, 12):
         sizes = []
         with torch.autograd.graph.saved_tensors_hooks(
             lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t
         ):
             gradient("truncated", linear(), K=K, tail=2)
         kept[K] = sum(sizes)
-    assert kept[6] == kept[24] > 0
+    assert kept[6] == kept[12] > 0
 
 
 def test_per_iteration_parameters_need_the_whole_run():
@@ -397,7 +401,14 @@ def distil(way, P=None, **options):
     plan = Differentiation(way, **options)
     P = P or LinearPreconditioner.identity(student)
     return dipa.distill(
-        solver(4), P, student, teacher, smooth_images(10), differentiation=plan, **arguments
+        solver(4),
+        P,
+        student,
+        teacher,
+        smooth_images(10),
+        differentiation=plan,
+        **arguments,
+        validation=0,
     )
 
 
@@ -432,6 +443,7 @@ def test_exact_ways_share_their_checkpoints_and_others_do_not(tmp_path):
             differentiation=plan,
             checkpoint=path,
             **arguments,
+            validation=0,
         )
 
     path = tmp_path / "run.checkpoint"
@@ -453,7 +465,7 @@ def test_a_prior_without_a_denoiser_is_computed_again():
     for way in EXACT:
         plan = Differentiation(way)
         result = differentiated(plan, dipa.FISTA(Step(), iterations=3))(
-            physics.A(x), physics, preconditioner=P, stepsize=0.4
+            physics.A(x), physics, preconditioner=P, stepsize=0.4, backward=None
         )
         found.append(torch.autograd.grad(result.x.square().sum(), P.matrix)[0])
     assert torch.equal(*found)

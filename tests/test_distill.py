@@ -76,7 +76,9 @@ def train(
             | {name: kwargs.pop(name) for name in names & kwargs.keys()}
         )
     )
-    arguments = {"losses": weights or EVERY_TERM, "budget": budget, "progress": False} | kwargs
+    steps = {"stepsize": 0.4, "teacher_stepsize": 0.7}
+    arguments = {"losses": weights or EVERY_TERM, "budget": budget, "progress": False}
+    arguments |= steps | kwargs
     x = arguments.pop("images", smooth_images(10))
     return dipa.distill(
         solve or solver(3),
@@ -85,6 +87,7 @@ def train(
         arguments.pop("teacher", teacher),
         x,
         **arguments,
+        validation=0,
     )
 
 
@@ -128,6 +131,7 @@ def test_student_is_teacher_when_operators_and_stepsizes_match():
         stepsize=0.4,
         teacher_stepsize=0.4,
         progress=False,
+        validation=0,
     )
     assert fit.history[0]["imitation"] < 1e-8 and fit.history[0]["gradient"] < 1e-6
 
@@ -195,6 +199,7 @@ def test_one_step_has_the_loss_and_gradient_of_the_printed_algorithm():
         stepsize=0.4,
         teacher_stepsize=0.7,
         progress=False,
+        validation=0,
     )
     expected = loss(matrix)
     expected.backward()
@@ -289,8 +294,10 @@ def test_the_data_fidelity_is_that_of_the_noisy_measurements_at_the_last_iterate
         x,
         losses=LossWeights(data_fidelity=1.0),
         budget=budget,
+        stepsize=0.4,
         seed=3,
         progress=False,
+        validation=0,
     )
     assert (
         fit.history[0]["data_fidelity"]
@@ -427,6 +434,7 @@ def test_any_operator_and_any_preconditioner(make):
         losses=EVERY_TERM,
         budget=budget,
         progress=False,
+        validation=0,
     )
     assert len(fit.history) == 3 and (P.steps != 1).all()
 
@@ -444,6 +452,7 @@ def test_images_with_channels():
         losses=EVERY_TERM,
         budget=Budget(steps=2, batch_size=2),
         progress=False,
+        validation=0,
     )
     assert math.isfinite(fit.history[-1]["loss"])
 
@@ -620,9 +629,9 @@ def test_a_gradient_that_is_not_finite_stops_and_leaves_the_checkpoint_usable(tm
 
 def test_a_diverging_student_stops_with_the_cause(tmp_path):
     path = tmp_path / "run.checkpoint"
-    solve = solver(6, start="zero")
+    solve = solver(6, lambda x, sigma: 60 * x, start="zero")
     refuses(
-        lambda: train(solve=solve, stepsize=1e4, checkpoint=path),
+        lambda: train(LossWeights(supervised=1), solve=solve, checkpoint=path),
         "stepsize or learning_rate",
         "step 1 ",
         "diverged at iteration",
@@ -660,11 +669,11 @@ def test_a_step_that_breaks_p_is_not_saved(tmp_path):
 
 
 def test_a_diverging_teacher_stops_with_the_cause(tmp_path):
-    solve = solver(6, start="zero")
+    solve = solver(6, lambda x, sigma: 60 * x, start="zero")
     refuses(
-        lambda: train(solve=solve, teacher_stepsize=1e4, cache=tmp_path),
+        lambda: train(solve=solve, cache=tmp_path),
         "teacher_stepsize",
-        "10000.0",
+        "0.7",
         "diverged at iteration",
     )
     assert not list(tmp_path.iterdir()), "and nothing of it is cached"
@@ -823,7 +832,8 @@ def test_the_teacher_runs_once():
         batch_size=4,
         differentiation=Differentiation("unrolled"),
     )
-    assert denoiser.planes == 3 * 10 + 6 * 3 * 4, "K on each of ten images, then K on each batch"
+    asked = 3 * 10 + 6 * 3 * 4
+    assert denoiser.planes == 2 + asked, "one image twice, K on each of ten images and of a batch"
     denoiser = Counting(tiny_denoiser())
     way = Differentiation("unrolled")
     train(
@@ -988,7 +998,7 @@ def test_the_teacher_runs_on_the_images_that_training_uses():
         batch_size=4,
         differentiation=Differentiation("unrolled"),
     )
-    assert denoiser.planes == 3 * 12 + 3 * 3 * 4 and fit.record["teacher_images"] == {
+    assert denoiser.planes == 2 + 3 * 12 + 3 * 3 * 4 and fit.record["teacher_images"] == {
         "all": 12,
         "cached": 0,
     }
@@ -1071,7 +1081,7 @@ def test_arguments_that_do_not_fit_together():
     refuses(lambda: train(stepsize=-1.0), "stepsize", "-1.0")
     refuses(
         lambda: dipa.distill(
-            solver(), dipa.Identity(), *cameras(), smooth_images(4), losses=EVERY_TERM
+            solver(), dipa.Identity(), *cameras(), smooth_images(4), losses=EVERY_TERM, validation=0
         ),
         "preconditioner",
         "Identity",

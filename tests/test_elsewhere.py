@@ -188,7 +188,9 @@ def trained(place, P=None, *, way="checkpointed", steps=2, **options):
         "differentiation": plan,
         "progress": False,
     } | options
-    return dipa.distill(made, P, student, teacher, smooth_images(4).to(place), **options)
+    return dipa.distill(
+        made, P, student, teacher, smooth_images(4).to(place), **options, validation=0
+    )
 
 
 def outcome(fit):
@@ -399,7 +401,7 @@ def distilled(t, solver=None, P=None, student=None, teacher=None, x=None):
         teacher or t.teacher,
         t.x if x is None else x,
     )
-    return dipa.distill(*held, losses=ALL_LOSSES, progress=False)
+    return dipa.distill(*held, losses=ALL_LOSSES, progress=False, validation=0)
 
 
 # what is refused, with the words that say so: all of a call is there (t) but for one argument,

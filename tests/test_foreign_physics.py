@@ -147,7 +147,7 @@ def calls(physics, size: tuple[int, int, int]) -> dict:
         "Polynomial, given": lambda: dipa.Polynomial(physics, (1.0, -0.1))(x, x, 1),
         "to_deepinv": lambda: dipa.to_deepinv(solver, P, physics, img_size=size)(y(), physics),
         "distill": lambda: dipa.distill(
-            solver, P, physics, copy.deepcopy(physics), x, **training, **rules
+            solver, P, physics, copy.deepcopy(physics), x, **training, **rules, validation=0
         ),
         "train_network": lambda: dipa.train_network(
             network, physics, x, budget=training["budget"], progress=False

@@ -145,7 +145,7 @@ def test_every_backbone_has_a_published_size():
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("name", BACKBONES)
 def test_identity_at_the_start_and_able_to_leave_it(name, precision):
-    P = neural(name, start="identity", precision=precision)
+    P = neural(name, start="identity", precision=precision, scaling="none")
     gradient = noise(3, *SHAPE)
     direction = P(gradient, gradient, 3)
     assert torch.equal(direction, gradient)
@@ -200,7 +200,7 @@ def test_a_direction_is_that_of_each_channels_network_told_the_code_of_k(code):
     """Sines, then cosines, of k times falling frequencies; or the learned vector times k; or
     nothing.
     """
-    P, gradient = neural(code=code), noise(3, *SHAPE)
+    P, gradient = neural(code=code, scaling="none"), noise(3, *SHAPE)
     frequencies = torch.tensor([10000 ** (-i / 3) for i in range(3)], dtype=torch.float64)
     for k in (1, 2, 5):
         told = {
@@ -439,7 +439,8 @@ def test_each_channel_has_its_own_network_and_one_network_serves_all_channels():
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_bf16_is_close_to_float32(name):
-    exact, rounded = neural(name, features=8), neural(name, features=8, precision="bf16")
+    options = {"features": 8, "scaling": "none"}
+    exact, rounded = neural(name, **options), neural(name, **options, precision="bf16")
     rounded.load_state_dict(exact.state_dict())
     gradient = noise(2, *SHAPE)
     results = []
@@ -528,6 +529,7 @@ def test_distilled_for_a_few_steps():
         losses=dipa.LossWeights(supervised=1.0),
         budget=budget,
         progress=False,
+        validation=0,
     )
     assert fit.history[-1]["loss"] < 0.8 * fit.history[0]["loss"]
 

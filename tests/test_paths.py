@@ -102,6 +102,7 @@ def test_training_keeps_its_files_at_home(home):
         progress=False,
         **numbers,
         **files,
+        validation=0,
     )
     assert (home / "made" / "checkpoint.pt").is_file() and list((home / "cached").iterdir())
     json.dumps(fit.record, allow_nan=False)

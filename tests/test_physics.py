@@ -97,7 +97,9 @@ def test_images_handed_to_training_and_to_the_solver_are_looked_at_once(factor):
     budget, run = dipa.Budget(steps=2, batch_size=2), {"progress": False}
     weights = dipa.LossWeights(imitation=1.0)
     found = told(
-        lambda: dipa.distill(solver(), P, *physics, x, losses=weights, budget=budget, **run)
+        lambda: dipa.distill(
+            solver(), P, *physics, x, losses=weights, budget=budget, **run, validation=0
+        )
     )
     other, third = single_pixel(SIZE, ratio=0.3), single_pixel(SIZE, ratio=0.3)
     found += told(lambda: dipa.train_network(network, other, x, budget=budget, **run))

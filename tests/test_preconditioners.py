@@ -199,7 +199,8 @@ def test_low_rank_is_dense_iterate_by_iterate(name):
 
 
 def supervised(P, physics, x):
-    return ((solver(3)(physics.A(x), physics, preconditioner=P, stepsize=0.4).x - x) ** 2).sum()
+    run = {"preconditioner": P, "stepsize": 0.4, "backward": None}
+    return ((solver(3)(physics.A(x), physics, **run).x - x) ** 2).sum()
 
 
 def test_low_rank_gradient_is_the_dense_one_seen_through_v():
@@ -236,7 +237,8 @@ def test_gradients_with_respect_to_the_parameters_by_finite_differences(name):
 
     def loss(numbers):
         parameter.data = numbers
-        return ((solve(physics.A(x), physics, preconditioner=P, stepsize=0.4).x - x) ** 2).sum()
+        run = {"preconditioner": P, "stepsize": 0.4, "backward": None}
+        return ((solve(physics.A(x), physics, **run).x - x) ** 2).sum()
 
     start = parameter.data.clone()
     loss(start).backward()

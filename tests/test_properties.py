@@ -742,7 +742,9 @@ def test_distill(
             "budget": dipa.Budget(**budget),
             "differentiation": Differentiation(**way),
         }
-        return dipa.distill(solver, start, student, other, x, progress=False, **more, **options)
+        return dipa.distill(
+            solver, start, student, other, x, progress=False, **more, **options, validation=0
+        )
 
     def check(fit):
         assert len(fit.history) == budget["steps"]
@@ -785,7 +787,7 @@ def test_distill_with_something_else_in_one_place(what, junk):
     }
     parts |= {"losses": dipa.LossWeights(imitation=1), "differentiation": None} | {what: junk}
     result_or_clear_error(
-        lambda: dipa.distill(**parts, progress=False), lambda fit: len(fit.history)
+        lambda: dipa.distill(**parts, progress=False, validation=0), lambda fit: len(fit.history)
     )
 
 

@@ -16,6 +16,7 @@ from ..checks import in_a_row, plain_value, require, require_choice, require_int
 from ..solvers import FISTA, State
 from ..solvers.loop import Observer
 from ..solvers.proximal import PreconditionerLike
+from ..solvers.setting import another_setting
 
 SETTLED = 1e-4
 GROWTH = 1.5
@@ -46,6 +47,7 @@ class Convergence:
 
 
 @torch.no_grad()
+@another_setting()
 def convergence(
     solver: FISTA,
     physics: LinearPhysics,

@@ -23,7 +23,7 @@ from ..checks import (
     require_tensor,
 )
 from ..physics import require_beside
-from ..solvers.proximal import PreconditionerLike
+from ..solvers.proximal import PreconditionerLike, takes_fit
 
 Apply = Callable[[torch.Tensor], torch.Tensor]
 MOST_AT_ONCE = 2**31 - 1
@@ -36,6 +36,7 @@ def is_linear(preconditioner: PreconditionerLike) -> bool:
     return getattr(getattr(preconditioner, "traits", None), "linear", False)
 
 
+@takes_fit
 @torch.no_grad()
 def directional(
     preconditioner: PreconditionerLike,
@@ -81,6 +82,7 @@ def directional(
         return torch.func.vmap(derivative, chunk_size=chunk)(directions)
 
 
+@takes_fit
 def jacobian(
     preconditioner: PreconditionerLike,
     gradient: torch.Tensor,
@@ -118,6 +120,7 @@ def jacobian(
     return torch.cat([part.flatten(1) for part in parts]).T.contiguous()
 
 
+@takes_fit
 @torch.no_grad()
 def finite_differences(
     preconditioner: PreconditionerLike,
@@ -146,6 +149,7 @@ def finite_differences(
     return torch.cat([part.flatten(1) for part in parts]).T.contiguous()
 
 
+@takes_fit
 def difference_errors(
     preconditioner: PreconditionerLike,
     gradient: torch.Tensor,
@@ -176,6 +180,7 @@ def difference_errors(
     return [relative_distance(approximate, exact) for approximate in found]
 
 
+@takes_fit
 @torch.no_grad()
 def linearity_index(
     preconditioner: PreconditionerLike,

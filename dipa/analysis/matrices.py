@@ -22,10 +22,11 @@ from ..operators import Basis
 from ..operators.bases import TransformBasis
 from ..physics import numbers_like, require_beside
 from ..preconditioners import Preconditioner
-from ..solvers.proximal import PreconditionerLike
+from ..solvers.proximal import PreconditionerLike, takes_fit
 from .jacobian import directional, is_linear
 
 
+@takes_fit
 @torch.no_grad()
 def as_stepsize(
     preconditioner: PreconditionerLike,
@@ -66,6 +67,7 @@ def as_stepsize(
     ).item()
 
 
+@takes_fit
 @torch.no_grad()
 def coordinate_blocks(
     preconditioner: Preconditioner, basis: Basis

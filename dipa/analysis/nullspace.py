@@ -13,7 +13,7 @@ from ..checks import require, require_alike, require_kind, require_same_images, 
 from ..operators import Basis
 from ..physics import require_beside, require_takes
 from ..solvers import FISTA, State
-from ..solvers.proximal import PreconditionerLike
+from ..solvers.proximal import PreconditionerLike, takes_fit
 from .convergence import Convergence, convergence
 
 RESIDUAL_LIMIT = 0.05
@@ -94,6 +94,7 @@ class LeakMeter:
         self.energies.append(torch.where(moving, outside, torch.zeros_like(outside)).mean().item())
 
 
+@takes_fit
 @torch.no_grad()
 def falsification(
     solver: FISTA,

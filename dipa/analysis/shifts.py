@@ -18,7 +18,8 @@ from ..operators.measure import gaussian_noise, measure
 from ..physics import require_operator, require_takes
 from ..priors import Denoiser, DenoiserPrior
 from ..solvers import FISTA
-from ..solvers.proximal import PreconditionerLike
+from ..solvers.proximal import PreconditionerLike, takes_fit
+from ..solvers.setting import another_setting
 from .nullspace import relative_norm
 
 
@@ -106,7 +107,9 @@ def with_noise(physics: LinearPhysics, sigma: float) -> LinearPhysics:
     return other
 
 
+@takes_fit
 @torch.no_grad()
+@another_setting()
 def shifts(
     preconditioner: PreconditionerLike,
     x_true: torch.Tensor,

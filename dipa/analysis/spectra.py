@@ -23,7 +23,7 @@ from .. import device
 from ..checks import foreign, require, require_images, require_kind, require_number
 from ..operators import Basis, range_basis
 from ..physics import image_size, numbers_like, require_beside, require_operator, require_takes
-from ..solvers.proximal import PreconditionerLike
+from ..solvers.proximal import PreconditionerLike, takes_fit
 from .jacobian import directional, is_linear
 
 TOLERANCE = 1e-6
@@ -91,6 +91,7 @@ class Spectra:
         }
 
 
+@takes_fit
 @torch.no_grad()
 def spectra(
     preconditioner: PreconditionerLike,

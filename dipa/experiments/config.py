@@ -134,7 +134,7 @@ class PreconditionerSettings:
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """The network of N-DIPA (backbone, iteration code, start) or the size of an end-to-end
+    """The network of N-DIPA (backbone, iteration code, start, scaling) or the size of an end-to-end
     network.
     """
 
@@ -144,9 +144,11 @@ class NetworkSettings:
     code: str = "sinusoidal"
     code_dim: int = 256
     start: str = "identity"
+    scaling: str = "none"  # as in the papers; the library's own default is "image"
 
     def __post_init__(self):
         plain_fields(self)
+        require_choice("network.scaling", self.scaling, choices.SCALINGS)
         require_choice("network.backbone", self.backbone, choices.BACKBONES)
         require_choice("network.code", self.code, choices.CODES)
         require_choice("network.start", self.start, ("identity", "random"))

@@ -25,6 +25,7 @@ from ..identity import describe, describe_code
 from ..operators import Basis, range_basis
 from ..operators.measure import measure
 from ..solvers import FISTA
+from ..solvers.setting import another_setting
 from ..training import parallel
 from ..training.teacher import solve_identity
 from . import replay
@@ -74,6 +75,7 @@ class Kept:
 
 
 @torch.no_grad()
+@another_setting()
 def evaluate(
     problem: Problem, trained: Any, *, kept: Kept | None = None, progress: bool = True
 ) -> tuple[dict, dict, dict]:

@@ -84,6 +84,7 @@ def _distil(problem: Problem, preconditioner: Any, **options: Any) -> Fit:
         budget=config.training,
         stepsize=config.solver.stepsize,
         teacher_stepsize=config.solver.teacher_stepsize,
+        validation=0,  # as in the papers: nothing is held out
         cache=cache.directory(),
         differentiation=config.differentiation,
         **options,
@@ -195,6 +196,7 @@ def _neural(problem: Problem) -> Preconditioner:
         code=chosen.code,
         code_dim=chosen.code_dim,
         start=chosen.start,
+        scaling=chosen.scaling,
         # fp16 would need its loss scaled
         precision="bf16" if problem.precision == "bf16" else "float32",
         seed=problem.config.seed,

@@ -20,6 +20,7 @@ from .. import data, metrics
 from ..checks import require
 from ..identity import sketch
 from ..operators.measure import measure
+from ..solvers.setting import another_setting
 from .manifest import LARGEST
 from .problem import TEST_PRECISION, Problem, make_solver, mask_hash, operators
 from .results import PRECONDITIONER, Run
@@ -146,7 +147,10 @@ def solve(
     settings = problem.config.solver
     solver = make_solver(settings, precision=TEST_PRECISION, denoiser=denoiser)
     y = _measure(problem, x_true)
-    return solver(y, problem.student, preconditioner=preconditioner, stepsize=settings.stepsize).x
+    with another_setting():  # the recorded one, whatever the file of P says
+        return solver(
+            y, problem.student, preconditioner=preconditioner, stepsize=settings.stepsize
+        ).x
 
 
 def _measure(problem: Problem, x_true: torch.Tensor) -> torch.Tensor:

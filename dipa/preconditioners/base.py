@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,9 +33,18 @@ class Preconditioner(Trained):
     at the other. Every image of a batch is treated alone.
 
     Fixed preconditioners leave ``kind`` empty: they are made from their operator.
+
+    ``setting`` holds what was fixed when it was made (stepsize, K, momentum, start; identity of
+    prior, denoiser, operator and training images) as plain values, empty where nothing was:
+    :class:`~dipa.FISTA` steps by its stepsize and says what differs, files keep it.
     """
 
     traits: Traits
+    setting: dict[str, Any]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setting = {}
 
     # what a solver calls in every iteration, once check() has seen the images
     unchecked = nn.Module.__call__

@@ -22,7 +22,7 @@ from ..checks import (
 )
 from ..choices import FORMS
 from ..operators import Basis, PixelBasis, plane_basis, range_basis, rebuild_basis
-from ..physics import image_size, numbers_like, require_operator, require_takes
+from ..physics import image_size, lipschitz, numbers_like, require_operator, require_takes
 from .base import MAX_NUMBERS, Preconditioner, Traits, require_planes
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class LinearPreconditioner(Preconditioner):
         physics: LinearPhysics,
         images: torch.Tensor,
         *,
-        stepsize: float,
+        stepsize: float | None = None,
         regularization: float = 1e-3,
         null_weight: float = 1.0,
         form: str = "low_rank",
@@ -124,7 +124,8 @@ class LinearPreconditioner(Preconditioner):
         .. math::
             B = \arg\min_B \sum_i \|x_i-\alpha B\,V H^\top Hx_i\|_2^2+\lambda N\|\alpha B\|_F^2
 
-        so that one step of size :math:`\alpha` from zero lands on the ridge estimate of x from y.
+        so that one step of size :math:`\alpha` from zero lands on the ridge estimate of x from y;
+        None is 1/L, and a solver steps by it unless it is told otherwise.
         ``regularization`` is :math:`\lambda` (> 0), in units of squared intensity. ``null_weight``
         in [0, 1] then scales what P adds outside the subspace: repeated for K iterations with
         momentum, the full guess overshoots on hard images (at 1, P is the ridge solution; at 0, no
@@ -134,21 +135,22 @@ class LinearPreconditioner(Preconditioner):
         for other values.
         """
         require_images("images", images)
+        require_takes("physics", physics, images)
+        if stepsize is None:
+            stepsize = 1 / lipschitz(physics, tuple(images.shape[1:]), images)
         stepsize = require_number("stepsize", stepsize, 0, open_low=True)
         regularization = require_number("regularization", regularization, 0, open_low=True)
         null_weight = require_number("null_weight", null_weight, 0, 1)
         require_choice("form", form, FORMS)
-        require_takes("physics", physics, images)
         basis = subspace(physics, tuple(images.shape[1:]), planes=planes)
         columns = (_predictor(physics, images, basis, regularization).T / stepsize).to(images)
         columns = columns.reshape(-1, *basis.img_size)
         seen = basis.project(columns)
-        low_rank = cls((seen + null_weight * (columns - seen)).flatten(1).T, basis, complement)
-        return (
-            low_rank
-            if form == "low_rank"
-            else cls(low_rank.dense().detach(), PixelBasis(basis.img_size))
-        )
+        made = cls((seen + null_weight * (columns - seen)).flatten(1).T, basis, complement)
+        if form == "dense":
+            made = cls(made.dense().detach(), PixelBasis(basis.img_size))
+        made.setting = {"stepsize": float(stepsize), "operator is": type(physics).__name__}
+        return made
 
     def dense(self) -> torch.Tensor:
         """P as an (n, n) matrix acting on flattened images; outside the subspace it is

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
 
 from .. import device, networks, seeding
 from ..checks import plain_value, require, require_choice, require_img_size, require_int
+from ..choices import SCALINGS
 from ..physics import require_like
 from .base import Preconditioner, Traits, require_planes
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 PRECISIONS = ("float32", "bf16")
 MAX_CHANNELS = 64
@@ -30,6 +34,9 @@ class NeuralPreconditioner(Preconditioner):
             shared by the channels) or ``none`` (the same network at every iteration).
         code_dim: d, the length of the code; not used by ``none``.
         start: ``identity`` (direction = gradient, the unpreconditioned solver) or ``random``.
+        scaling: ``image``: :math:`d=s\,\mathcal{P}_\theta(\nabla g/s,\phi(k))`, s the root mean
+            square of a channel's gradient, so that P(tg) = tP(g) for t > 0: it does not depend on
+            the units of H, and P(0) = 0; or ``none``, as in the papers.
         precision: ``float32``, or ``bf16`` to run the networks (and nothing else) under bfloat16
             autocast.
         seed: of the initial weights.
@@ -55,6 +62,7 @@ class NeuralPreconditioner(Preconditioner):
         code: str = "sinusoidal",
         code_dim: int = 256,
         start: str = "identity",
+        scaling: str = "image",
         precision: str = "float32",
         seed: int = 0,
     ):
@@ -68,9 +76,11 @@ class NeuralPreconditioner(Preconditioner):
         )
         require_choice("precision", precision, PRECISIONS)
         require_choice("code", code, networks.CODES)
+        require_choice("scaling", scaling, SCALINGS)
         seed = require_int("seed", seed, 0)
         features, blocks, code_dim = map(plain_value, (features, blocks, code_dim))
         self.name, self.img_size, self.features, self.blocks = name, img_size, features, blocks
+        self.scaling = scaling
         self.code_kind, self.code_dim, self.start, self.precision, self.seed = (
             code,
             code_dim,
@@ -102,13 +112,22 @@ class NeuralPreconditioner(Preconditioner):
         used.
         """
         images = gradient.reshape(-1, *self.img_size)
+        size = self._scales(images)
+        images = images / size
         code = None if self.code is None else self.code.unchecked(k).to(images)
         with device.autocast(self.precision, images.device):
             channels = [
                 cast(networks.Backbone, net).unchecked(images[:, c : c + 1], code)
                 for c, net in enumerate(self.networks)
             ]
-        return torch.cat(channels, dim=1).reshape(gradient.shape)
+        return (torch.cat(channels, dim=1) * size).reshape(gradient.shape)
+
+    def _scales(self, images: torch.Tensor) -> torch.Tensor:
+        """s of each channel of each image, (B, C, 1, 1); 1 without scaling and for a zero one."""
+        if self.scaling == "none":
+            return images.new_ones(1, 1, 1, 1)
+        square = images.square().mean(dim=(2, 3), keepdim=True)
+        return torch.where(square > 0, square, torch.ones_like(square)).sqrt()
 
     def require_fits(self, images: torch.Tensor) -> None:  # noqa: D102
         require_planes(images, self.img_size)
@@ -117,6 +136,20 @@ class NeuralPreconditioner(Preconditioner):
         """The constructor's arguments, as plain values."""
         same = {
             key: getattr(self, key)
-            for key in ("name", "features", "blocks", "code_dim", "start", "precision", "seed")
+            for key in (
+                "name",
+                "features",
+                "blocks",
+                "code_dim",
+                "start",
+                "scaling",
+                "precision",
+                "seed",
+            )
         }
         return same | {"img_size": list(self.img_size), "code": self.code_kind}
+
+    @classmethod
+    def rebuild(cls, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Self:
+        """As of every module; files that do not name a scaling are of networks without one."""
+        return super().rebuild({"scaling": "none"} | header, tensors)

@@ -33,9 +33,10 @@ from ..physics import (
 from ..priors import PnP
 from . import loop
 from .momentum import MOMENTA, weights
-from .proximal import PreconditionerLike, ProximalGradient, least_squares
+from .proximal import PreconditionerLike, ProximalGradient, least_squares, trained_of
 from .searches import Search, Stepsize
-from .starts import STARTS
+from .setting import stepsize_of, warn_differences
+from .starts import STARTS, Start, started
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class FISTA:
         iterations: K >= 1.
         momentum: ``none``, ``nesterov`` (the printed algorithm), ``chambolle_dossal``, ``deepinv``
             (what the authors' code ran); see :mod:`dipa.solvers.momentum`.
-        start: ``zero``, ``adjoint``, ``pseudo_inverse`` or ``interpolated``; see
-            :mod:`dipa.solvers.starts`.
+        start: ``zero``, ``adjoint``, ``scaled_adjoint``, ``pseudo_inverse`` or ``interpolated``,
+            see :mod:`dipa.solvers.starts`; or a callable ``start(y, physics)`` -> images.
         restart: iterations after which momentum starts again, 0 for never.
         tolerance: end as ``converged`` before K, once no image changes by more than this share of
             its norm; 0 for never.
@@ -67,7 +68,7 @@ class FISTA:
     prior: PnP
     iterations: int = 20
     momentum: str = "nesterov"
-    start: str = "adjoint"
+    start: Start = "scaled_adjoint"
     restart: int = 0
     tolerance: float = 0.0
 
@@ -82,7 +83,8 @@ class FISTA:
         )
         require_int("iterations", self.iterations, 1)
         require_choice("momentum", self.momentum, MOMENTA)
-        require_choice("start", self.start, STARTS)
+        if not callable(self.start):
+            require_choice("start", self.start, STARTS)
         require_int("restart", self.restart, 0)
         require_number("tolerance", self.tolerance, 0)
 
@@ -92,8 +94,8 @@ class FISTA:
         physics: LinearPhysics,
         *,
         preconditioner: PreconditionerLike | None = None,
-        stepsize: float | str | Search = "1/L",
-        backward: int | None = None,
+        stepsize: float | str | Search | None = None,
+        backward: int | None = 0,
         x_true: torch.Tensor | None = None,
         history: bool = False,
         iterates: bool = False,
@@ -104,11 +106,15 @@ class FISTA:
         Args:
             y: measurements as ``physics`` makes them.
             physics: a deepinv linear operator H.
-            preconditioner: ``P(gradient, iterate, k) -> direction`` with k from 1 to K; None is the
-                identity.
+            preconditioner: ``P(gradient, iterate, k) -> direction`` with k from 1 to K, or the
+                :class:`~dipa.training.Fit` of one; None is the identity. One that was made in
+                another setting (stepsize, K, momentum, start, prior, operator) is one warning that
+                names what differs.
             stepsize: :math:`\alpha>0`, ``"1/L"`` for :math:`1/\|H\|^2`, or a search such as
-                :class:`~dipa.solvers.Armijo`.
-            backward: how many of the last iterations can be differentiated; None for all.
+                :class:`~dipa.solvers.Armijo`; None is the stepsize that P was made with, without
+                one ``"1/L"``.
+            backward: how many of the last iterations can be differentiated: 0 leaves a
+                reconstruction without a graph, None is all of them.
             x_true: ground truth (B, C, H, W) in [0, 1], adds ``psnr`` to the history. A range that
                 is another by more than 5 percent, or measurements larger than ``physics`` makes of
                 such images, is one warning.
@@ -125,18 +131,17 @@ class FISTA:
             InputError: a stepsize that is neither positive nor ``"1/L"`` nor a search, or
                 measurements ``physics`` cannot use.
         """
-        start = self._start(y, physics)
+        preconditioner, start = trained_of(preconditioner), self._start(y, physics)
         self.check(start, preconditioner)
         scheme = self.scheme(y, physics, start, preconditioner, stepsize)
-        if backward is not None:
-            backward = require_int("backward", backward, 0)
-            whole = self.tolerance == 0
-            require(
-                whole,
-                "tolerance",
-                self.tolerance,
-                "0 with backward: the last iterations must be known beforehand",
-            )
+        warn_differences(preconditioner, self, physics, scheme.stepsize, start)
+        backward = None if backward is None else require_int("backward", backward, 0)
+        require(
+            not backward or self.tolerance == 0,
+            "tolerance",
+            self.tolerance,
+            "0 with backward: the last iterations must be known beforehand",
+        )
         history, iterates = require_flag("history", history), require_flag("iterates", iterates)
         require(
             observe is None or callable(observe),
@@ -169,9 +174,10 @@ class FISTA:
         physics: LinearPhysics,
         start: torch.Tensor,
         preconditioner: PreconditionerLike | None = None,
-        stepsize: float | str | Search = "1/L",
+        stepsize: float | str | Search | None = None,
     ) -> ProximalGradient:
         """The scheme this solver runs on one problem, from ``start``; arguments as in a call."""
+        stepsize = stepsize_of(preconditioner) if stepsize is None else stepsize
         return ProximalGradient(
             start,
             gradient=least_squares(physics, y),
@@ -236,7 +242,7 @@ class FISTA:
             "prior": prior,
             "iterations": self.iterations,
             "momentum": self.momentum,
-            "start": self.start,
+            "start": getattr(self.start, "__qualname__", self.start),
         }
         return made | {
             name: value for name in ("restart", "tolerance") if (value := getattr(self, name))
@@ -262,7 +268,7 @@ class FISTA:
         )
         got = f"shape {tuple(y.shape)}, {y.dtype} on {y.device}"
         with foreign("y", got, f"measurements of this {type(physics).__name__}"):
-            start = STARTS[self.start](y, physics)
+            start = started(self.start, y, physics)
             with torch.no_grad():
                 made = tuple(physics.A(start).shape)
         _check_shapes(tuple(y.shape), made, tuple(start.shape[1:]), physics)

@@ -57,21 +57,31 @@ class Stop:
             :math:`\|x^k-x^{k-1}\|\le\mathrm{tolerance}\,\|x^k\|`, in every image of the batch; 0 is
             never.
         bound: the run has ``diverged`` at an iterate that is not finite or leaves [-bound, bound].
+        growth: so it has where an image's largest magnitude exceeds ``growth`` times that of its
+            start, or of an image in [0, 1] where the start is smaller.
     """
 
     iterations: int
     tolerance: float = 0.0
     bound: float = 1e6
+    growth: float = 100.0
 
     def __post_init__(self):
         object.__setattr__(self, "iterations", require_int("iterations", self.iterations, 0))
         require_number("tolerance", self.tolerance, 0)
         require_number("bound", self.bound, 0)
+        require_number("growth", self.growth, 1)
 
-    def __call__(self, state: State) -> tuple[str, str] | None:
-        """Status and message where the run ends with this state, else None."""
-        if not bool((state.x.detach().abs() <= self.bound).all()):  # NaN compares false
-            what = f"an iterate is not finite or exceeds {self.bound:g}; use a smaller stepsize"
+    def limits(self, start: torch.Tensor) -> torch.Tensor:
+        """The magnitude that each image of a run from ``start`` may reach, (B,)."""
+        return (self.growth * largest(start).clamp_min(1)).clamp_max(self.bound)
+
+    def __call__(self, state: State, limits: torch.Tensor) -> tuple[str, str] | None:
+        """Status and message where the run ends with this state, else None; ``limits`` as above."""
+        within = largest(state.x) <= limits  # NaN compares false
+        if not bool(within.all()):
+            limit = limits[~within].min().item()
+            what = f"an iterate is not finite or exceeds {limit:.3g}; use a smaller stepsize"
             return "diverged", f"diverged at iteration {state.k}: {what}"
         if self.tolerance and state.k and self._settled(state):
             return (
@@ -88,6 +98,11 @@ class Stop:
             tensor.detach().flatten(1).norm(dim=1) for tensor in (state.x - state.previous, state.x)
         )
         return bool((change <= self.tolerance * whole).all())
+
+
+def largest(images: torch.Tensor) -> torch.Tensor:
+    """The largest magnitude of each image (B, ...), NaN where one is in it: (B,)."""
+    return images.detach().flatten(1).abs().amax(dim=1)
 
 
 @dataclass(frozen=True)
@@ -148,12 +163,13 @@ def run(
         "callables observe(state) in a row",
     )
     seen, iterates = _History(observe), [state.x] if keep_iterates else []
+    limits = stop.limits(state.x)
     seen(state)
     ended = ("completed", "completed 0 iterations") if stop.iterations == 0 else None
     while ended is None:
         with torch.set_grad_enabled(graded and state.k >= tracked_after):
             following = scheme.step(state)
-        ended = stop(following)
+        ended = stop(following, limits)
         if ended and ended[0] == "diverged":
             break
         state = following

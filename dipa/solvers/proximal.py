@@ -4,9 +4,11 @@ momentum.
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from deepinv.physics import LinearPhysics
@@ -83,6 +85,35 @@ class ProximalGradient:
             return self.prior_step(z, direction, self.stepsize), self.stepsize
         take = lambda stepsize: self.prior_step(z, direction, stepsize)  # noqa: E731
         return self.stepsize(Move(state, z, gradient, direction, take, self.measure))
+
+
+def trained_of(given: Any) -> Any:
+    """The preconditioner that a :class:`~dipa.training.Fit` holds; anything else is itself."""
+    return getattr(given, "trained", given)
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def takes_fit(function: Function) -> Function:
+    """Let the argument ``preconditioner`` of a function be the :class:`~dipa.training.Fit` of
+    one.
+    """
+    names = inspect.signature(function)
+
+    @functools.wraps(function)
+    def taking(*arguments: Any, **named: Any) -> Any:
+        bound = names.bind_partial(*arguments, **named).arguments
+        if "preconditioner" not in bound:
+            return function(*arguments, **named)
+        given = bound["preconditioner"]
+        place = list(names.parameters).index("preconditioner")
+        if place < len(arguments):
+            changed = (*arguments[:place], trained_of(given), *arguments[place + 1 :])
+            return function(*changed, **named)
+        return function(*arguments, **{**named, "preconditioner": trained_of(given)})
+
+    return cast(Function, taking)
 
 
 def least_squares(

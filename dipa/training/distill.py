@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from deepinv.physics import LinearPhysics
 from torch import nn
 
-from .. import losses, metrics, seeding
+from .. import losses, metrics, seeding, storage
 from ..cache import Identity
 from ..checks import (
     InputError,
@@ -23,33 +24,41 @@ from ..checks import (
     require_int,
     require_kind,
     require_new_file,
+    require_number,
     require_path,
 )
 from ..identity import describe, describe_physics, describe_preconditioner
 from ..operators import Basis, range_basis
 from ..operators.measure import measure
-from ..physics import declared_size, require_takes, warn_range
+from ..physics import declared_size, require_adjoint, require_takes, warn_range
 from ..preconditioners import Preconditioner
 from ..settings import Budget, Differentiation, LossWeights
 from ..solvers import FISTA, data_gradient
+from ..solvers.proximal import trained_of
+from ..solvers.setting import setting
 from . import differentiate
+from .doors import require_contraction, warn_few_images
 from .loop import Fit, Record, Training
+from .ridge import Held, worth
 from .teacher import TeacherTargets, solve_identity, teacher_targets
+from .validation import Validation, held_out
 
+CLOSED_FORM = 1024  # numbers in an image up to which the closed form is compared with
 NEED_TEACHER = ("imitation", "gradient", "convergence")  # the losses that do
 
 
 def distill(
     solver: FISTA,
-    preconditioner: Preconditioner,
+    preconditioner: Preconditioner | Fit,
     student: LinearPhysics,
     teacher: LinearPhysics | None,
     images: torch.Tensor,
     *,
     losses: LossWeights,
     budget: Budget | None = None,
-    stepsize: float | str = 0.4,
-    teacher_stepsize: float | str = 0.7,
+    stepsize: float | str = "1/L",
+    teacher_stepsize: float | str = "1/L",
+    validation: float = 0.1,
     seed: int = 0,
     checkpoint: str | Path | None = None,
     cache: str | Path | None = None,
@@ -70,9 +79,14 @@ def distill(
     trainable and frozen parameters and may change with the iteration; the losses on directions
     (gradient, convergence, row space) take it at k = K.
 
+    A share of the images is held out: P ends as the best of the looks at them, its start included,
+    and training stops where four looks of ten find nothing better. ``record["worth"]`` compares it
+    on them with what needs no training; what is not worth it is one warning.
+
     Args:
         solver: what teacher and student both run.
         preconditioner: P, trained in place, whatever its form; frozen parameters stay as they are.
+            The ``Fit`` of one goes on with it.
         student: :math:`H_s`, the operator of the real system.
         teacher: :math:`H_t`, on the same image space; a separate object; None where no loss needs
             it.
@@ -80,8 +94,11 @@ def distill(
             range is one warning.
         losses: weights of the terms.
         budget: steps, optimiser, schedule.
-        stepsize: :math:`\alpha_s` (0.4 in the papers); ``teacher_stepsize`` is :math:`\alpha_t`
-            (0.7).
+        stepsize: :math:`\alpha_s`, a positive number or ``"1/L"``, with which the steps, and so the
+            training, do not depend on the units of H (the papers' 0.4 is for L = 1);
+            ``teacher_stepsize`` is :math:`\alpha_t` (0.7 in the papers). It travels with P.
+        validation: share of the images held out, at most 64 of them, in [0, 1/2]; 0 trains on all,
+            for the whole budget, and compares nothing.
         seed: of the order of images and of the measurement noise.
         checkpoint: a file to save to and resume from; a resumed run ends in the same tensors as an
             uninterrupted one (same machine, versions and thread count). Removed by nobody but the
@@ -96,14 +113,17 @@ def distill(
             gradient norm).
 
     Raises:
-        InputError: arguments that do not fit together; a student that diverges; a loss, gradient or
-            updated P that is not finite. Training stops with the step and the cause, and the
-            checkpoint stays as last saved: after a step, at most ``checkpoint_every`` back, with
-            finite loss, gradient and P. A finite P may still be one from which the next student run
-            diverges; starting again from that checkpoint then ends the same way.
+        InputError: arguments that do not fit together; an operator that is not linear or whose
+            adjoint is none; a stepsize beyond 2/L that P does not make up for, with which no run
+            converges; a student that diverges; a loss, gradient or updated P that is not finite.
+            Training stops with the step and the cause, and the checkpoint stays as last saved:
+            after a step, at most ``checkpoint_every`` back, with finite loss, gradient and P. A
+            finite P may still be one from which the next student run diverges; starting again from
+            that checkpoint then ends the same way.
 
     Source: D2GP Algorithm 2; DIPA Eq. (6)-(13).
     """
+    P: Preconditioner = trained_of(preconditioner)
     problem = Distillation(
         solver,
         student,
@@ -113,42 +133,65 @@ def distill(
         Differentiation() if differentiation is None else differentiation,
         plain_value(stepsize),
         plain_value(teacher_stepsize),
+        plain_value(validation),
         seed,
     )
-    require_kind("preconditioner", preconditioner, nn.Module)
+    require_kind("preconditioner", P, nn.Module)
     file = require_new_file("checkpoint", checkpoint)
     folder = None if cache in (None, "") else require_path("cache", cache)
     progress = require_flag("progress", progress)
-    problem.check(preconditioner, images)
+    problem.check(P, images)
     warn_range("images", images, student, teacher)
+    P.setting = {}
+    run, (kept, held) = StudentRun(problem, P), problem.split(len(images))
+    looking = problem.held(images, held) if len(held) else None
+    looks = Validation(partial(looking.psnr, P), problem.budget.steps) if looking else None
     training = Training.start(
-        preconditioner,
+        P,
         problem.budget,
         name="preconditioner",
         what="P",
-        identity=problem.identity(preconditioner, images) if file else {},
+        identity=problem.identity(P, images) if file else {},
         checkpoint=file,
+        validation=looks,
     )
-    targets = problem.targets(images, folder, progress)
-    run = StudentRun(problem, preconditioner)
+    targets = problem.targets(images, kept, folder, progress)
 
     def objective(index: torch.Tensor, step: int) -> tuple[torch.Tensor, Record]:
+        index = kept[index]
         y = measure(student, images[index], seed=problem.seed, indices=index)
         return run(images[index], y, targets and targets.of(index), step)
 
     training.run(
         objective,
-        count=len(images),
+        count=len(kept),
         seed=problem.seed,
         less_memory=problem.differentiation.less_memory,
         progress=progress,
         report=report,
     )
+    P.setting = problem.setting(images)
     record = problem.record(images)
     if targets:
         record["teacher_images"] = {"all": len(targets.indices), "cached": targets.cached}
     record["training_seconds"] = round(training.seconds, 2)
-    return Fit(preconditioner, training.history, record)
+    if looking and looks:
+        record["validation"] = {"looks": looks.looks, "best": looks.best_look[0]}
+        record["worth"] = _compared(looking, looks, P, images[kept])
+    return Fit(P, training.history, record)
+
+
+def _compared(
+    held: Held, validation: Validation, preconditioner: Preconditioner, images: torch.Tensor
+) -> dict[str, Any]:
+    """What P is worth on the held-out images, as plain values with its sentence; a warning where
+    it is worth nothing.
+    """
+    small = images[0].numel() <= CLOSED_FORM
+    found = worth(held, preconditioner, validation.looks[0][1], images, small)
+    if found.advice:
+        warnings.warn(f"distill: {found}", stacklevel=3)
+    return asdict(found) | {"text": str(found)}
 
 
 @dataclass(frozen=True)
@@ -165,6 +208,7 @@ class Distillation:
     differentiation: Differentiation
     stepsize: float | str
     teacher_stepsize: float | str
+    validation: float
     seed: int
 
     def __post_init__(self):
@@ -172,15 +216,34 @@ class Distillation:
         require_kind("losses", self.losses, LossWeights)
         require_kind("budget", self.budget, Budget)
         require_kind("differentiation", self.differentiation, Differentiation)
+        require_number("validation", self.validation, 0, 0.5)
         object.__setattr__(self, "seed", require_int("seed", self.seed, 0))
+
+    def split(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The numbers of the images to train on, and of those held out."""
+        return held_out(count, self.validation, self.seed)
+
+    def held(self, images: torch.Tensor, index: torch.Tensor) -> Held:
+        """The held-out images, as the student reconstructs them."""
+        return Held.of(self.solver, self.student, images, index, self.stepsize, self.seed)
+
+    def setting(self, images: torch.Tensor) -> dict[str, Any]:
+        """What P is made in, with the SHA-256 of the images it is made of."""
+        alpha = self.solver.stepsize(self.stepsize, self.student, tuple(images.shape[1:]), images)
+        made_in = setting(self.solver, self.student, cast(float, alpha), images)
+        return made_in | {"images": storage.sha256_tensors({"images": images})}
 
     def check(self, preconditioner: nn.Module, images: torch.Tensor) -> None:
         """Refuse what does not go together, before anything is computed."""
         require_images("images", images)
         self._check_teacher()
+        if callable(repeats := getattr(self.solver.prior, "require_repeats", None)):
+            repeats(images[:1])
         trained = any(parameter.requires_grad for parameter in preconditioner.parameters())
         kind = type(preconditioner).__name__
         require(trained, "preconditioner", kind, "one with trainable parameters")
+        if self.validation:
+            warn_few_images(preconditioner, images)
         self._check_operator("student", self.student, images, self.stepsize, preconditioner)
         if self.teacher is not None:
             self._check_operator("teacher", self.teacher, images, self.teacher_stepsize)
@@ -207,7 +270,9 @@ class Distillation:
         size = declared_size(physics) or shape
         require(size == shape, f"{name}.img_size", size, f"that of the images, {shape}")
         self.solver.check(require_takes(name, physics, images), preconditioner)
-        self.solver.stepsize(stepsize, physics, shape, images)
+        require_adjoint(name, physics, images)
+        alpha = self.solver.stepsize(stepsize, physics, shape, images)
+        require_contraction(name, physics, cast(float, alpha), images, preconditioner)
 
     def record(self, images: torch.Tensor) -> dict[str, Any]:
         """What shapes the training, as plain values."""
@@ -216,6 +281,7 @@ class Distillation:
             "budget": asdict(self.budget),
             "stepsize": self.stepsize,
             "teacher_stepsize": self.teacher_stepsize,
+            "validation": self.validation,
             "differentiation": asdict(self.differentiation),
             "seed": self.seed,
             "solver": self.solver.describe(),
@@ -231,23 +297,24 @@ class Distillation:
         found |= {"images": describe(images)}
         found |= describe_preconditioner(preconditioner, images, self.solver.iterations)
         same = {"solver"} | ({"differentiation"} if self.differentiation.exact else set())
+        same |= set() if self.validation else {"validation"}
         settings = {name: part for name, part in self.record(images).items() if name not in same}
         return found | {"settings": describe(settings)}
 
     def targets(
-        self, images: torch.Tensor, cache: Path | None, progress: bool
+        self, images: torch.Tensor, kept: torch.Tensor, cache: Path | None, progress: bool
     ) -> TeacherTargets | None:
         """The teacher's targets on the images that training draws; None where no loss needs it."""
         if self.teacher is None or not self.losses.needs_teacher:
             return None
-        used = seeding.drawn(len(images), self.budget.batch_size, self.budget.steps, self.seed)
+        drawn = seeding.drawn(len(kept), self.budget.batch_size, self.budget.steps, self.seed)
         return teacher_targets(
             self.solver,
             self.teacher,
             images,
             stepsize=self.teacher_stepsize,
             seed=self.seed,
-            indices=used,
+            indices=kept[drawn],
             cache=cache,
             progress=progress,
         )

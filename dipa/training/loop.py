@@ -26,6 +26,7 @@ from ..interrupt import Guard, Interrupted
 from ..settings import Budget
 from . import parallel
 from .checkpoint import load_checkpoint, save_checkpoint
+from .validation import Validation
 
 WARM_UP = 0.05
 Record = dict[str, float]
@@ -70,6 +71,7 @@ class Training:
     identity: Identity
     history: list[Record] = field(default_factory=list)
     seconds: float = 0.0
+    validation: Validation | None = None
 
     @classmethod
     def start(
@@ -81,6 +83,7 @@ class Training:
         what: str,
         identity: Identity,
         checkpoint: str | Path | None,
+        validation: Validation | None = None,
     ) -> Training:
         """A run at its beginning, or where the file ``checkpoint`` left it.
 
@@ -91,6 +94,8 @@ class Training:
             what: a name of the module for messages and the progress bar.
             identity: ties the checkpoint to all that shapes the run.
             checkpoint: the file to save to and resume from, None for none.
+            validation: looks at held-out images; the module ends as the best it saw, and training
+                may stop early.
 
         Raises:
             InputError: a module without trainable parameters; a damaged checkpoint or one of
@@ -100,9 +105,9 @@ class Training:
         require(len(parameters) > 0, name, type(module).__name__, "one with trainable parameters")
         optimizer = _optimizer(parameters, budget)
         path = Path(checkpoint) if checkpoint else None
-        training = cls(
-            module, what, budget, optimizer, _scheduler(optimizer, budget), path, identity
-        )
+        scheduler = _scheduler(optimizer, budget)
+        training = cls(module, what, budget, optimizer, scheduler, path, identity)
+        training.validation = validation
         saved = load_checkpoint(path, identity) if path else None
         if saved:
             training._restore(saved)
@@ -148,13 +153,18 @@ class Training:
         )
         with Guard() as guard, bar:
             try:
+                if not self.history:
+                    self._look(0)
                 for step in steps:
+                    if self.validation and self.validation.exhausted:
+                        break
                     index = seeding.batch_indices(count, self.budget.batch_size, step, seed)
                     record = self._gradient(objective, index, step, less_memory)
                     with guard.whole():
                         self.history.append(
                             {"step": step + 1} | record | self._update(record["loss"], step)
                         )
+                        self._look(step + 1)
                         self.seconds = time.monotonic() - began
                     if report:
                         report(self.history[-1])
@@ -168,6 +178,12 @@ class Training:
             except (Interrupted, Shortage):
                 self._save()
                 raise
+        if self.validation:
+            self.module.load_state_dict(self.validation.best)
+
+    def _look(self, step: int) -> None:
+        if self.validation and self.validation.due(step):
+            self.validation.look(self.module, step)
 
     def _gradient(
         self, objective: Objective, index: torch.Tensor, step: int, less_memory: str
@@ -271,11 +287,14 @@ class Training:
         parts = {
             name: getattr(self, name).state_dict() for name in ("module", "optimizer", "scheduler")
         }
-        return parts | {"history": self.history, "seconds": self.seconds}
+        looks = {"validation": self.validation.state_dict()} if self.validation else {}
+        return parts | looks | {"history": self.history, "seconds": self.seconds}
 
     def _restore(self, saved: dict[str, Any]) -> None:
         for name in ("module", "optimizer", "scheduler"):
             getattr(self, name).load_state_dict(saved[name])
+        if self.validation:
+            self.validation.load_state_dict(saved["validation"])
         self.history, self.seconds = saved["history"], saved["seconds"]
 
 

@@ -1,0 +1,223 @@
+"""The closed form, its two numbers chosen on held-out images; what else needs no training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from deepinv.physics import LinearPhysics
+
+from .. import metrics
+from ..checks import require_images, require_int, require_number
+from ..operators.measure import measure
+from ..physics import lipschitz, require_adjoint
+from ..preconditioners import LinearPreconditioner, Preconditioner
+from ..solvers import FISTA
+from ..solvers.setting import another_setting, setting
+from .loop import Fit
+from .validation import held_out
+
+REGULARIZATIONS = (1e-4, 1e-3, 1e-2, 1e-1)  # in units of L^2
+NULL_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+LONGEST = 100  # iterations in which 1/L may find its best one
+
+
+@dataclass(frozen=True)
+class Held:
+    """Held-out images with their measurements, and the run they are reconstructed by."""
+
+    solver: FISTA
+    physics: LinearPhysics
+    x: torch.Tensor
+    y: torch.Tensor
+    stepsize: float | str
+
+    @classmethod
+    def of(
+        cls,
+        solver: FISTA,
+        physics: LinearPhysics,
+        images: torch.Tensor,
+        index: torch.Tensor,
+        stepsize: float | str,
+        seed: int,
+    ) -> Held:
+        """The images with these numbers."""
+        x = images[index]
+        return cls(solver, physics, x, measure(physics, x, seed=seed, indices=index), stepsize)
+
+    @property
+    def alpha(self) -> float:
+        """The stepsize as a number."""
+        size = tuple(self.x.shape[1:])
+        return cast(float, self.solver.stepsize(self.stepsize, self.physics, size, self.x))
+
+    def psnr(self, preconditioner: Any = None) -> float:
+        """Mean PSNR in dB after K iterations; minus infinity where the run diverges."""
+        with another_setting():
+            result = self.solver(
+                self.y, self.physics, preconditioner=preconditioner, stepsize=self.stepsize
+            )
+        if result.status == "diverged":
+            return -float("inf")
+        return metrics.psnr(result.x, self.x).mean().item()
+
+    def best_iteration(self, iterations: int) -> tuple[int, float]:
+        """(k, mean PSNR) of the best iterate of a run by 1/L without a preconditioner."""
+        long = replace(self.solver, iterations=iterations, tolerance=0.0)
+        history = long(self.y, self.physics, stepsize="1/L", x_true=self.x, history=True).history
+        best = max(history, key=lambda record: record["psnr"])
+        return best["k"], best["psnr"]
+
+
+def fit_ridge(
+    solver: FISTA,
+    physics: LinearPhysics,
+    images: torch.Tensor,
+    *,
+    stepsize: float | str = "1/L",
+    planes: bool = False,
+    validation: float = 0.1,
+    seed: int = 0,
+) -> Fit:
+    r"""The closed form :meth:`~dipa.LinearPreconditioner.ridge` with the regularization and the
+    null weight that reconstruct held-out images best; nothing is trained.
+
+    :math:`\lambda\in\{10^{-4},\dots,10^{-1}\}L^2` first, at a null weight of 3/4, then the null
+    weight in 0, 1/4, ..., 1: with few images 0, which leaves the null space alone, may win.
+
+    Args:
+        solver: what P is for.
+        physics: H.
+        images: clean images (N, C, H, W) in [0, 1], at least 5.
+        stepsize: :math:`\alpha`, a positive number or ``"1/L"``.
+        planes: one P for every channel.
+        validation: share of the images held out, in ]0, 1/2].
+        seed: which ones, and of their noise.
+
+    Returns:
+        A :class:`Fit` without history; its record says what was chosen and the PSNR of each trial.
+
+    Raises:
+        InputError: arguments out of range; an operator whose adjoint is none.
+    """
+    began = time.monotonic()
+    require_images("images", images)
+    require_int("images", len(images), 5)
+    require_number("validation", validation, 0, 0.5, open_low=True)
+    require_adjoint("physics", physics, images)
+    kept, index = held_out(len(images), max(validation, 1 / len(images)), seed)
+    held = Held.of(solver, physics, images, index, stepsize, seed)
+    P, trials = choose(held, images[kept], planes=planes)
+    P.setting = setting(solver, physics, held.alpha, images)
+    record = {"solver": solver.describe(), "images": len(images), "trials": trials}
+    return Fit(P, [], record | {"training_seconds": round(time.monotonic() - began, 2)})
+
+
+def choose(
+    held: Held, images: torch.Tensor, *, planes: bool = False
+) -> tuple[LinearPreconditioner, list[dict[str, float]]]:
+    """The closed form of ``images`` that is best on the held-out ones, and what was tried."""
+    size = tuple(images.shape[1:])
+    norm = lipschitz(held.physics, size, images)
+    whole = [
+        LinearPreconditioner.ridge(
+            held.physics,
+            images,
+            stepsize=held.alpha,
+            regularization=share * norm**2,
+            planes=planes,
+        )
+        for share in REGULARIZATIONS
+    ]
+    first = [
+        (share, 0.75, _weighted(P, 0.75)) for share, P in zip(REGULARIZATIONS, whole, strict=True)
+    ]
+    found, trials = _best(held, first)
+    base = whole[REGULARIZATIONS.index(found[0])]
+    second = [(found[0], weight, _weighted(base, weight)) for weight in NULL_WEIGHTS]
+    found, more = _best(held, second)
+    return found[2], trials + more
+
+
+Trial = tuple[float, float, LinearPreconditioner]
+
+
+def _best(held: Held, trials: Iterable[Trial]) -> tuple[Trial, list[dict[str, float]]]:
+    seen = [(trial, held.psnr(trial[2])) for trial in trials]
+    records = [
+        {"regularization": share, "null_weight": weight, "psnr": psnr}
+        for (share, weight, _), psnr in seen
+    ]
+    return max(seen, key=lambda pair: pair[1])[0], records
+
+
+def _weighted(P: LinearPreconditioner, null_weight: float) -> LinearPreconditioner:  # noqa: N803
+    """P with what it adds outside the range of the adjoint scaled."""
+    columns = P.matrix.detach().T.reshape(-1, *P.basis.img_size)
+    seen = P.basis.project(columns)
+    matrix = (seen + null_weight * (columns - seen)).flatten(1).T
+    return LinearPreconditioner(matrix, P.basis, P.complement)
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What a trained P reaches on held-out images, beside what needs no training: mean PSNR in
+    dB.
+    """
+
+    images: int
+    iterations: int
+    trained: float
+    start: float
+    without: float
+    steps: tuple[int, float]
+    closed_form: float | None
+
+    def __str__(self) -> str:
+        k, steps = self.steps
+        ridge = (
+            "not computed at this size" if self.closed_form is None else f"{self.closed_form:.2f}"
+        )
+        text = (
+            f"PSNR on {self.images} held-out images, K = {self.iterations}: trained P "
+            f"{self.trained:.2f} dB; no P {self.without:.2f}; steps 1/L at their best k = {k} "
+            f"{steps:.2f}; closed form {ridge}"
+        )
+        return text + (f". {advice}" if (advice := self.advice) else "")
+
+    @property
+    def advice(self) -> str:
+        """What to do instead where training was not worth it; empty where it was."""
+        free = {"steps 1/L, stopped in time,": self.steps[1], "no P": self.without}
+        if self.closed_form is not None:
+            free["the closed form (dipa.training.fit_ridge)"] = self.closed_form
+        best = max(free, key=lambda name: free[name])
+        return f"Do not train: use {best}" if free[best] > self.trained else ""
+
+
+def worth(
+    held: Held,
+    P: Preconditioner,
+    start: float,
+    images: torch.Tensor,
+    closed_form: bool,  # noqa: N803
+) -> Worth:
+    """Compare P on the held-out images; ``start`` is its quality before training, ``images`` what
+    the closed form may use.
+    """
+    iterations = held.solver.iterations
+    planes = images.shape[1] > 1
+    ridge = held.psnr(choose(held, images, planes=planes)[0]) if closed_form else None
+    return Worth(
+        len(held.x),
+        iterations,
+        held.psnr(P),
+        start,
+        held.psnr(),
+        held.best_iteration(max(LONGEST, 3 * iterations)),
+        ridge,
+    )
