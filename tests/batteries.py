@@ -4,7 +4,10 @@ or is not done.
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 
 import deepinv
@@ -178,6 +181,14 @@ def refuses(call: Callable[[], object], *words: str) -> str:
     for word in words:
         assert word in text, f"{word!r} is not in: {text}"
     return text
+
+
+def printed(program: str, *arguments: str):
+    """What a program of its own prints, as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout)
 
 
 def check_adjoint(physics, img_size: tuple[int, int, int], tol: float, dtype: torch.dtype) -> None:

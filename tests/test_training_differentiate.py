@@ -376,17 +376,6 @@ def test_training_refuses_a_restart_that_does_not_fit():
     refuses(lambda: distil("restart", tail=3), "differentiation.tail", "4 iterations")
 
 
-@pytest.mark.parametrize(
-    ("bad", "words"),
-    [
-        ({"way": "forward"}, ("differentiation.way", "forward")),
-        ({"tail": 0}, ("differentiation.tail", "0")),
-    ],
-)
-def test_construction_refuses(bad, words):
-    refuses(lambda: Differentiation(**bad), *words)
-
-
 # --- in training ----------------------------------------------------------------------------------
 
 

@@ -1078,22 +1078,6 @@ def test_arguments_that_do_not_fit_together():
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "bad"),
-    [
-        *itertools.product(("steps", "batch_size", "window", "checkpoint_every"), (0, 1.5, True)),
-        ("patience", -1),
-        ("optimizer", "sgd"),
-        ("schedule", "platau"),
-        *itertools.product(("learning_rate", "factor"), (0, -1, float("nan"))),
-        ("factor", 1.5),
-        *itertools.product(("weight_decay", "clip"), (-1, float("inf"))),
-    ],
-)
-def test_budget_refuses(name, bad):
-    refuses(lambda: Budget(**{name: bad}), f"budget.{name}", repr(bad))
-
-
 def test_the_record_says_how_and_travels_with_the_file(tmp_path):
     fit = train(steps=2, seed=4)
     record = json.loads(json.dumps(fit.record))
