@@ -9,6 +9,7 @@ import pytest
 import torch
 from batteries import refuses, rng, smooth_images, tiny_denoiser
 from deepinv import physics as dp
+from members import PRIORS
 from tried import result_or_clear_error
 
 import dipa
@@ -213,7 +214,7 @@ def test_the_range_of_complex_measurements_is_that_of_both_their_parts():
         deepinv.optim.prior.L1Prior(),
     ],
 )
-@pytest.mark.parametrize("ours", [dipa.PnP, dipa.RED])
+@pytest.mark.parametrize("ours", PRIORS.values(), ids=PRIORS)
 def test_a_prior_of_deepinv_is_no_denoiser_and_no_prior_here(prior, ours):
     with pytest.raises(
         dipa.InputError, match="denoiser: got .*deepinv's prior .*allowed: a denoiser"

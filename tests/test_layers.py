@@ -87,6 +87,7 @@ CROSSING = {
     "layers": "the imports of all parts, and the names of the tests",
     "licences": "pictures and weights of the repository, and the wheel",
     "makefile": "Makefile",
+    "members": "the registries of all parts, beside tests/members.py",
     "mutants": "scripts/mutants.py, and its list beside all parts",
     "notebooks_read": "book/, citations and links as Jupyter and Colab show them",
     "portable": "every import, where there is no POSIX",

@@ -8,7 +8,6 @@ import deepinv
 import pytest
 import torch
 from batteries import (
-    PRIORS,
     Bare,
     identity_denoiser,
     images,
@@ -19,6 +18,7 @@ from batteries import (
     solver,
     tiny_denoiser,
 )
+from members import PRIORS
 
 import dipa
 from dipa import LinearPreconditioner, NeuralPreconditioner, ScalarSteps

@@ -20,6 +20,7 @@ from batteries import (
     solver,
     tiny_denoiser,
 )
+from members import PRIORS
 
 import dipa
 from dipa import Budget, LinearPreconditioner, LossWeights, losses
@@ -29,7 +30,6 @@ from dipa.operators import mri_pair, single_pixel
 from dipa.operators.measure import measure
 from dipa.preconditioners import Preconditioner, Traits
 from dipa.preconditioners.linear import FORMS
-from dipa.priors import RED
 from dipa.solvers import data_gradient
 from dipa.training import (
     Differentiation,
@@ -327,7 +327,7 @@ MRI_SIZES = {"complex": (2, 9, 12), "real": (1, 9, 12)}
 
 
 @pytest.mark.parametrize("size", MRI_SIZES.values(), ids=MRI_SIZES)
-@pytest.mark.parametrize("prior", [dipa.PnP, RED])
+@pytest.mark.parametrize("prior", PRIORS.values(), ids=PRIORS)
 def test_mri_any_prior_and_a_preconditioner_of_many_parts(size, prior, tmp_path):
     """Measurements have another shape than real images; parameters frozen, trainable and
     indexed by the iteration.
@@ -386,7 +386,7 @@ def test_a_frozen_preconditioner_and_a_loss_that_ignores_it_are_refused():
     )
 
 
-@pytest.mark.parametrize("prior", [dipa.PnP, RED])
+@pytest.mark.parametrize("prior", PRIORS.values(), ids=PRIORS)
 def test_recomputed_iterations_give_the_same_run_and_keep_less(prior):
     """Bitwise the same run, and of the numbers autograd keeps for the backward pass fewer than
     a third.
