@@ -13,7 +13,7 @@ from members import PRIORS
 from tried import result_or_clear_error
 
 import dipa
-from dipa import analysis, endtoend, operators
+from dipa import analysis, endtoend, losses, operators
 
 # deepinv's own, of operators it makes here
 pytestmark = [
@@ -113,9 +113,7 @@ def calls(physics, size: tuple[int, int, int]) -> dict:
     """Everything that takes an operator, by name."""
     x = smooth_images(3 * size[0], SIDE).reshape(3, *size)
     solver, P = dipa.FISTA(dipa.PnP(tiny_denoiser()), iterations=2), dipa.ScalarSteps(2)
-    terms = {
-        name: 1.0 for name in ("imitation", "gradient", "convergence", "row_space", "data_fidelity")
-    }
+    terms = dict.fromkeys(losses.TERMS, 1.0) | {"supervised": 0.0}
     training = {
         "losses": dipa.LossWeights(**terms),
         "budget": dipa.Budget(steps=1, batch_size=2),

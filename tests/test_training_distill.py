@@ -26,10 +26,12 @@ import dipa
 from dipa import Budget, LinearPreconditioner, LossWeights, losses
 from dipa.cache import to_record
 from dipa.identity import describe
+from dipa.losses import TERMS
 from dipa.operators import mri_pair, single_pixel
 from dipa.operators.measure import measure
 from dipa.preconditioners import Preconditioner, Traits
 from dipa.preconditioners.linear import FORMS
+from dipa.settings import SCHEDULES
 from dipa.solvers import data_gradient
 from dipa.training import (
     Differentiation,
@@ -44,15 +46,11 @@ SHAPE = (1, 8, 8)
 EVERY_TERM = LossWeights(
     supervised=1.0, imitation=0.5, gradient=0.3, convergence=0.2, row_space=0.1
 )
+PENALTIES = {"convergence", "row_space"}  # beside a loss of almost no weight, as they need one
 ONE_TERM = {
-    "supervised": LossWeights(supervised=1.0),
-    "imitation": LossWeights(imitation=1.0),
-    "gradient": LossWeights(gradient=1.0),
-    "convergence": LossWeights(supervised=1e-9, convergence=1.0),
-    "row_space": LossWeights(supervised=1e-9, row_space=1.0),
-    "data_fidelity": LossWeights(data_fidelity=1.0),
+    name: LossWeights(**({"supervised": 1e-9} if name in PENALTIES else {}) | {name: 1.0})
+    for name in TERMS
 }
-SCHEDULES = ("plateau", "cosine", "constant")
 
 
 def cameras(noise_sigma: float = 0.0):
