@@ -104,7 +104,7 @@ smoke: $(STAMP)
 		"$$root/$(BIN)/papermill" --no-progress-bar "$$root/book/train.ipynb" "$$folder/train.ipynb" -p method l-dipa -p profile smoke
 
 presets: $(STAMP) ## every preset once in profile smoke (minutes)
-	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "every preset, profile smoke" $(BIN)/python -m pytest tests/test_presets.py -m presets -q -n $(TEST_WORKERS) --durations=5
+	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "every preset, profile smoke" $(BIN)/python -m pytest tests/test_experiments_presets.py -m presets -q -n $(TEST_WORKERS) --durations=5
 
 unit: $(STAMP)
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(STAGE) "unit tests" $(BIN)/python -m pytest tests -q -n $(TEST_WORKERS) --durations=5

@@ -1,10 +1,13 @@
-"""Members and checks shared by the tests: one battery per noun, a new member joins a list here
-or is not done.
+"""Checks and small things shared by the tests: a battery per noun; what they run over is in
+:mod:`members`.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 
 import deepinv
@@ -13,56 +16,6 @@ import torch
 
 import dipa
 from dipa import linalg
-from dipa.operators import ORDERINGS, mri, mri_pair, single_pixel, super_resolution
-from dipa.priors import RED
-
-SINGLE_PIXEL = {
-    ordering: lambda ordering=ordering: single_pixel((1, 16, 16), ratio=0.3, ordering=ordering)
-    for ordering in ORDERINGS
-}
-SINGLE_PIXEL |= {
-    "wide": lambda: single_pixel((1, 8, 16), ratio=0.3, ordering="zig_zag"),
-    "tall": lambda: single_pixel((1, 16, 4), ratio=0.3, ordering="sequency_rows"),
-    "three channels": lambda: single_pixel((3, 8, 8), ratio=0.4),
-    "noisy": lambda: single_pixel((1, 8, 8), ratio=0.5, noise_sigma=0.1),
-    "one measurement": lambda: single_pixel((1, 8, 8), ratio=1e-6),
-    "complete": lambda: single_pixel((1, 8, 8), ratio=1.0),
-}
-
-DOTS = (
-    torch.ones(12, 10)
-    .index_fill(1, torch.tensor([0, 3, 4, 9]), 0)
-    .index_fill(0, torch.tensor([1, 2, 7]), 0)
-)
-MRI = {
-    "MRI": lambda: mri((2, 12, 10), acceleration=2),
-    "MRI, odd": lambda: mri((2, 9, 7), acceleration=3),
-    "MRI, every column": lambda: mri((2, 6, 8), acceleration=1),
-    "MRI, noisy": lambda: mri((2, 8, 8), acceleration=2, noise_sigma=0.1),
-    "MRI, any mask": lambda: mri((2, 12, 10), mask=DOTS),
-    "MRI, nested teacher": lambda: mri_pair((2, 8, 25), acceleration=8, teacher_acceleration=7)[1],
-    "real MRI": lambda: mri((1, 12, 16), acceleration=3),
-    "real MRI, odd": lambda: mri((1, 9, 7), acceleration=2),
-    "real MRI, any mask": lambda: mri((1, 12, 10), mask=DOTS),
-}
-SUPER_RESOLUTION = {
-    "super-resolution": lambda: super_resolution((1, 16, 16), factor=2),
-    "super-resolution, blur alone": lambda: super_resolution((1, 12, 11), factor=1),
-    "super-resolution, odd": lambda: super_resolution((1, 13, 11), factor=4),
-    "super-resolution, complex": lambda: super_resolution((2, 10, 9), factor=4),
-    "super-resolution, colour": lambda: super_resolution((3, 9, 12), factor=3),
-    "super-resolution, noisy": lambda: super_resolution((1, 8, 8), factor=2, noise_sigma=0.1),
-}
-OURS = SINGLE_PIXEL | MRI | SUPER_RESOLUTION
-# too large for dense matrices: checks without them
-LARGE = {
-    "single pixel, 128": lambda: single_pixel((1, 128, 128), ratio=0.2),
-    "MRI, 50": lambda: mri((2, 50, 50), acceleration=5),
-    "real MRI, 50": lambda: mri((1, 50, 50), acceleration=5),
-    "super-resolution, 110 / 4": lambda: super_resolution((1, 110, 110), factor=4),
-    "super-resolution, 110 / 3": lambda: super_resolution((3, 110, 110), factor=3),
-    "super-resolution, 110 / 1": lambda: super_resolution((1, 110, 110), factor=1),
-}
 
 
 def downsampling(size: int = 16, channels: int = 1):
@@ -81,16 +34,8 @@ def inpainting(size: int = 8):
     return deepinv.physics.Inpainting((1, size, size), mask=mask)
 
 
-FOREIGN = {
-    "downsampling": downsampling,
-    "inpainting": inpainting,
-    "deepinv's MRI": lambda: deepinv.physics.MRI(mask=DOTS.clone()),
-}
-OPERATORS = OURS | FOREIGN
-
-
 def size_of(physics) -> tuple[int, int, int]:
-    """(C, H, W) of the images an operator of these lists acts on; deepinv's blurs call it
+    """(C, H, W) of the images an operator acts on; deepinv's blurs call it
     ``imsize``.
     """
     return getattr(physics, "img_size", None) or physics.imsize
@@ -150,9 +95,6 @@ class Counting(torch.nn.Module):
         return self.denoiser(x, sigma)
 
 
-PRIORS = {"PnP": dipa.PnP, "RED": RED}
-
-
 class Bare:
     """A prior that is a step and nothing else: ISTA on a quadratic."""
 
@@ -178,6 +120,14 @@ def refuses(call: Callable[[], object], *words: str) -> str:
     for word in words:
         assert word in text, f"{word!r} is not in: {text}"
     return text
+
+
+def printed(program: str, *arguments: str):
+    """What a program of its own prints, as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout)
 
 
 def check_adjoint(physics, img_size: tuple[int, int, int], tol: float, dtype: torch.dtype) -> None:

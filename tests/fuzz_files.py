@@ -28,6 +28,7 @@ import pytest
 import torch
 import yaml
 from batteries import images
+from members import END_TO_END, FITTED, SHAPE, SMALL, neural, student
 from PIL import Image
 from safetensors.torch import load, save
 from tried import check_message
@@ -102,27 +103,15 @@ def bytes_damaged(rng: random.Random, whole: bytes, early: int) -> bytes:
 
 # --- what dipa saves ------------------------------------------------------------------------------
 
-MODULES = {
-    "scalar": lambda: dipa.ScalarSteps(3),
-    "convolutional": lambda: dipa.ConvolutionalSteps(2, 3),
-    "pointwise": lambda: dipa.PointwiseSteps(2, (1, 8, 8)),
-    "linear": lambda: dipa.LinearPreconditioner.identity(
-        dipa.operators.single_pixel((1, 8, 8), ratio=0.3)
-    ),
-    "linear, dense": lambda: dipa.LinearPreconditioner.identity(
-        dipa.operators.single_pixel((1, 4, 4), ratio=0.3), form="dense"
-    ),
-    "linear, kronecker": lambda: dipa.LinearPreconditioner.identity(
-        dipa.operators.super_resolution((1, 8, 8), factor=2)
-    ),
-    "linear steps": lambda: dipa.LinearSteps.identity(
-        dipa.operators.mri((2, 6, 6), acceleration=2), 2
-    ),
-    "neural": lambda: dipa.NeuralPreconditioner(
-        "cnn", img_size=(1, 8, 8), features=2, blocks=1, code_dim=4
-    ),
-    "u-net": lambda: endtoend.build("u-net", (1, 8, 8), features=2, blocks=2),
-    "fista-net": lambda: endtoend.build("fista-net", (1, 8, 8), features=2, blocks=1),
+MODULES = {name: lambda make=make: make(student(), SHAPE, 2) for name, make in FITTED.items()}
+MODULES |= {
+    "linear, kronecker": lambda: FITTED["linear, low rank"](SMALL["super-resolution"](), None, 2),
+    "linear steps, MRI": lambda: FITTED["linear steps, low rank"](SMALL["complex MRI"](), None, 2),
+    "neural": lambda: neural("cnn", features=2),
+}
+MODULES |= {
+    name: lambda name=name, size=size: endtoend.build(name, SHAPE, **size)
+    for name, size in END_TO_END.items()
 }
 
 

@@ -4,17 +4,14 @@ trains.
 
 import json
 import sys
-from pathlib import Path
 
+import common
+import gpu_step as step
 import pytest
+import reference
 import torch
 
 import dipa
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-common, reference, step = (
-    pytest.importorskip(name) for name in ("common", "reference", "gpu_step")
-)
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,8 @@ import io
 import itertools
 import pickle
 import struct
-import sys
 import tarfile
 import zipfile
-from pathlib import Path
 
 import deepinv
 import numpy as np
@@ -20,12 +18,10 @@ import torch
 import torchvision
 from batteries import images, refuses, relative
 from PIL import Image
+from train_denoiser import read_photographs
 
 from dipa import cli, data, encoded
 from dipa.data import mnist, pictures, slices, splits
-
-sys.path.append(str(Path(__file__).parents[1] / "scripts"))
-from train_denoiser import read_photographs  # noqa: E402
 
 PATIENTS = np.repeat([3, 11, 5, 2], [9, 8, 12, 6])  # 35 slices; 11 is the last fifth
 

@@ -14,35 +14,21 @@ from batteries import (
     rng,
     smooth_images,
 )
+from members import END_TO_END, UNEVEN
 
 import dipa
 from dipa import Budget, endtoend, linalg, storage
-from dipa.operators import mri, single_pixel, super_resolution
+from dipa.operators import mri, single_pixel
 from dipa.operators.measure import measure
 from dipa.solvers import STARTS
 from dipa.training import train_network
 
-SMALL = {
-    "fista-net": {"features": 8, "blocks": 3},
-    "e2e-varnet": {"features": 4, "blocks": 2},
-    "restormer": {"features": 4, "blocks": 1},
-    "u-net": {"features": 4, "blocks": 3},
-}
 CONVOLUTIONS = (torch.nn.Conv2d, torch.nn.ConvTranspose2d)
-PROBLEMS = {
-    "single pixel": lambda: single_pixel((1, 16, 16), ratio=0.3, noise_sigma=0.01),
-    "complex MRI": lambda: mri((2, 13, 18), acceleration=4, noise_sigma=0.01),
-    "real MRI": lambda: mri((1, 15, 11), acceleration=4),
-    "super-resolution": lambda: super_resolution((1, 22, 18), factor=4),
-    "colour inpainting": lambda: deepinv.physics.Inpainting(
-        (3, 9, 13), mask=(images(1, 9, 13, seed=9) > 0.4).float()
-    ),
-}
 
 
 def network(name, img_size, *, shaken=False, seed=0, **size):
     """A small network; ``shaken`` moves every parameter, so that no layer is at its zero start."""
-    net = endtoend.build(name, img_size, seed=seed, **(SMALL[name] | size))
+    net = endtoend.build(name, img_size, seed=seed, **(END_TO_END[name] | size))
     if shaken:
         for i, parameter in enumerate(net.parameters()):
             parameter.data += 0.1 * torch.randn(
@@ -57,17 +43,13 @@ def pictures(count, img_size, dtype=torch.float32):
     return planes.reshape(count, channels, height, width)
 
 
-def test_the_list_of_small_networks_is_complete():
-    assert SMALL.keys() == endtoend.NETWORKS.keys()
-
-
 # --- every network, every operator ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("name", END_TO_END)
+@pytest.mark.parametrize("problem", UNEVEN)
 def test_image_sizes_odd_and_even_and_every_image_alone(name, problem):
-    physics = PROBLEMS[problem]()
+    physics = UNEVEN[problem]()
     x = pictures(3, physics.img_size)
     y, net = measure(physics, x), network(name, physics.img_size, shaken=True)
     x_hat = net(y, physics)
@@ -77,10 +59,10 @@ def test_image_sizes_odd_and_even_and_every_image_alone(name, problem):
     assert relative(net.train()(y, physics), x_hat) < 1e-5, "nothing depends on the mode"
 
 
-@pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("name", END_TO_END)
+@pytest.mark.parametrize("problem", UNEVEN)
 def test_a_few_steps_lower_the_loss(name, problem):
-    physics = PROBLEMS[problem]()
+    physics = UNEVEN[problem]()
     net = network(name, physics.img_size)
     budget = Budget(steps=12, batch_size=4, learning_rate=1e-3, schedule="constant")
     fit = train_network(net, physics, pictures(4, physics.img_size), budget=budget, progress=False)
@@ -88,7 +70,7 @@ def test_a_few_steps_lower_the_loss(name, problem):
     assert history[-1] < history[0] and fit.network is net and not net.training
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", END_TO_END)
 def test_one_network_runs_on_other_operators(name):
     """Trained weights meet another ratio and another kind of operator; the result is that
     operator's, not the first one's.
@@ -106,7 +88,7 @@ def test_one_network_runs_on_other_operators(name):
     assert all(relative(a, b) > 1e-3 for a, b in itertools.combinations(results, 2))
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", END_TO_END)
 def test_gradients_reach_every_parameter_and_are_true(name):
     """In float64, along random directions of all parameters together, against finite
     differences.
@@ -136,7 +118,7 @@ def test_gradients_reach_every_parameter_and_are_true(name):
     assert slope == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", END_TO_END)
 def test_weights_come_from_the_seed_alone(name):
     torch.manual_seed(1)
     state = torch.get_rng_state()
@@ -161,12 +143,12 @@ def test_untrained_direct_networks_give_their_start(name, start):
 # --- FISTA-Net ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("problem", UNEVEN)
 def test_hessian_step_is_the_dense_solve(problem):
     r"""(H^T H + lambda I)^-1 H^T (H z - y) against a dense factorisation, at the operator's own
     accuracy.
     """
-    physics = PROBLEMS[problem]().double()
+    physics = UNEVEN[problem]().double()
     size, damping = tuple(physics.img_size), 0.05
     net = network("fista-net", size, regularization=damping).double()
     z, x = (torch.randn((2, *size), generator=rng(seed), dtype=torch.float64) for seed in (1, 2))
@@ -342,7 +324,7 @@ def test_varnet_on_small_images(side):
 # --- files and doors ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", END_TO_END)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_files_give_back_the_network(name, dtype, tmp_path):
     physics = single_pixel((1, 16, 16), ratio=0.3).to(dtype)
@@ -392,7 +374,7 @@ def test_files_that_are_refused(tmp_path):
     refuses(lambda: dipa.save(torch.nn.Linear(2, 2), path), "trained", "Linear")
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", END_TO_END)
 def test_sizes_that_are_refused(name):
     for what, bad in itertools.product(("features", "blocks"), (0, 1.5, True)):
         refuses(
@@ -416,7 +398,7 @@ def test_names_and_special_sizes_that_are_refused():
         )
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", END_TO_END)
 def test_measurements_that_are_refused(name):
     physics, net = single_pixel((1, 16, 16), ratio=0.3), network(name, (1, 16, 16))
     refuses(lambda: net("y", physics), "y", "str")
@@ -455,7 +437,7 @@ def fit_small(name="u-net", *, seed=0, x=None, physics=None, net=None, **kwargs)
     return train_network(net, physics, x, budget=budget, seed=seed, progress=False, **kwargs)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", END_TO_END)
 def test_a_killed_run_ends_in_the_same_tensors(name, tmp_path):
     path = tmp_path / "run.checkpoint"
     whole = fit_small(name)
@@ -506,7 +488,7 @@ def test_a_trained_network_is_ready_to_be_used():
     assert not any(module.training for module in fit.network.modules())
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", END_TO_END)
 def test_noise_belongs_to_the_image_whatever_its_place_in_the_batch(name):
     """A step that sees every image: their order in the batch, which the seed decides, leaves
     the loss as it is.

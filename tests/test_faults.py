@@ -5,7 +5,6 @@ faults.
 import json
 import os
 import resource
-import signal
 import subprocess
 import sys
 import time
@@ -14,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from dipa import experiments
-from dipa.interrupt import Guard, Interrupted
 
 HERE = Path(__file__).parent
 SMALL = {
@@ -85,39 +83,6 @@ def test_many_at_once_end_well_and_leave_one_run(tmp_path):
     assert [found["processes"] for found in rounds] == [processes, processes]
     assert rounds[0]["killed"] == 0 and rounds[1]["killed"] <= kills[1]
     print(done.stdout)
-
-
-def test_a_signal_waits_for_the_end_of_a_stretch_that_must_be_whole():
-    done = []
-    with pytest.raises(Interrupted, match="SIGTERM") as caught, Guard() as guard:
-        with guard.whole():
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(0.01)
-            done.append("whole")
-        done.append("never")
-    assert done == ["whole"] and caught.value.status == 143
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, "the handlers of before are back"
-
-
-def test_a_signal_of_which_other_code_made_another_error_is_still_a_stop():
-    """As compiled modules do that are being imported: ImportError, RuntimeError."""
-    with pytest.raises(Interrupted, match="SIGTERM") as caught, Guard():
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(1)
-        except KeyboardInterrupt as stop:
-            raise ImportError("initialization failed") from stop
-    assert caught.value.status == 143
-    with pytest.raises(ImportError), Guard():
-        raise ImportError("no signal")
-
-
-def test_a_signal_outside_such_a_stretch_acts_at_once():
-    with pytest.raises(KeyboardInterrupt) as caught, Guard(), Guard():
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(1)
-        pytest.fail("still here")
-    assert caught.value.status == 130
 
 
 # --- a full disk ----------------------------------------------------------------------------------

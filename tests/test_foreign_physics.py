@@ -9,10 +9,11 @@ import pytest
 import torch
 from batteries import refuses, rng, smooth_images, tiny_denoiser
 from deepinv import physics as dp
+from members import PRIORS
 from tried import result_or_clear_error
 
 import dipa
-from dipa import analysis, endtoend, operators
+from dipa import analysis, endtoend, losses, operators
 
 # deepinv's own, of operators it makes here
 pytestmark = [
@@ -112,9 +113,7 @@ def calls(physics, size: tuple[int, int, int]) -> dict:
     """Everything that takes an operator, by name."""
     x = smooth_images(3 * size[0], SIDE).reshape(3, *size)
     solver, P = dipa.FISTA(dipa.PnP(tiny_denoiser()), iterations=2), dipa.ScalarSteps(2)
-    terms = {
-        name: 1.0 for name in ("imitation", "gradient", "convergence", "row_space", "data_fidelity")
-    }
+    terms = dict.fromkeys(losses.TERMS, 1.0) | {"supervised": 0.0}
     training = {
         "losses": dipa.LossWeights(**terms),
         "budget": dipa.Budget(steps=1, batch_size=2),
@@ -213,7 +212,7 @@ def test_the_range_of_complex_measurements_is_that_of_both_their_parts():
         deepinv.optim.prior.L1Prior(),
     ],
 )
-@pytest.mark.parametrize("ours", [dipa.PnP, dipa.RED])
+@pytest.mark.parametrize("ours", PRIORS.values(), ids=PRIORS)
 def test_a_prior_of_deepinv_is_no_denoiser_and_no_prior_here(prior, ours):
     with pytest.raises(
         dipa.InputError, match="denoiser: got .*deepinv's prior .*allowed: a denoiser"

@@ -5,11 +5,11 @@ is stopped goes on.
 import json
 import os
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
 
+import gpu
 import pytest
 import torch
 import yaml
@@ -20,9 +20,6 @@ from dipa.experiments.problem import Problem
 from dipa.training import differentiate
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-import gpu  # noqa: E402
-
 GOOD = "Path(sys.argv[sys.argv.index('--json') + 1]).write_text('{}'); note('good')"
 BAD = "note('bad'); sys.exit('no such card')"
 SLOW = "note('slow'); time.sleep(60)"

@@ -9,6 +9,7 @@ from pathlib import Path
 import deepinv
 import pytest
 import torch
+from members import PRIORS
 from torch import nn
 
 import dipa
@@ -93,7 +94,7 @@ DIFFERENT = {
         for a in (0.1, 0.2)
     ],
     "a class": [lambda kind=kind: Plain(layer=kind) for kind in (nn.ReLU, nn.ELU)],
-    "a prior": [lambda prior=prior: prior(dncnn()) for prior in (dipa.PnP, dipa.RED)],
+    "a prior": [lambda prior=prior: prior(dncnn()) for prior in PRIORS.values()],
     "sigma": [lambda sigma=sigma: dipa.PnP(dncnn(), sigma=sigma) for sigma in (0.01, 0.02)],
     "a buffer's type": [
         lambda kind=kind: Plain(level=torch.ones(2, dtype=kind))

@@ -3,18 +3,8 @@
 import deepinv
 import pytest
 import torch
-from batteries import (
-    OPERATORS,
-    PRIORS,
-    Bare,
-    images,
-    refuses,
-    relative,
-    rng,
-    size_of,
-    solver,
-    tiny_denoiser,
-)
+from batteries import Bare, images, refuses, relative, rng, size_of, solver, tiny_denoiser
+from members import OPERATORS, PRIORS
 
 import dipa
 from dipa.interop import to_deepinv

@@ -1,5 +1,5 @@
 """Imports point one way: a layer may use those above it in this list, and only the ones it is
-allowed to know.
+allowed to know. The tests mirror that list.
 """
 
 import ast
@@ -72,6 +72,31 @@ FORBIDDEN = {
         "training",
     },
 }
+# test modules that belong to no part alone: what each crosses
+CROSSING = {
+    "benchmarks": "benchmarks/: their arithmetic, and the plain way beside the package",
+    "by_hand": "operators, solvers, training and experiments: whole runs in plain torch",
+    "chain": "CI, locks, line ends: the repository around the package",
+    "contributing": "CONTRIBUTING.md: preconditioners, tasks, experiments and reports",
+    "elsewhere": "every part that computes, on a device that is not the processor",
+    "faults": "training, experiments and files, in processes that are killed or out of disk",
+    "foreign_physics": "deepinv's operators, priors and denoisers in every part that takes one",
+    "fuzz": "every public function and every command, with something wrong",
+    "fuzz_files": "every reader of files: data, denoisers, storage, documents",
+    "gpu": "scripts/gpu.py",
+    "layers": "the imports of all parts, and the names of the tests",
+    "licences": "pictures and weights of the repository, and the wheel",
+    "makefile": "Makefile",
+    "members": "the registries of all parts, beside tests/members.py",
+    "mutants": "scripts/mutants.py, and its list beside all parts",
+    "notebooks_read": "book/, citations and links as Jupyter and Colab show them",
+    "portable": "every import, where there is no POSIX",
+    "properties": "every part, with whatever hypothesis draws",
+    "recorded": "experiments, reports and claims, on the runs of book/results",
+    "start": "cli, experiments and reports, before torch is imported",
+    "wheel": "the built package: experiments and reports of its recorded runs",
+    "wiring": "every field of a configuration, from operators to tested images",
+}
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 
 
@@ -132,6 +157,27 @@ def test_imports_point_up(path):
     allowed |= {"__main__"} if own == "cli" else set()
     wrong = imported(path.read_text(), parts[:-1]) - (allowed - FORBIDDEN.get(own, set()))
     assert not wrong, f"{own} must not import {', '.join(sorted(wrong))}"
+
+
+def part_of(module: str) -> str | None:
+    """The part that a test module (without ``test_``) is named for."""
+    return next((part for part in ORDER if module == part or module.startswith(f"{part}_")), None)
+
+
+def test_the_tests_mirror_the_package():
+    """Every part has a test module of its name; the others are known to cross parts."""
+    modules = {path.stem.removeprefix("test_") for path in Path(__file__).parent.rglob("test_*.py")}
+    assert {*ORDER} - {part_of(module) for module in modules} == set(), "no tests of their own"
+    assert {module for module in modules if part_of(module) is None} == {*CROSSING}
+
+
+def test_the_reader_of_the_parts_of_tests():
+    assert (part_of("data"), part_of("data_files"), part_of("reports_paper")) == (
+        "data",
+        "data",
+        "reports",
+    )
+    assert part_of("database") is None and part_of("fuzz_files") is None
 
 
 def test_no_test_module_imports_another():

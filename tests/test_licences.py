@@ -11,15 +11,13 @@ import zipfile
 from email.parser import Parser
 from pathlib import Path
 
+import alone
 import pytest
 import yaml
 
 from dipa import denoisers, experiments, storage
 
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "scripts"))
-import alone  # noqa: E402
-
 RESULTS = ROOT / "book" / "results"
 NOTICE = (RESULTS / "NOTICE.md").read_text(encoding="utf-8")
 

@@ -9,7 +9,6 @@ from dipa import LossWeights, losses
 
 SQUARED = [losses.imitation, losses.supervised, losses.convergence]
 PAIR = [losses.gradient_cosine, *SQUARED, losses.data_fidelity]
-DATA_TERMS = "supervised, imitation, gradient, data_fidelity"
 
 
 def pair(seed: int, dtype=torch.float64):
@@ -203,36 +202,6 @@ def test_row_space_refuses_projectors_of_other_shapes():
     refuses(lambda: losses.row_space(X, lambda x: x[:1]), "project", "(1, 1, 4, 4)")
     refuses(lambda: losses.row_space(X, None), "project", "a function of images")
     refuses(lambda: losses.row_space(X[0], project_half), "direction.shape")
-
-
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(LossWeights)])
-@pytest.mark.parametrize("bad", [-1, float("nan"), float("inf"), "1", None, True])
-def test_weights_refuse(name, bad):
-    refuses(lambda: LossWeights(**({"supervised": 1.0} | {name: bad})), f"losses.{name}", repr(bad))
-
-
-def test_weights_need_a_data_term():
-    refuses(LossWeights, "losses", DATA_TERMS)
-    refuses(lambda: LossWeights(convergence=1.0, row_space=1.0), "losses", DATA_TERMS)
-
-
-@pytest.mark.parametrize(
-    ("weights", "needs", "active"),
-    [
-        ({"supervised": 1}, False, {"supervised": 1}),
-        (
-            {"supervised": 1, "convergence": 0.1, "row_space": 2},
-            False,
-            {"supervised": 1, "convergence": 0.1, "row_space": 2},
-        ),
-        ({"data_fidelity": 2}, False, {"data_fidelity": 2}),
-        ({"imitation": 0.5}, True, {"imitation": 0.5}),
-        ({"gradient": 1, "supervised": 1}, True, {"supervised": 1, "gradient": 1}),
-    ],
-)
-def test_what_weights_say(weights, needs, active):
-    made = LossWeights(**weights)
-    assert made.needs_teacher is needs and made.active() == active
 
 
 def test_every_weight_has_a_term():

@@ -3,16 +3,13 @@ noticed from one that is not.
 """
 
 import json
-import sys
 from pathlib import Path
 
+import mutants
 import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "scripts"))
-import mutants  # noqa: E402
-
 SUM = "def total(a, b):\n    # of two numbers\n    return a + b\n"
 TEST = "from toy.sums import total\n\n\ndef test_total():\n    assert total(2, 3) == 5\n"
 NOTICED = {"breaks": "the sign", "find": "a + b", "replace": "a - b"}

@@ -10,15 +10,13 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import citations
 import nbformat
+import publish
 import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "scripts"))
-import citations  # noqa: E402
-import publish  # noqa: E402
-
 BOOK = ROOT / "book"
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
 CELLS = {path.name: nbformat.read(path, as_version=4).cells for path in NOTEBOOKS}

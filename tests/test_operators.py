@@ -8,14 +8,6 @@ import numpy as np
 import pytest
 import torch
 from batteries import (
-    DOTS,
-    FOREIGN,
-    LARGE,
-    MRI,
-    OPERATORS,
-    OURS,
-    SINGLE_PIXEL,
-    SUPER_RESOLUTION,
     check_adjoint,
     check_linear,
     downsampling,
@@ -27,6 +19,7 @@ from batteries import (
     rng,
     size_of,
 )
+from members import DOTS, FOREIGN, LARGE, MRI, OPERATORS, OURS, SINGLE_PIXEL, SUPER_RESOLUTION
 
 from dipa import linalg, operators
 from dipa.operators import (

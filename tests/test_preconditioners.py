@@ -3,8 +3,6 @@ import numpy as np
 import pytest
 import torch
 from batteries import (
-    FOREIGN,
-    OPERATORS,
     check_preconditioner,
     downsampling,
     finite_difference,
@@ -21,10 +19,13 @@ from batteries import (
 )
 from members import (
     COMPLEMENT,
+    FITTED_STEPS,
     FIXED,
+    FOREIGN,
     LEARNED,
     LINEAR,
     MEMBERS,
+    OPERATORS,
     PER_ITERATION,
     PLANES,
     SHAPE,
@@ -35,7 +36,6 @@ from members import (
     student,
     with_complement,
 )
-from safetensors.torch import save_file
 from scipy.optimize import linprog
 
 import dipa
@@ -47,9 +47,7 @@ from dipa.preconditioners import (
     LinearSteps,
     PointwiseSteps,
     Polynomial,
-    Preconditioner,
     ScalarSteps,
-    Traits,
 )
 from dipa.preconditioners.linear import FORMS
 from dipa.solvers import data_gradient
@@ -611,30 +609,17 @@ def test_a_polynomial_step_beats_as_many_plain_steps():
 
 # --- one set of parameters an iteration -----------------------------------------------------------
 
-STARTS = {
-    "scalar": lambda: ScalarSteps(3),
-    "convolutional": lambda: ConvolutionalSteps(3),
-    "convolutional, 1 x 1": lambda: ConvolutionalSteps(3, size=1),
-    "pointwise": lambda: PointwiseSteps(3, SHAPE),
-    "linear steps, low rank": lambda: LinearSteps.identity(student(), 3),
-    "linear steps, dense": lambda: LinearSteps.identity(student(), 3, form="dense"),
-}
+BEGINNINGS = FITTED_STEPS | {"convolutional, 1 x 1": lambda *_: ConvolutionalSteps(3, size=1)}
 
 
-@pytest.mark.parametrize("name", STARTS)
+@pytest.mark.parametrize("name", BEGINNINGS)
 def test_steps_start_as_plain_fista(name):
     physics = student()
     y = physics.A(images(2, *SHAPE))
     plain = solver(5)(y, physics, stepsize=0.4, iterates=True).iterates
-    assert (
-        relative(
-            solver(5)(
-                y, physics, preconditioner=STARTS[name](), stepsize=0.4, iterates=True
-            ).iterates,
-            plain,
-        )
-        < 1e-5
-    )
+    P = BEGINNINGS[name](physics, SHAPE, 3)
+    found = solver(5)(y, physics, preconditioner=P, stepsize=0.4, iterates=True).iterates
+    assert relative(found, plain) < 1e-5
 
 
 @pytest.mark.parametrize("name", PER_ITERATION)
@@ -949,40 +934,6 @@ def test_fixed_preconditioners_are_not_saved(name, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_class_with_a_kind_of_its_own_can_be_saved(tmp_path):
-    class Doubled(ScalarSteps):
-        def forward(self, gradient, iterate, k):
-            return 2 * super().forward(gradient, iterate, k)
-
-    refuses(lambda: dipa.save(Doubled(2), tmp_path / "p.safetensors"), "Doubled", "learned")
-
-    class Damped(Preconditioner):
-        kind, traits = "test_damped", Traits(linear=True, iteration_dependent=False)
-
-        def __init__(self, factor: float):
-            super().__init__()
-            self.factor, self.weight = factor, torch.nn.Parameter(torch.ones(()))
-
-        def forward(self, gradient, iterate, k):
-            return self.factor * self.weight * gradient
-
-        def header(self):
-            return {"factor": self.factor}
-
-    try:
-        P, x = shaken(Damped(0.5)), images(2, *SHAPE)
-        again, _ = dipa.load(dipa.save(P, tmp_path / "p.safetensors"))
-        assert type(again) is Damped and torch.equal(again(x, x, 1), P(x, x, 1))
-    finally:
-        del dipa.storage.KINDS["test_damped"]
-    refuses(
-        lambda: dipa.load(tmp_path / "p.safetensors"),
-        "p.safetensors",
-        "test_damped",
-        "scalar_steps",
-    )
-
-
 @pytest.mark.parametrize("name", LEARNED)
 def test_damaged_files_are_refused_by_name(name, tmp_path):
     """Tensors that are missing, too many or of another shape, and headers that lack or garble
@@ -1005,39 +956,6 @@ def test_damaged_files_are_refused_by_name(name, tmp_path):
     for wrong_tensors, wrong_header in damaged:
         dipa.storage.write_tensors(path, wrong_tensors, wrong_header)
         refuses(lambda: dipa.load(path), "damaged.safetensors", P.kind)
-
-
-def test_the_record_travels(tmp_path):
-    record = {"losses": {"imitation": 1.0}, "seed": 3, "budget": None}
-    path = dipa.save(perturbed(student(), "low_rank"), tmp_path / "p.safetensors", record)
-    assert dipa.load(str(path))[1] == record
-
-
-def test_missing_truncated_and_foreign_files_are_refused_by_name(tmp_path):
-    refuses(lambda: dipa.load(tmp_path / "missing.safetensors"), "missing.safetensors")
-    whole = dipa.save(perturbed(student(), "low_rank"), tmp_path / "whole.safetensors").read_bytes()
-    for length in (0, 20, len(whole) // 2):
-        (tmp_path / "cut.safetensors").write_bytes(whole[:length])
-        refuses(lambda: dipa.load(tmp_path / "cut.safetensors"), "cut.safetensors")
-    save_file({"matrix": torch.rand(2, 2)}, tmp_path / "foreign.safetensors")
-    refuses(lambda: dipa.load(tmp_path / "foreign.safetensors"), "foreign.safetensors")
-    dipa.storage.write_tensors(
-        tmp_path / "other.safetensors", {"matrix": torch.rand(2, 2)}, {"kind": "denoiser"}
-    )
-    refuses(lambda: dipa.load(tmp_path / "other.safetensors"), "other.safetensors", "denoiser")
-    dipa.storage.write_tensors(
-        tmp_path / "empty.safetensors", {"a": torch.rand(2)}, {"kind": "linear"}
-    )
-    refuses(lambda: dipa.load(tmp_path / "empty.safetensors"), "empty.safetensors")
-    save_file({"a": torch.rand(2)}, tmp_path / "list.safetensors", metadata={"record": "[1, 2]"})
-    refuses(
-        lambda: dipa.load(tmp_path / "list.safetensors"),
-        "list.safetensors",
-        "not a file written by dipa",
-    )
-    for record in ({}, {"kind": ["linear"]}, {"kind": None}):
-        dipa.storage.write_tensors(tmp_path / "odd.safetensors", {"a": torch.rand(2)}, record)
-        refuses(lambda: dipa.load(tmp_path / "odd.safetensors"), "odd.safetensors", "linear_steps")
 
 
 def test_null_weight_scales_only_what_leaves_the_range():

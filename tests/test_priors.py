@@ -3,7 +3,6 @@ import dataclasses
 import pytest
 import torch
 from batteries import (
-    PRIORS,
     Counting,
     identity_denoiser,
     images,
@@ -13,6 +12,7 @@ from batteries import (
     rng,
     tiny_denoiser,
 )
+from members import PRIORS
 
 import dipa
 from dipa.priors import RED, DenoiserPrior

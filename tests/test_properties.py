@@ -20,7 +20,6 @@ import pytest
 import torch
 import yaml
 from batteries import (
-    FOREIGN,
     check_adjoint,
     identity_denoiser,
     images,
@@ -31,19 +30,21 @@ from batteries import (
 )
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from members import MEMBERS
+from members import END_TO_END, FITTED, FOREIGN, MEMBERS, PRIORS, SHAPE, SMALL, neural
 from safetensors.torch import save_file
 from tiny_runs import TINY
 from tried import check_finite, check_message, result_or_clear_error
 
 import dipa
-from dipa import cli, data, endtoend, experiments, networks, operators
-from dipa.choices import WAYS
+from dipa import cli, data, endtoend, experiments, losses, networks, operators
+from dipa.choices import FORMS, WAYS
 from dipa.experiments.config import METHODS, Config, build
+from dipa.experiments.problem import PRIORS as PRIOR_NAMES
 from dipa.experiments.problem import Problem
 from dipa.experiments.tasks import TASKS
 from dipa.identity import describe
 from dipa.operators.measure import measure
+from dipa.settings import SCHEDULES
 from dipa.solvers import MOMENTA, STARTS
 from dipa.training import Differentiation, load_checkpoint, save_checkpoint
 
@@ -342,15 +343,7 @@ def test_super_resolution(size, factor, sigma):
 
 # --- solvers --------------------------------------------------------------------------------------
 
-SHAPE = (1, 8, 8)
-PHYSICS = {
-    "single pixel": lambda: operators.single_pixel(SHAPE, ratio=0.3),
-    "single pixel, colour": lambda: operators.single_pixel((3, 4, 8), ratio=0.3, ordering="xy"),
-    "complex MRI": lambda: operators.mri((2, 7, 6), acceleration=2),
-    "real MRI": lambda: operators.mri(SHAPE, acceleration=2),
-    "super-resolution": lambda: operators.super_resolution((1, 9, 8), factor=2),
-    **FOREIGN,
-}
+PHYSICS = SMALL | FOREIGN
 SIZE_OF_FOREIGN = {"deepinv's MRI": (2, 12, 10)}
 
 
@@ -367,9 +360,7 @@ def member(name: str, dtype: torch.dtype):
 
 
 NEURAL = {
-    name: functools.partial(
-        dipa.NeuralPreconditioner, name, img_size=SHAPE, features=16, blocks=1, code_dim=8
-    )
+    name: functools.partial(neural, name, features=16, code_dim=8, start="identity")
     for name in networks.BACKBONES
 }
 SAME = st.sampled_from(FLOATS).map(lambda dtype: (dtype, dtype, dtype, dtype))
@@ -414,7 +405,7 @@ BATCHES = mostly(st.integers(1, 3), st.just(0))
 
 def prior_of(kind: str, dtype: torch.dtype | None, options: dict, weight: object):
     more = {"weight": weight} if kind == "RED" else {}
-    return {"PnP": dipa.PnP, "RED": dipa.RED}[kind](DENOISERS[dtype], **options, **more)
+    return PRIORS[kind](DENOISERS[dtype], **options, **more)
 
 
 @tries(500)
@@ -424,7 +415,7 @@ def prior_of(kind: str, dtype: torch.dtype | None, options: dict, weight: object
     batch=BATCHES,
     change=mostly(st.just("none"), st.sampled_from(["meta", "shape", "nan", "large", "junk"])),
     junk=JUNK,
-    kind=st.sampled_from(["PnP", "RED"]),
+    kind=st.sampled_from([*PRIORS]),
     weight=mostly(st.floats(0, 2)),
     prior=PRIOR_OPTIONS,
     options=SOLVER_OPTIONS,
@@ -658,7 +649,7 @@ def test_neural_preconditioners(name, size, given_size, options, k):
 
 # --- training -------------------------------------------------------------------------------------
 
-TERMS = ("supervised", "imitation", "gradient", "convergence", "row_space", "data_fidelity")
+TERMS = tuple(losses.TERMS)
 WEIGHTS = mostly(
     st.dictionaries(st.sampled_from(TERMS), st.floats(0, 2), min_size=1, max_size=3).map(
         lambda w: {"supervised": 0.1} | w
@@ -670,7 +661,7 @@ BUDGETS = st.fixed_dictionaries(
     optional={
         "batch_size": mostly(st.integers(1, 9), st.sampled_from([0, 40, -1, 1.0, None])),
         "optimizer": choice(["adam", "adamw"]),
-        "schedule": choice(["plateau", "cosine", "constant"]),
+        "schedule": choice(SCHEDULES),
         "learning_rate": mostly(st.sampled_from([1e-3, 1e-30, 1.0]), NUMBERS),
         "weight_decay": mostly(st.sampled_from([0, 0.01]), NUMBERS),
         "clip": mostly(st.sampled_from([0, 1.0]), NUMBERS),
@@ -680,8 +671,6 @@ BUDGETS = st.fixed_dictionaries(
     },
 )
 SEED = {"seed": mostly(st.integers(0, 9))}
-# made for whatever student there is
-FITTING = ("low_rank", "dense", "scalar", "convolutional", "pointwise", "steps")
 
 
 def training_images(
@@ -704,7 +693,8 @@ def training_images(
     count=mostly(st.integers(1, 5), st.just(0)),
     change=mostly(st.just("none"), st.sampled_from(["meta", "nan", "large", "junk"]), 20),
     junk=JUNK,
-    P=mostly(st.sampled_from(FITTING), st.sampled_from([*MEMBERS, *NEURAL]), 3),
+    fitted=mostly(st.sampled_from([*FITTED]), st.none(), 3),
+    P=st.sampled_from([*MEMBERS, *NEURAL]),
     teacher=mostly(st.just("own"), st.sampled_from(["none", "student"]), 6),
     iterations=st.integers(1, 3),
     weights=WEIGHTS,
@@ -715,7 +705,19 @@ def training_images(
     ),
 )
 def test_distill(
-    names, dtypes, count, change, junk, P, teacher, iterations, weights, budget, way, options
+    names,
+    dtypes,
+    count,
+    change,
+    junk,
+    fitted,
+    P,
+    teacher,
+    iterations,
+    weights,
+    budget,
+    way,
+    options,
 ):
     student, size = problem(names[0], dtypes[0])
     other = {
@@ -724,17 +726,13 @@ def test_distill(
         "student": student,
     }[teacher]
     x = training_images(count, size, dtypes[1], change, junk)
-    made = {
-        "low_rank": lambda: dipa.LinearPreconditioner.identity(student, size),
-        "dense": lambda: dipa.LinearPreconditioner.identity(student, size, form="dense"),
-        "scalar": lambda: dipa.ScalarSteps(iterations),
-        "convolutional": lambda: dipa.ConvolutionalSteps(iterations, size=3),
-        "pointwise": lambda: dipa.PointwiseSteps(iterations, size),
-        "steps": lambda: dipa.LinearSteps.identity(student, iterations, size),
-    }
 
     def train():
-        start = made[P]() if P in made else copy.deepcopy(member(P, dtypes[3]))
+        start = (
+            FITTED[fitted](student, size, iterations)
+            if fitted
+            else copy.deepcopy(member(P, dtypes[3]))
+        )
         start = in_dtype(start, dtypes[3])
         solver = dipa.FISTA(dipa.PnP(DENOISERS[dtypes[2]]), iterations=iterations)
         more = {
@@ -801,7 +799,7 @@ NETWORK_SIZES = {
 
 @tries(80)
 @given(
-    name=choice(endtoend.NETWORKS),
+    name=choice(END_TO_END),
     physics=st.sampled_from(sorted(PHYSICS)),
     dtypes=mostly(SAME, MIXED, 5),
     size=mostly(st.none(), SIZES, 6),
@@ -955,14 +953,14 @@ TINY_SETS = {
     "data.test_count": [1, 2],
     "data.ridge_count": [1, 24],
     "training.optimizer": ["adam", "adamw"],
-    "training.schedule": ["plateau", "cosine", "constant"],
+    "training.schedule": list(SCHEDULES),
     "solver.stepsize": ["1/L", 1e-9, 1e9],
     "solver.start": list(STARTS),
     "solver.momentum": list(MOMENTA),
-    "solver.prior": ["pnp", "red"],
+    "solver.prior": list(PRIOR_NAMES),
     "losses.row_space": [0, 1],
     "losses.convergence": [0, 1],
-    "preconditioner.form": ["dense", "low_rank"],
+    "preconditioner.form": list(FORMS),
     "task.noise_sigma": [0, 0.1, 1e5],
 }
 PRESETS_8 = (

@@ -2,11 +2,11 @@
 where the denoiser is at hand.
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import record
 import torch
 import yaml
 
@@ -14,9 +14,6 @@ from dipa import claims, denoisers, experiments, reports
 from dipa.experiments import replay
 
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "scripts"))
-import record  # noqa: E402
-
 RESULTS = ROOT / "book" / "results"
 LISTED = yaml.safe_load((RESULTS / "records.yaml").read_text(encoding="utf-8"))
 RUNS = [run for task in LISTED for run in experiments.find_runs(RESULTS / task)]

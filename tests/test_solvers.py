@@ -8,8 +8,6 @@ import pytest
 import scipy.optimize
 import torch
 from batteries import (
-    OPERATORS,
-    SINGLE_PIXEL,
     Bare,
     Counting,
     downsampling,
@@ -24,6 +22,7 @@ from batteries import (
     solver,
     tiny_denoiser,
 )
+from members import OPERATORS, SINGLE_PIXEL
 
 import dipa
 from dipa import metrics

@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import alone
 import numpy as np
 import pytest
+import slim
 import yaml
 
 from dipa import experiments, reports
@@ -17,10 +19,6 @@ from dipa.checks import InputError
 from dipa.reports import cost
 
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "scripts"))
-import alone  # noqa: E402
-import slim  # noqa: E402
-
 FULL = ROOT / "book" / "results"
 WANTED = yaml.safe_load((FULL / "packaged.yaml").read_text())
 MOST = 5_000_000  # bytes

@@ -12,7 +12,7 @@ import pytest
 import torch
 from batteries import relative, rng, smooth_images, tiny_denoiser
 
-from dipa import LossWeights, data, denoisers, experiments, training
+from dipa import LossWeights, data, denoisers, experiments, losses, training
 from dipa.experiments import evaluation
 from dipa.experiments.config import Config
 from dipa.experiments.evaluation import Kept, evaluate
@@ -41,10 +41,7 @@ COMMON = {
     "training.schedule": "constant",
     "training.checkpoint_every": 2,
 }
-EVERY_LOSS = {
-    f"losses.{name}": 0.5
-    for name in ("imitation", "gradient", "convergence", "row_space", "data_fidelity")
-}
+EVERY_LOSS = {f"losses.{name}": 0.5 for name in losses.TERMS if name != "supervised"}
 SINGLE_PIXEL = {"task.kind": "single_pixel", "task.ratio": 0.3}
 MRI = {"task.kind": "mri", "task.acceleration": 4.0, "task.teacher_acceleration": 2.0}
 SUPER_RESOLUTION = {"task.kind": "super_resolution", "task.factor": 3, "task.teacher_factor": 2}

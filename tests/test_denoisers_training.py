@@ -1,22 +1,15 @@
 import dataclasses
 import io
 import math
-import sys
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import train_denoiser as denoiser
 from batteries import images, refuses
 from PIL import Image
-
-from dipa import denoisers, storage
-from dipa.training.loop import one_cycle
-
-sys.path.append(str(Path(__file__).parents[1] / "scripts"))
-import train_denoiser as denoiser  # noqa: E402
-from train_denoiser import (  # noqa: E402
+from train_denoiser import (
     DenoiserRecipe,
     budget,
     build,
@@ -26,6 +19,9 @@ from train_denoiser import (  # noqa: E402
     stretch,
     train,
 )
+
+from dipa import denoisers, storage
+from dipa.training.loop import one_cycle
 
 TINY = DenoiserRecipe(
     depth=3, features=8, steps=8, batch_size=4, patch=12, scales=(1.0, 0.5), precision="float32"

@@ -8,7 +8,6 @@ import deepinv
 import pytest
 import torch
 from batteries import (
-    PRIORS,
     Bare,
     identity_denoiser,
     images,
@@ -19,6 +18,7 @@ from batteries import (
     solver,
     tiny_denoiser,
 )
+from members import PRIORS
 
 import dipa
 from dipa import LinearPreconditioner, NeuralPreconditioner, ScalarSteps
@@ -378,17 +378,6 @@ def test_a_restart_that_would_fall_inside_the_tail_is_refused(tail, iterations):
 
 def test_training_refuses_a_restart_that_does_not_fit():
     refuses(lambda: distil("restart", tail=3), "differentiation.tail", "4 iterations")
-
-
-@pytest.mark.parametrize(
-    ("bad", "words"),
-    [
-        ({"way": "forward"}, ("differentiation.way", "forward")),
-        ({"tail": 0}, ("differentiation.tail", "0")),
-    ],
-)
-def test_construction_refuses(bad, words):
-    refuses(lambda: Differentiation(**bad), *words)
 
 
 # --- in training ----------------------------------------------------------------------------------

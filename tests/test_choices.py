@@ -1,0 +1,20 @@
+"""What can be chosen is what is implemented."""
+
+import pytest
+
+from dipa import choices, data, networks, operators, solvers
+
+
+@pytest.mark.parametrize(
+    ("names", "registry"),
+    [
+        (choices.DATASETS, data.SOURCES),
+        (choices.ORDERINGS, operators.orderings.MASKS),
+        (choices.MOMENTA, solvers.MOMENTA),
+        (choices.STARTS, solvers.STARTS),
+        (choices.BACKBONES, networks.BACKBONES),
+    ],
+    ids=["data sets", "orderings", "momenta", "starts", "backbones"],
+)
+def test_every_choice_is_implemented_and_nothing_else(names, registry):
+    assert names == tuple(registry)
