@@ -13,10 +13,13 @@ from deepinv.physics import LinearPhysics
 from deepinv.physics.noise import GaussianNoise, ZeroNoise
 from torch import nn
 
-from . import linalg
+from . import linalg, seeding
 from .checks import InputError, foreign, require, require_img_size
 
 MARGIN = 0.05  # beyond [0, 1] that interpolation and noise may reach without a word
+MISMATCH = 1e-3  # relative, of a linear operator with its adjoint
+# operators with an exact adjoint, as their tensors were when it was looked at
+_sound: weakref.WeakKeyDictionary[nn.Module, object] = weakref.WeakKeyDictionary()
 # operators whose user has been told of a range: once is enough
 _told: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
@@ -128,6 +131,51 @@ def require_takes(name: str, physics: LinearPhysics, images: torch.Tensor) -> to
     return seen
 
 
+@torch.no_grad()
+def require_adjoint(name: str, physics: LinearPhysics, images: torch.Tensor) -> None:
+    r"""Refuse an operator that is not linear, that draws anew at every call, or whose adjoint is
+    none: a wrong one raises no error, it sends every gradient somewhere else.
+
+    Five applications to one image like ``images`` (B, C, H, W), remembered for each operator until
+    one of its tensors changes. Asked of random u, v: H u twice the same,
+    :math:`H(u+v)=Hu+Hv` and :math:`\langle Hu,Hv\rangle=\langle u,H^\top Hv\rangle`, each up to
+    ``MISMATCH`` of the norms.
+    """
+    tensors = (*physics.parameters(), *physics.buffers()) if isinstance(physics, nn.Module) else ()
+    version = (tuple(images.shape[1:]), [(id(tensor), tensor._version) for tensor in tensors])
+    if isinstance(physics, nn.Module) and _sound.get(physics) == version:
+        return
+    u, v = _correlated(images)
+    seen_u, again, seen_v, seen_both = (physics.A(image) for image in (u, u, v, u + v))
+    kind = type(physics).__name__
+    repeats = _close(seen_u, again)
+    require(repeats, name, f"{kind} that measures otherwise at every call", "a fixed operator")
+    linear = _close(seen_both, seen_u + seen_v)
+    require(linear, name, f"{kind} with H(u + v) unlike H u + H v", "a linear operator")
+    product = (seen_u.conj() * seen_v).real.sum()
+    mismatch = (product - (u * physics.A_adjoint(seen_v)).sum()).abs()
+    error = (mismatch / (seen_u.norm() * seen_v.norm()).clamp_min(1e-30)).item()
+    require(
+        error <= MISMATCH,
+        name,
+        f"{kind} whose A_adjoint is not the adjoint of A (dot test: {error:.2g})",
+        f"an exact adjoint, up to {MISMATCH:g}",
+    )
+    if isinstance(physics, nn.Module):
+        _sound[physics] = version
+
+
+def _correlated(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two random images whose measurements have an inner product of the size of their norms."""
+    shape, generator = (1, *images.shape[1:]), seeding.generator(0, "dot test")
+    first, second = (torch.randn(shape, generator=generator).to(images) for _ in range(2))
+    return first + 1, first / 2 + second + 1
+
+
+def _close(tensor: torch.Tensor, other: torch.Tensor) -> bool:
+    return bool((tensor - other).norm() <= MISMATCH * other.norm())
+
+
 def require_applies(name: str, physics: LinearPhysics, img_size: tuple[int, int, int]) -> None:
     """As :func:`require_takes`, of images ``img_size`` (C, H, W) in the operator's own dtype."""
     require_takes(name, physics, torch.zeros(1, *img_size).to(numbers_like(physics)))
@@ -232,7 +280,3 @@ def warn_measurements(y: torch.Tensor, physics: LinearPhysics, img_size: tuple[i
             f"1], which dipa works on"
         )
         warnings.warn(f"y: norm {found:.4g}; {made}", stacklevel=3)
-
-
-def require_adjoint(name: str, physics: LinearPhysics, images: torch.Tensor) -> None:
-    """TEMPORARY."""
