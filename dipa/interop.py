@@ -106,6 +106,7 @@ def to_deepinv(
     Raises:
         InputError: a solver that is no FISTA, a stepsize that is neither positive nor ``"1/L"``.
     """
+    preconditioner = trained_of(preconditioner)
     require(isinstance(solver, FISTA), "solver", type(solver).__name__, "a dipa.FISTA")
     require_operator("physics", physics)
     allowed = "None, or a callable P(gradient, iterate, k)"
@@ -115,7 +116,6 @@ def to_deepinv(
         preconditioner,
         allowed,
     )
-    preconditioner = trained_of(preconditioner)
     stepsize = stepsize_of(preconditioner) if stepsize is None else stepsize
     size = image_size(physics, img_size) if isinstance(stepsize, str) and stepsize == "1/L" else ()
     if size:

@@ -68,13 +68,13 @@ def train(P, physics=None, x=None, solve=None, *, steps=4, rate=1e-3, validation
 def test_training_by_default_does_not_depend_on_the_units_of_the_operator(name):
     """H and 100 H: the same PSNR in every step."""
     curves = []
-    for physics in (camera(), scaled(camera(), 100.0)):
+    for physics in (scaled(camera(), factor) for factor in (1.0, 100.0)):
         P = (
-            LinearPreconditioner.identity(physics, SHAPE)
+            LinearPreconditioner.identity(physics, SHAPE, form="dense")
             if name == "matrix"
             else NeuralPreconditioner("cnn", img_size=SHAPE, features=4, blocks=1, code_dim=4)
         )
-        fit = train(P, physics, solve=solver(4), rate=1e-2)
+        fit = train(P, physics, solve=solver(4, start="zero"), rate=1e-2)
         curves.append([record["psnr"] for record in fit.history])
     assert curves[0] == pytest.approx(curves[1], abs=1e-3) and curves[0][-1] != curves[0][0]
 
@@ -168,7 +168,7 @@ def test_a_stepsize_beyond_two_over_the_norm_is_refused_unless_p_makes_up_for_it
     small.matrix.data *= 0.1
     assert len(train(small, physics, stepsize=0.4).history) == 4
     P = LinearPreconditioner.identity(camera())
-    imitation = {"losses": LossWeights(imitation=1.0), "teacher_stepsize": 3.0}
+    imitation = {"losses": LossWeights(imitation=1), "teacher_stepsize": 3.0, "validation": 0}
     refuses(
         lambda: dipa.distill(solver(3), P, camera(), camera(0.7), smooth_images(4), **imitation),
         "teacher_stepsize",
@@ -183,7 +183,7 @@ def test_the_default_trains_an_operator_of_any_norm():
     assert fit.preconditioner.setting["stepsize"] == pytest.approx(1 / lipschitz(physics), rel=1e-3)
 
 
-# --- what is no operator, what is no denoiser -------------------------------------------------------
+# --- what is no operator, what is no denoiser ----------------------------------------------------
 
 
 def test_an_operator_with_a_wrong_adjoint_is_refused():
@@ -196,7 +196,7 @@ def test_an_operator_with_a_wrong_adjoint_is_refused():
     twice = deepinv.physics.LinearPhysics(
         A=camera_.A, A_adjoint=lambda y, **_: 1.01 * camera_.A_adjoint(y)
     )
-    refuses(lambda: require_adjoint("physics", twice, x), "not the adjoint", "0.01")
+    refuses(lambda: require_adjoint("physics", twice, x), "not the adjoint", "dot test")
     require_adjoint("physics", camera_, x)
 
 
@@ -273,9 +273,8 @@ def test_a_fit_stands_for_its_preconditioner():
         (lambda q: dipa.to_deepinv(solver(), q, physics)(y, physics)),
         (lambda q: dipa.analysis.directional(q, g, x)),
         (lambda q: dipa.analysis.jacobian(preconditioner=q, gradient=g)),
-        (lambda q: dipa.analysis.spectra(q, physics).plain()["range"]),
     ]
-    for use in same[:4]:
+    for use in same:
         assert torch.equal(use(fit), use(P))
     again = train(fit)
     assert again.preconditioner is P
@@ -295,7 +294,7 @@ def test_a_solver_steps_as_in_training_and_files_keep_it(tmp_path):
     assert torch.equal(solver()(y, physics, preconditioner=fit).x, expected)
     loaded, _ = dipa.load(dipa.save(fit, tmp_path / "p.safetensors"))
     assert loaded.setting == fit.preconditioner.setting
-    assert torch.equal(solver()(y, physics, preconditioner=loaded).x, expected)
+    assert relative(solver()(y, physics, preconditioner=loaded).x, expected) < 1e-6
     model = dipa.to_deepinv(solver(), loaded, physics)
     assert relative(model(y, physics), expected) < 1e-6
 

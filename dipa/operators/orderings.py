@@ -1,7 +1,8 @@
 r"""Which Hadamard rows a single-pixel camera measures first: pure functions (shape, m) -> mask of m
 ones.
 
-Four orderings are deepinv's own (0.5.0). Two more are what the word "sequency" meant in earlier
+Four orderings are deepinv's own (0.5.0), ``cake_cutting`` with ties broken the same way on every
+processor. Two more are what the word "sequency" meant in earlier
 releases, kept because published single-pixel results depend on it:
 
 ``sequency``
@@ -18,15 +19,16 @@ releases, kept because published single-pixel results depend on it:
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from deepinv.physics import SinglePixelCamera
-from deepinv.physics.singlepixel import get_permutation_list
+from deepinv.physics.singlepixel import cake_cutting_seq, get_permutation_list, sequency_order
 
 from ..checks import require, require_choice, require_int
 from ..choices import ORDERINGS
 from .sizes import POWER_OF_TWO, operator_sides, power_of_two
 
-DEEPINV_ORDERINGS = ("cake_cutting", "zig_zag", "xy", "sequency")
+DEEPINV_ORDERINGS = ("zig_zag", "xy", "sequency")
 
 
 def _deepinv(ordering: str):
@@ -34,6 +36,18 @@ def _deepinv(ordering: str):
         return SinglePixelCamera(m, (1, height, width), ordering=ordering).mask[0, 0]
 
     return mask
+
+
+def _cake_cutting(height: int, width: int, m: int) -> torch.Tensor:
+    """deepinv's, whose sort leaves the order of functions with equally many pieces to the
+    processor: here they keep their sequence.
+    """
+    pieces = [count for i in range(1, height + 1) for count in cake_cutting_seq(i, height)]
+    order = np.argsort(pieces, kind="stable")
+    index = torch.as_tensor(np.asarray(sequency_order(height * width))[order][:m])
+    mask = torch.zeros(width * height)
+    mask[index] = 1
+    return mask.reshape(width, height).T
 
 
 def _sequency_permutation(height: int, width: int, m: int) -> torch.Tensor:
@@ -51,6 +65,7 @@ def _sequency_rows(height: int, width: int, m: int) -> torch.Tensor:
 
 
 MASKS = {name: _deepinv(name) for name in DEEPINV_ORDERINGS}
+MASKS |= {"cake_cutting": _cake_cutting}
 MASKS |= {"sequency_permutation": _sequency_permutation, "sequency_rows": _sequency_rows}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -113,7 +114,7 @@ class NeuralPreconditioner(Preconditioner):
         """
         images = gradient.reshape(-1, *self.img_size)
         size = self._scales(images)
-        images = images / size
+        images = images / torch.where(size > 0, size, torch.ones_like(size))
         code = None if self.code is None else self.code.unchecked(k).to(images)
         with device.autocast(self.precision, images.device):
             channels = [
@@ -123,11 +124,12 @@ class NeuralPreconditioner(Preconditioner):
         return (torch.cat(channels, dim=1) * size).reshape(gradient.shape)
 
     def _scales(self, images: torch.Tensor) -> torch.Tensor:
-        """s of each channel of each image, (B, C, 1, 1); 1 without scaling and for a zero one."""
+        """s of each channel of each image, (B, C, 1, 1); 1 without scaling."""
         if self.scaling == "none":
             return images.new_ones(1, 1, 1, 1)
-        square = images.square().mean(dim=(2, 3), keepdim=True)
-        return torch.where(square > 0, square, torch.ones_like(square)).sqrt()
+        return torch.linalg.vector_norm(images, dim=(2, 3), keepdim=True) / math.sqrt(
+            images[0, 0].numel()
+        )
 
     def require_fits(self, images: torch.Tensor) -> None:  # noqa: D102
         require_planes(images, self.img_size)

@@ -42,8 +42,8 @@ def setting(
     and the identity of prior, denoiser, operator and noise.
     """
     parts = {name: part.record() for name, part in _identity(solver, physics, images).items()}
-    fields = {name: value for name, value in solver.describe().items() if name in FIELDS}
-    return {"stepsize": stepsize, **fields, "operator is": type(physics).__name__, "parts": parts}
+    fixed = {"stepsize": stepsize, **_fields(solver), "operator is": type(physics).__name__}
+    return fixed | {"parts": parts}
 
 
 def stepsize_of(preconditioner: object) -> float | str:
@@ -59,7 +59,7 @@ def differences(
     images: torch.Tensor,
 ) -> list[str]:
     """In what a solve differs from the setting its preconditioner was made in, in words."""
-    now = solver.describe() | {"stepsize": stepsize, "restart": solver.restart}
+    now = _fields(solver) | {"stepsize": stepsize}
     named = [
         f"{name} {_text(now[name])} (made with {_text(made_in[name])})"
         for name in ("stepsize", *FIELDS)
@@ -103,6 +103,11 @@ def another_setting() -> Iterator[None]:
         yield
     finally:
         _free.reset(token)
+
+
+def _fields(solver: FISTA) -> dict[str, Any]:
+    described = solver.describe() | {"restart": solver.restart}
+    return {name: described[name] for name in FIELDS}
 
 
 def _identity(

@@ -7,6 +7,7 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .distill import distill
 from .loop import Fit
 from .network import train_network
+from .ridge import fit_ridge
 from .teacher import TeacherTargets, teacher_targets
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "LossWeights",
     "TeacherTargets",
     "distill",
+    "fit_ridge",
     "load_checkpoint",
     "save_checkpoint",
     "teacher_targets",
