@@ -271,7 +271,8 @@ trained = {}
 for name, (make, rate) in classes.items():
     for loss, weights in losses.items():
         budget = dipa.Budget(steps=steps, batch_size=batch, learning_rate=rate, schedule="cosine")
-        options = {"losses": weights, "budget": budget, "progress": False}
+        options = {"losses": weights, "budget": budget, "stepsize": 0.4, "teacher_stepsize": 0.7}
+        options |= {"validation": 0, "progress": False}
         trained[name, loss] = dipa.distill(
             solver, make().to(place), student, teacher, train[:train_count], **options
         ).preconditioner

@@ -98,7 +98,7 @@ display(Markdown(reports.table(("task", "image", "n", "r", "dense $n^2$", "low-r
 fast = dipa.FISTA(prior=dipa.PnP(denoiser, precision="auto"), iterations=iterations, start="zero")
 budget = dipa.Budget(steps=steps, batch_size=few, learning_rate=1e-3, schedule="constant")
 options = {"losses": dipa.LossWeights(imitation=1.0), "budget": budget, "stepsize": 0.4, "teacher_stepsize": 0.7}
-options |= {"progress": False}
+options |= {"validation": 0, "progress": False}
 
 # %%
 dense = dipa.LinearPreconditioner.identity(student, form="dense")

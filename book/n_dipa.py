@@ -182,6 +182,7 @@ solver = dipa.FISTA(prior=dipa.PnP(denoiser, precision="auto"), iterations=itera
 train = dipa.data.load("embedded", "train", size=size, count=images).images.to(place)
 test = dipa.data.load("embedded", "test", size=size, count=48).images.to(place)
 sized = {"img_size": (1, size, size), "features": features, "blocks": blocks, "code_dim": code_dim}
+sized |= {"scaling": "none"}  # the papers' network; the package's own default divides by the size of the gradient
 
 # %% tags=["hide-input"]
 y, rows, psnr = student.A(test), [], {}
@@ -217,6 +218,9 @@ fit = dipa.distill(
     train,
     losses=dipa.LossWeights(supervised=1.0, imitation=1.0, gradient=1.0),
     budget=dipa.Budget(steps=steps, batch_size=images, learning_rate=1e-3, schedule="cosine"),
+    stepsize=0.4,
+    teacher_stepsize=0.7,
+    validation=0,
     progress=False,
 )
 

@@ -148,6 +148,7 @@ options = {
     "budget": dipa.Budget(steps=steps, batch_size=3, learning_rate=0.03, schedule="cosine"),
     "stepsize": 1.0,
     "teacher_stepsize": 1 / dipa.solvers.lipschitz(teacher, size),
+    "validation": 0,  # all images are trained on
 }
 fast = replace(solver, prior=replace(prior, precision="auto"))  # half the time of float32
 fit = dipa.distill(fast, P, student, teacher, images[:48], **options, progress=False)
@@ -193,7 +194,8 @@ tried = {"baseline": None, "distilled": P, "closed form": ridge} | {
 }
 twice, K = replace(solver, iterations=2 * solver.iterations), solver.iterations
 kept = {"stepsize": 1.0, "iterates": True}
-runs = {name: twice(y, student, preconditioner=matrix, **kept).iterates.detach() for name, matrix in tried.items()}
+with dipa.solvers.another_setting():  # longer than P was trained for, on purpose
+    runs = {name: twice(y, student, preconditioner=matrix, **kept).iterates for name, matrix in tried.items()}
 runs["pseudo-inverse start"] = replace(twice, start="pseudo_inverse")(y, student, **kept).iterates
 curves = {name: [dipa.metrics.psnr(x, test).mean().item() for x in iterates] for name, iterates in runs.items()}
 _best = max((name for name in curves if name.startswith("Hessian")), key=lambda name: curves[name][K])
@@ -297,6 +299,7 @@ mistakes = {
     "a dense basis of large images": lambda: dipa.LinearPreconditioner.identity(student, (1, 128, 128)),
     "measurements of another scanner": lambda: solver(y[..., :-2], student),
     "a P made for other images": lambda: solver(y, student, preconditioner=_other, stepsize=1.0),
+    "a wrong adjoint, in training": lambda: dipa.distill(solver, P, _wrong, None, images, losses=dipa.LossWeights(supervised=1.0)),
     "a stepsize that is none": lambda: solver(y, student, stepsize="auto"),
     "a stepsize far too large, in training": lambda: dipa.distill(
         twice, P, student, None, images[:4], losses=dipa.LossWeights(supervised=1.0), stepsize=40.0, progress=False

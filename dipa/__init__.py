@@ -8,7 +8,7 @@ The whole of it in a sentence::
     solver = dipa.FISTA(prior=dipa.PnP(dipa.denoisers.load()), iterations=20)
     P = dipa.LinearPreconditioner.identity(student)
     fit = dipa.distill(solver, P, student, teacher, images, losses=dipa.LossWeights(imitation=1.0))
-    x_hat = solver(y, student, preconditioner=fit.preconditioner, stepsize=0.4).x
+    x_hat = solver(y, student, preconditioner=fit).x
 """
 
 from __future__ import annotations

@@ -333,7 +333,7 @@ def test_cake_cutting_is_deepinvs_with_ties_in_their_own_sequence(monkeypatch):
     """
     unstable = np.argsort
     monkeypatch.setattr(
-        "deepinv.physics.singlepixel.np.argsort", lambda a: unstable(a, kind="stable")
+        "deepinv.physics.singlepixel.np.argsort", lambda a, **_: unstable(a, kind="stable")
     )
     for side in (8, 32):
         for m in (3, round(0.2 * side**2), round(0.7 * side**2)):

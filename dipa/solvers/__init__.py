@@ -8,6 +8,7 @@ from .loop import Result, Scheme, State, Stop, run
 from .momentum import MOMENTA
 from .proximal import ProximalGradient
 from .searches import Armijo, Learned, Move, Search
+from .setting import SettingWarning, another_setting
 from .starts import STARTS
 
 __all__ = [
@@ -21,8 +22,10 @@ __all__ = [
     "Result",
     "Scheme",
     "Search",
+    "SettingWarning",
     "State",
     "Stop",
+    "another_setting",
     "data_gradient",
     "lipschitz",
     "run",
