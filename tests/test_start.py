@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from dipa import choices, data, networks, operators, solvers
+from dipa import choices, data, networks, solvers
 from dipa.experiments import results
 from dipa.lazy import lazy
+from dipa.operators.single_pixel import MASKS
 
 SLOW = ("torch", "deepinv", "torchvision", "matplotlib", "skimage", "nibabel")
 # runs a command, then prints which slow packages it has imported
@@ -91,7 +92,7 @@ print(json.dumps([*found, [name for name in {SLOW} if name in sys.modules]]))
     ("names", "registry"),
     [
         (choices.DATASETS, data.SOURCES),
-        (choices.ORDERINGS, operators.orderings.MASKS),
+        (choices.ORDERINGS, MASKS),
         (choices.MOMENTA, solvers.MOMENTA),
         (choices.STARTS, solvers.STARTS),
         (choices.BACKBONES, networks.BACKBONES),
