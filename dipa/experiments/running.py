@@ -21,8 +21,8 @@ from ..training import Fit, parallel
 from . import evaluation
 from .config import Config
 from .evaluation import Kept
+from .manifest import now, peak_memory_mib, provenance
 from .problem import TEST_PRECISION, Problem, mask_hash
-from .provenance import now, peak_memory_mib, provenance
 from .results import Run
 from .working import Clock, only_writer, sweep_all, working
 from .writing import write_run
