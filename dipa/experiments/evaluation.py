@@ -21,12 +21,11 @@ from tqdm import tqdm
 from .. import device, metrics
 from ..analysis import audit, falsification
 from ..cache import Cache, Entry, directory
-from ..identity import describe, describe_code
+from ..identity import describe, describe_code, solve_identity
 from ..operators import Basis, range_basis
 from ..operators.measure import measure
 from ..solvers import FISTA
 from ..training import parallel
-from ..training.teacher import solve_identity
 from . import replay
 from .problem import Problem
 

@@ -25,7 +25,7 @@ from ..checks import (
     require_new_file,
     require_path,
 )
-from ..identity import describe, describe_physics, describe_preconditioner
+from ..identity import describe, describe_physics, describe_preconditioner, solve_identity
 from ..operators import Basis, range_basis
 from ..operators.measure import measure
 from ..physics import declared_size, require_takes, warn_range
@@ -34,7 +34,7 @@ from ..settings import Budget, Differentiation, LossWeights
 from ..solvers import FISTA, data_gradient
 from . import differentiate
 from .loop import Fit, Record, Training
-from .teacher import TeacherTargets, solve_identity, teacher_targets
+from .teacher import TeacherTargets, teacher_targets
 
 NEED_TEACHER = ("imitation", "gradient", "convergence")  # the losses that do
 
