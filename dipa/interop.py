@@ -12,8 +12,7 @@ from torch import nn
 from .checks import require, require_flag
 from .physics import image_size, require_applies, require_operator
 from .solvers import FISTA, STARTS, ProximalGradient, State, Stop
-from .solvers.momentum import weights
-from .solvers.proximal import PreconditionerLike
+from .solvers.proximal import PreconditionerLike, weights
 
 
 class StepPrior(Prior):

@@ -32,10 +32,15 @@ from ..physics import (
 )
 from ..priors import PnP
 from . import loop
-from .momentum import MOMENTA, weights
-from .proximal import PreconditionerLike, ProximalGradient, least_squares
+from .proximal import (
+    MOMENTA,
+    STARTS,
+    PreconditionerLike,
+    ProximalGradient,
+    least_squares,
+    weights,
+)
 from .searches import Search, Stepsize
-from .starts import STARTS
 
 
 @dataclass(frozen=True)
