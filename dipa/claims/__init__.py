@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path
 
 from ..checks import require, require_choice
-from ..documents import read_yaml
 from ..experiments import names
 from ..experiments.results import Run
+from ..files import read_yaml
 from ..reports.markdown import table
 from ..reports.runs import by_preset
 from .rules import RULES, Claim, Verdict
