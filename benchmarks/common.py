@@ -22,7 +22,7 @@ import dipa
 from dipa import device as devices
 from dipa import files
 from dipa.checks import InputError, require_path
-from dipa.experiments.provenance import provenance
+from dipa.experiments.manifest import provenance
 
 Work = Callable[[], object]
 

@@ -299,7 +299,9 @@ mistakes = {
     "a dense basis of large images": lambda: dipa.LinearPreconditioner.identity(student, (1, 128, 128)),
     "measurements of another scanner": lambda: solver(y[..., :-2], student),
     "a P made for other images": lambda: solver(y, student, preconditioner=_other, stepsize=1.0),
-    "a wrong adjoint, in training": lambda: dipa.distill(solver, P, _wrong, None, images, losses=dipa.LossWeights(supervised=1.0)),
+    "a wrong adjoint, in training": lambda: dipa.distill(
+        solver, P, _wrong, None, images, losses=dipa.LossWeights(supervised=1.0)
+    ),
     "a stepsize that is none": lambda: solver(y, student, stepsize="auto"),
     "a stepsize far too large, in training": lambda: dipa.distill(
         twice, P, student, None, images[:4], losses=dipa.LossWeights(supervised=1.0), stepsize=40.0, progress=False

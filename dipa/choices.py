@@ -10,7 +10,7 @@ from __future__ import annotations
 # dipa.data.SOURCES
 DATASETS = ("embedded", "embedded-mri", "mnist", "bsds500", "celeba", "faces", "fastmri", "mri-npz")
 RESIZES = ("bilinear", "bicubic", "nearest", "pad")  # dipa.data.mnist: from 28 x 28 to another side
-# dipa.operators.orderings
+# dipa.operators.single_pixel
 ORDERINGS = ("cake_cutting", "zig_zag", "xy", "sequency", "sequency_permutation", "sequency_rows")
 DENOISERS = ("dncnn-bsds500", "dncnn-deepinv")  # dipa.denoisers.load
 MOMENTA = ("none", "nesterov", "chambolle_dossal", "deepinv")  # dipa.solvers.MOMENTA

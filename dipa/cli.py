@@ -28,7 +28,7 @@ from .checks import InputError, one_line, require, require_choice, require_path,
 from .interrupt import Guard
 
 if TYPE_CHECKING:
-    from .experiments import Run
+    from .experiments.results import Run
 
 # What a command does once its arguments are checked and what it needs is imported: torch takes
 # seconds, and a stop in the middle of an import is no exception that can be relied on, so Guard

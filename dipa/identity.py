@@ -118,6 +118,28 @@ def describe_physics(physics: LinearPhysics, images: torch.Tensor) -> dict[str, 
     return {"operator": describe([physics, answers], like="near"), "noise": describe(noise)}
 
 
+def solve_identity(
+    solver: Any, physics: LinearPhysics, images: torch.Tensor, stepsize: float | str, seed: int
+) -> dict[str, Description]:
+    """What shapes a solve but the images themselves: code and versions, solver with prior and
+    denoiser, operator, noise.
+    """
+    shape = describe([list(images.shape[1:]), str(images.dtype)])
+    # of the solver too; its name says most of what differs
+    precision = describe(getattr(solver.prior, "precision", None))
+    shared = {
+        "dipa, torch or deepinv": describe_code(),
+        "precision": precision,
+        "solver": describe(solver),
+    }
+    shared |= {"shape of the images": shape}
+    return (
+        shared
+        | describe_physics(physics, images)
+        | {"stepsize or seed": describe([stepsize, seed])}
+    )
+
+
 def describe_preconditioner(
     preconditioner: nn.Module, images: torch.Tensor, iterations: int
 ) -> dict[str, Description]:

@@ -12,10 +12,8 @@ from torch import nn
 from .checks import require, require_flag
 from .physics import declared_size, image_size, numbers_like, require_applies, require_operator
 from .solvers import FISTA, ProximalGradient, State, Stop
-from .solvers.momentum import weights
-from .solvers.proximal import PreconditionerLike, trained_of
+from .solvers.proximal import PreconditionerLike, started, trained_of, weights
 from .solvers.setting import stepsize_of, warn_differences
-from .solvers.starts import started
 
 
 class StepPrior(Prior):

@@ -17,7 +17,7 @@ from torch import nn
 
 from . import files
 from .checks import InputError, require, require_file
-from .documents import parse_json
+from .files import parse_json
 
 if TYPE_CHECKING:
     from typing_extensions import Self

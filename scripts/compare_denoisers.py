@@ -23,7 +23,7 @@ from tqdm import tqdm
 from dipa import data, denoisers, files, metrics, seeding
 from dipa.checks import InputError, require, require_path
 from dipa.encoded import Picture, numbers
-from dipa.experiments.provenance import provenance
+from dipa.experiments.manifest import provenance
 from dipa.operators import single_pixel
 from dipa.priors import PnP
 from dipa.solvers import FISTA

@@ -20,7 +20,7 @@ from pathlib import Path
 import yaml
 
 from dipa import experiments
-from dipa.experiments.one_writer import only_writer
+from dipa.experiments.working import only_writer
 from dipa.experiments.writing import copy_run
 
 ROOT = Path(__file__).parents[1]

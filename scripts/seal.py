@@ -25,8 +25,8 @@ import torch
 from dipa import data, experiments
 from dipa.checks import InputError, require
 from dipa.experiments import replay
+from dipa.experiments.manifest import now, provenance
 from dipa.experiments.problem import Problem, make_solver, operators
-from dipa.experiments.provenance import now, provenance
 from dipa.experiments.results import Run
 from dipa.experiments.writing import save_arrays, seal
 

@@ -34,7 +34,7 @@ from safetensors.torch import load, save
 from tried import check_message
 
 import dipa
-from dipa import denoisers, documents, encoded, endtoend, experiments, files, storage
+from dipa import denoisers, encoded, endtoend, experiments, files, storage
 from dipa.data import mnist, slices
 
 SECONDS = 5.0
@@ -326,7 +326,7 @@ def read(kind: str, path: Path) -> object:
         return mnist.content("test")
     if kind == "pth":
         return denoisers._verified(str(path), denoisers._read(path))
-    return documents.read_yaml(path) if kind == "yaml" else documents.read_json(path)
+    return files.read_yaml(path) if kind == "yaml" else files.read_json(path)
 
 
 KINDS = (

@@ -25,8 +25,8 @@ import torch
 from children import Child, Failed, compare, contents, prepare
 
 from dipa import experiments, files
-from dipa.experiments.clock import Clock
-from dipa.experiments.provenance import provenance
+from dipa.experiments.manifest import provenance
+from dipa.experiments.working import Clock
 
 STATUS = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}
 WATCH = 0.5  # seconds to look out for a file that is being written

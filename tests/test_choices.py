@@ -2,14 +2,15 @@
 
 import pytest
 
-from dipa import choices, data, networks, operators, solvers
+from dipa import choices, data, networks, solvers
+from dipa.operators.single_pixel import MASKS
 
 
 @pytest.mark.parametrize(
     ("names", "registry"),
     [
         (choices.DATASETS, data.SOURCES),
-        (choices.ORDERINGS, operators.orderings.MASKS),
+        (choices.ORDERINGS, MASKS),
         (choices.MOMENTA, solvers.MOMENTA),
         (choices.STARTS, solvers.STARTS),
         (choices.BACKBONES, networks.BACKBONES),

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from batteries import refuses
 
-from dipa import documents, experiments
+from dipa import experiments, files
 
 LETTERS = "abcdefghijklm"
 
@@ -30,7 +30,7 @@ BOMB, CHAIN = chain(*[9] * 6), chain(*[2] * 12)
 def test_values_that_stand_for_more_than_they_say_are_refused_at_once(text):
     began = time.monotonic()
     for call in (
-        lambda: documents.parse_yaml(text, "a.yaml"),
+        lambda: files.parse_yaml(text, "a.yaml"),
         lambda: experiments.resolve("idea", "smoke", overrides=[f"shifts={text}"[:4000]]),
     ):
         refuses(call, "levels" if "&" not in text and "*" not in text else "anchors and aliases")
@@ -48,7 +48,7 @@ def test_values_that_stand_for_more_than_they_say_are_refused_at_once(text):
     ],
 )
 def test_a_key_given_twice_is_refused(text):
-    refuses(lambda: documents.parse_yaml(text, "a.yaml"), "a.yaml", "a key is given twice")
+    refuses(lambda: files.parse_yaml(text, "a.yaml"), "a.yaml", "a key is given twice")
 
 
 def test_plain_yaml_is_what_pyyaml_makes_of_it():
@@ -60,7 +60,7 @@ def test_plain_yaml_is_what_pyyaml_makes_of_it():
         "1e-3",
         "2020-01-01",
     ):
-        assert documents.parse_yaml(text, "a") == yaml.safe_load(text)
+        assert files.parse_yaml(text, "a") == yaml.safe_load(text)
 
 
 @pytest.mark.parametrize(
@@ -76,12 +76,12 @@ def test_plain_yaml_is_what_pyyaml_makes_of_it():
     ],
 )
 def test_text_that_is_no_yaml_is_refused(text):
-    refuses(lambda: documents.parse_yaml(text, "a.yaml"), "a.yaml", "a value YAML can read")
+    refuses(lambda: files.parse_yaml(text, "a.yaml"), "a.yaml", "a value YAML can read")
 
 
 def test_yaml_has_a_length():
-    assert documents.parse_yaml("x" * 50, "a", 50) == "x" * 50
-    refuses(lambda: documents.parse_yaml("x" * 51, "a", 50), "a", "51 characters")
+    assert files.parse_yaml("x" * 50, "a", 50) == "x" * 50
+    refuses(lambda: files.parse_yaml("x" * 51, "a", 50), "a", "51 characters")
 
 
 @pytest.mark.parametrize(
@@ -99,25 +99,25 @@ def test_yaml_has_a_length():
     ],
 )
 def test_json_is_the_standard_s(text):
-    refuses(lambda: documents.parse_json(text, "a.json"), "a.json", "not JSON")
+    refuses(lambda: files.parse_json(text, "a.json"), "a.json", "not JSON")
 
 
 def test_files_are_read_and_refused_by_name(tmp_path, monkeypatch):
     path = tmp_path / "a.file"
-    refuses(lambda: documents.read_json(path), "a.file", "existing file")
-    refuses(lambda: documents.read_yaml(tmp_path), tmp_path.name, "existing file")
+    refuses(lambda: files.read_json(path), "a.file", "existing file")
+    refuses(lambda: files.read_yaml(tmp_path), tmp_path.name, "existing file")
     for value in ({"é": [1, 2.5, None, "x"]}, [], "x"):
         path.write_text(json.dumps(value), encoding="utf-8")
-        assert documents.read_json(path) == documents.read_yaml(path) == value
+        assert files.read_json(path) == files.read_yaml(path) == value
     path.write_bytes(b"\xff\xfe\x00")
-    for read in (documents.read_json, documents.read_yaml):
+    for read in (files.read_json, files.read_yaml):
         refuses(lambda read=read: read(path), "a.file", "utf-8")
-    path.write_bytes(b"#" * (4 * documents.MOST_YAML + 1))
-    refuses(lambda: documents.read_yaml(path), "a.file", "at most")
+    path.write_bytes(b"#" * (4 * files.MOST_YAML + 1))
+    refuses(lambda: files.read_yaml(path), "a.file", "at most")
     path.write_text("{}" + " " * 20)
-    assert documents.read_json(path) == {}
-    monkeypatch.setattr(documents, "MOST_JSON", 20)
-    refuses(lambda: documents.read_json(path), "a.file", "at most")
+    assert files.read_json(path) == {}
+    monkeypatch.setattr(files, "MOST_JSON", 20)
+    refuses(lambda: files.read_json(path), "a.file", "at most")
 
 
 # --- values on the command line -------------------------------------------------------------------

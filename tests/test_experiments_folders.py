@@ -25,10 +25,10 @@ from tiny_runs import tiny
 
 from dipa import cli, experiments, files
 from dipa.checks import InputError
-from dipa.experiments import manifest, one_writer, writing
-from dipa.experiments.clock import Clock
+from dipa.experiments import manifest, working, writing
 from dipa.experiments.config import Config
 from dipa.experiments.problem import Problem
+from dipa.experiments.working import Clock
 from dipa.operators.measure import measure
 
 # the module: its name in the package is the function
@@ -569,7 +569,7 @@ def test_a_finished_run_is_read_where_nothing_can_be_written(recorded, monkeypat
     no_work(monkeypatch)
     with without_rights() as (root, user):
         folder = shutil.copytree(recorded["trained"], root / recorded["trained"].name)
-        one_writer.working(folder).mkdir()
+        working.working(folder).mkdir()
         root.chmod(0o555)
         with user():
             assert experiments.run(tiny(), root, progress=False).path == folder
@@ -581,11 +581,9 @@ def test_a_finished_run_is_read_where_nothing_can_be_written(recorded, monkeypat
 def test_who_comes_second_says_so_waits_and_reads(tmp_path, folder, monkeypatch, capsys):
     """The holder of the lock puts a finished folder there while the second one waits."""
     no_work(monkeypatch)
-    monkeypatch.setattr(one_writer, "PATIENCE", 0.05)
+    monkeypatch.setattr(working, "PATIENCE", 0.05)
     target, said = tmp_path / folder.name, threading.Event()
-    monkeypatch.setattr(
-        one_writer, "_say", lambda text, say=one_writer._say: (say(text), said.set())
-    )
+    monkeypatch.setattr(working, "_say", lambda text, say=working._say: (say(text), said.set()))
 
     def hold(taken: threading.Event) -> None:
         with FileLock(tmp_path / f".{folder.name}.lock"):
@@ -664,9 +662,9 @@ def test_what_another_process_still_writes_is_not_swept(tmp_path, folder):
     with FileLock(tmp_path / f".{name}.lock"):
         left = leftovers(tmp_path, name)
         experiments.run(tiny(), folder.parent, progress=False)
-        one_writer.sweep_all(tmp_path)
+        working.sweep_all(tmp_path)
         assert all(path.exists() for path in left.values())
-    one_writer.sweep_all(tmp_path)
+    working.sweep_all(tmp_path)
     assert [name for name, path in left.items() if path.exists()] == ["checkpoint", "note"]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import dipa
-from dipa.experiments import provenance
+from dipa.experiments import manifest
 
 PACKAGE = Path(dipa.__file__).parent
 UNKNOWN = {"commit": None, "dirty": None}
@@ -65,11 +65,11 @@ def checkout(repository) -> Path:
 
 def test_the_commit_of_a_checkout(checkout):
     head = git(checkout, "rev-parse", "HEAD")
-    assert provenance.commit(checkout) == {"commit": head, "dirty": False}
+    assert manifest.commit(checkout) == {"commit": head, "dirty": False}
     (checkout / "__pycache__").mkdir()
     (checkout / "__pycache__" / "a.pyc").write_text("")
     (checkout.parent / "notes").write_text("a file of nobody's")
-    assert provenance.commit(checkout)["dirty"] is False, (
+    assert manifest.commit(checkout)["dirty"] is False, (
         "what git ignores, and what is no code of the package"
     )
 
@@ -77,49 +77,49 @@ def test_the_commit_of_a_checkout(checkout):
 @pytest.mark.parametrize("path", ["README", "dipa/__init__.py", "dipa/new.py"])
 def test_code_that_is_not_in_the_commit_is_dirty(checkout, path):
     (checkout.parent / path).write_text("two")
-    assert provenance.commit(checkout)["dirty"] is True
+    assert manifest.commit(checkout)["dirty"] is True
 
 
 @pytest.mark.parametrize("where", [".venv/lib/site-packages", "vendored", "."])
 def test_the_commit_of_another_repository_is_not_taken(repository, where):
     """Installed below another repository, ignored or not; or at its top, but not part of it."""
-    assert provenance.commit(package(repository / where)) == UNKNOWN
+    assert manifest.commit(package(repository / where)) == UNKNOWN
 
 
 def test_a_package_that_another_repository_tracks_below_its_top_is_not_this_repository(repository):
     made = package(repository / "vendored")
     git(repository, "add", ".")
     git(repository, "commit", "--quiet", "--message", "two")
-    assert provenance.commit(made) == UNKNOWN
+    assert manifest.commit(made) == UNKNOWN
 
 
 def test_without_repository_or_commit_nothing_is_known(tmp_path):
     made = package(tmp_path)
-    assert provenance.commit(made) == UNKNOWN
+    assert manifest.commit(made) == UNKNOWN
     git(tmp_path, "init", "--quiet")
     git(tmp_path, "add", ".")
-    assert provenance.commit(made) == UNKNOWN, "a repository without a commit"
+    assert manifest.commit(made) == UNKNOWN, "a repository without a commit"
 
 
 def test_without_git_nothing_is_known(checkout, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert provenance.commit(checkout) == UNKNOWN
+    assert manifest.commit(checkout) == UNKNOWN
 
 
 def test_a_status_that_fails_is_unknown_and_not_clean(checkout, monkeypatch):
-    real = provenance._git
+    real = manifest._git
     monkeypatch.setattr(
-        provenance,
+        manifest,
         "_git",
         lambda folder, *words: None if words[0] == "status" else real(folder, *words),
     )
-    assert provenance.commit(checkout) == UNKNOWN
+    assert manifest.commit(checkout) == UNKNOWN
 
 
 def test_provenance_names_this_version():
-    made = provenance.provenance()
+    made = manifest.provenance()
     assert made["versions"]["dipa"] == dipa.__version__
-    assert made["commit"] == provenance.commit(PACKAGE)["commit"] and (made["dirty"] is None) == (
+    assert made["commit"] == manifest.commit(PACKAGE)["commit"] and (made["dirty"] is None) == (
         made["commit"] is None
     )
 
@@ -128,13 +128,13 @@ def test_provenance_names_this_version():
 
 
 def test_peak_memory_is_unknown_where_the_system_does_not_say(monkeypatch):
-    assert provenance.peak_memory_mib() > 50
+    assert manifest.peak_memory_mib() > 50
     monkeypatch.setitem(sys.modules, "resource", None)
     try:
-        assert importlib.reload(provenance).peak_memory_mib() is None
+        assert importlib.reload(manifest).peak_memory_mib() is None
     finally:
         monkeypatch.undo()
-        importlib.reload(provenance)
+        importlib.reload(manifest)
 
 
 @pytest.mark.parametrize(

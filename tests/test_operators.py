@@ -42,7 +42,7 @@ from dipa.operators import (
 from dipa.operators.bases import Basis, TransformBasis, hadamard_matrix
 from dipa.operators.measure import measure
 from dipa.operators.mri import gaussian_mask, mirrored, nested_columns, unshared_columns
-from dipa.operators.orderings import DEEPINV_ORDERINGS
+from dipa.operators.single_pixel import DEEPINV_ORDERINGS
 from dipa.solvers import lipschitz
 
 # --- every operator -------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ from dipa.experiments.problem import PRIORS as PRIOR_NAMES
 from dipa.experiments.problem import Problem
 from dipa.experiments.tasks import TASKS
 from dipa.identity import describe
-from dipa.operators.measure import measure
+from dipa.operators.measure import MAX_NUMBERS, measure
 from dipa.settings import SCHEDULES
 from dipa.solvers import MOMENTA, STARTS
 from dipa.training import Differentiation, load_checkpoint, save_checkpoint
@@ -252,7 +252,7 @@ def test_what_a_configuration_allows_its_operators_take(kind, values):
 
 SIDES = st.sampled_from([1, 2, 3, 4, 5, 7, 8, 12, 16])
 # a large image takes its time
-OTHER_SIDES = NUMBERS.filter(lambda side: not 64 < side <= operators.sizes.MAX_NUMBERS)
+OTHER_SIDES = NUMBERS.filter(lambda side: not 64 < side <= MAX_NUMBERS)
 TRIPLES = st.tuples(st.integers(1, 4), mostly(SIDES, OTHER_SIDES), mostly(SIDES, OTHER_SIDES))
 SIZES = mostly(TRIPLES | SIDES.map(lambda side: (1, side, side)) | TRIPLES.map(list))
 POWERS = st.sampled_from([2, 4, 8, 16])

@@ -38,8 +38,8 @@ from dipa.solvers import (
     lipschitz,
     loop,
 )
-from dipa.solvers.momentum import chambolle_dossal
-from dipa.solvers.momentum import deepinv as deepinv_momentum
+from dipa.solvers.proximal import chambolle_dossal
+from dipa.solvers.proximal import deepinv as deepinv_momentum
 
 SHAPE = (1, 8, 8)
 

@@ -469,7 +469,7 @@ def test_backward_is_checked_and_zero_means_none():
 
 
 def test_momentum_restarts():
-    from dipa.solvers.momentum import nesterov, weights
+    from dipa.solvers.proximal import nesterov, weights
 
     plain = [b for b, _ in zip(nesterov(), range(3), strict=False)]
     assert weights("nesterov", 7, restart=3) == [*plain[:2], 0.0, *plain[:2], 0.0, plain[0]]

@@ -7,9 +7,11 @@ from functools import cache
 from pathlib import Path
 
 from ..checks import require, require_choice
-from ..documents import read_yaml
-from ..experiments import Run, names
-from ..reports import by_preset, table
+from ..experiments import names
+from ..experiments.results import Run
+from ..files import read_yaml
+from ..reports.markdown import table
+from ..reports.runs import by_preset
 from .rules import RULES, Claim, Verdict
 
 __all__ = ["Claim", "Verdict", "judge", "ledger", "verdict_table"]

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..experiments import Config, Run
+from ..experiments import Config
+from ..experiments.results import Run
 from ..reports.paper import paper_config, published_value
 from ..reports.runs import tested
 

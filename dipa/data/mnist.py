@@ -15,8 +15,7 @@ from torch.nn import functional
 
 from ..checks import InputError, require_choice, require_int, shorter
 from ..choices import RESIZES
-from ..paths import cache_directory
-from . import folders
+from ..paths import cache_directory, data_folder
 
 # split -> (file, SHA-256 of it unpacked; the archives are those whose MD5 torchvision lists)
 FILES = {
@@ -45,7 +44,7 @@ def find(name: str) -> Path:
 
     Raises :class:`InputError` where it is in none of them, saying how to get it.
     """
-    mine = [folders.folder(name) for name in ("mnist", f"mnist/{RAW}", RAW)]
+    mine = [data_folder(name) for name in ("mnist", f"mnist/{RAW}", RAW)]
     searched = [folder for folder in mine if folder] + [cache_directory() / RAW]
     paths = [
         path

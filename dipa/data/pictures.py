@@ -13,8 +13,7 @@ import torch
 
 from ..checks import InputError
 from ..encoded import Picture, by_number, in_tar, is_picture, numbers
-from ..paths import cache_directory
-from . import folders
+from ..paths import cache_directory, data_files, data_folder
 from .pixels import centre_square, resized
 from .splits import blocks, shuffled
 
@@ -82,7 +81,7 @@ def bsds500(split: str) -> list[Picture]:
 
 
 def _bsds500_part(part: str) -> list[Picture]:
-    archives = folders.listing("bsds500", f"*{part}.tar")
+    archives = data_files("bsds500", f"*{part}.tar")
     if archives:
         return [picture for path in archives for picture in in_tar(path)]
     tree = cache_directory() / BSDS500_TREE / part
@@ -118,7 +117,7 @@ def faces(split: str) -> list[Picture]:
     doi:10.22002/D1.20086), where at most about 25 do: then no person is in both splits. Within a
     split the order is a fixed shuffle.
     """
-    archives = folders.listing("faces", "*.tar")
+    archives = data_files("faces", "*.tar")
     if not archives:
         raise InputError(f"faces: no tar found; {FACES_GET}")
     pictures = [picture for path in archives for picture in in_tar(path)]
@@ -138,7 +137,7 @@ def celeba(split: str) -> list[Picture]:
         InputError: something is missing (with what to put where), or a list is not the official
             one.
     """
-    here = folders.folder("celeba")
+    here = data_folder("celeba")
     absent = CELEBA if here is None else [name for name in CELEBA if not (here / name).exists()]
     if here is None or absent:
         raise InputError(f"celeba: not found: {', '.join(absent)}; {CELEBA_GET}")

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from ..checks import InputError, require, require_tensor, shorter
-from . import folders
+from ..paths import data_file
 from .pixels import normalised, pad_square, resized, with_channels
 from .splits import blocks, by_patient, shuffled
 
@@ -65,7 +65,7 @@ def fastmri(file: str = "") -> torch.Tensor:
     Raises:
         InputError: no such file, not a tensor file or a damaged one, or another shape.
     """
-    path = folders.chosen("fastmri", "fastmri", "*.pt", file, FASTMRI_GET)
+    path = data_file("fastmri", "fastmri", "*.pt", file, FASTMRI_GET)
     try:
         _require_whole(path)
         with warnings.catch_warnings():
@@ -113,7 +113,7 @@ def npz(file: str = "") -> tuple[torch.Tensor, np.ndarray | None]:
     Raises:
         InputError: no such file, not an archive of plain arrays, no ``images``, or another shape.
     """
-    path = folders.chosen("mri-npz", "mri", "*.npz", file, NPZ_GET)
+    path = data_file("mri-npz", "mri", "*.npz", file, NPZ_GET)
     try:
         with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
             warnings.simplefilter("ignore")  # of numpy, about headers of Python 2

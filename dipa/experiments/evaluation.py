@@ -21,13 +21,12 @@ from tqdm import tqdm
 from .. import device, metrics
 from ..analysis import audit, falsification
 from ..cache import Cache, Entry, directory
-from ..identity import describe, describe_code
+from ..identity import describe, describe_code, solve_identity
 from ..operators import Basis, range_basis
 from ..operators.measure import measure
 from ..solvers import FISTA
 from ..solvers.setting import another_setting
 from ..training import parallel
-from ..training.teacher import solve_identity
 from . import replay
 from .problem import Problem
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checks import in_a_row, require, require_choice
-from ..documents import parse_yaml, read_yaml
+from ..files import parse_yaml, read_yaml
 from .config import Config, build, text_fields
 
 META = ("about", "paper", "table", "like", "profiles")

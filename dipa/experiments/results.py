@@ -23,7 +23,7 @@ import yaml
 
 from .. import files
 from ..checks import InputError, require, require_path
-from ..documents import read_yaml
+from ..files import read_yaml
 from . import manifest as manifests
 from .config import RUN_NAME, Config, build
 

@@ -19,13 +19,12 @@ from ..checks import require, require_path
 from ..paths import runs_directory
 from ..training import Fit, parallel
 from . import evaluation
-from .clock import Clock
 from .config import Config
 from .evaluation import Kept
-from .one_writer import only_writer, sweep_all, working
+from .manifest import now, peak_memory_mib, provenance
 from .problem import TEST_PRECISION, Problem, mask_hash
-from .provenance import now, peak_memory_mib, provenance
 from .results import Run
+from .working import Clock, only_writer, sweep_all, working
 from .writing import write_run
 
 

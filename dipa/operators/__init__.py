@@ -13,8 +13,7 @@ from .bases import (
     rebuild_basis,
 )
 from .mri import MRI, mri, mri_pair, unshared_columns
-from .orderings import ORDERINGS, hadamard_mask
-from .single_pixel import SinglePixel, single_pixel
+from .single_pixel import ORDERINGS, SinglePixel, hadamard_mask, single_pixel
 from .super_resolution import SuperResolution, super_resolution
 
 __all__ = [

@@ -35,7 +35,7 @@ from ..checks import (
     require_tensor,
 )
 from ..physics import image_size, numbers_like, require_applies, require_operator
-from .sizes import operator_sides
+from .measure import operator_sides
 
 
 def hadamard_matrix(size: int) -> torch.Tensor:

@@ -22,8 +22,7 @@ from ..checks import (
     require_tensor,
 )
 from .bases import FourierBasis, HartleyBasis
-from .measure import gaussian_noise
-from .sizes import operator_sides, sigma_of
+from .measure import gaussian_noise, operator_sides, sigma_of
 
 
 class MRI(deepinv.physics.MRI):

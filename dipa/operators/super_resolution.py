@@ -12,8 +12,7 @@ from deepinv.physics.functional import gaussian_blur
 
 from ..checks import require, require_int
 from .bases import Exact, KroneckerBasis
-from .measure import gaussian_noise
-from .sizes import operator_sides, sigma_of
+from .measure import gaussian_noise, operator_sides, sigma_of
 
 # as linalg.orthonormal_range: singular values below this part of the largest count as zero
 RANK_TOLERANCE = 1e-6

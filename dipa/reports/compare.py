@@ -10,7 +10,8 @@ from dataclasses import asdict
 from typing import Any
 
 from ..checks import require, require_choice
-from ..experiments import Config, Run, describe, profiles, resolve
+from ..experiments import Config, describe, profiles, resolve
+from ..experiments.results import Run
 from .markdown import decibels, mean_sd, setting_text, short_count, table
 from .paper import paper_baseline, paper_config, published, published_value, shared_source
 from .runs import by_preset, digests, first_seeds, gain, tested

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checks import InputError
-from ..experiments import Run
+from ..experiments.results import Run
 from .markdown import commit_text, mean_sd, setting_text, table
 from .runs import by_preset, first_seeds, tested
 

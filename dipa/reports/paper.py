@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..checks import require_choice
-from ..documents import read_yaml
 from ..experiments import Config, describe, resolve
 from ..experiments.tasks import Task
+from ..files import read_yaml
 from .markdown import decibels, table
 
 # so begins a note that says how a number is printed, not what does not fit

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from .. import plots
 from ..analysis import as_stepsize
 from ..checks import in_a_row, require, require_choice
-from ..experiments import describe, find_runs, names, resolve, results_folder
+from ..experiments import describe, names, resolve
+from ..experiments.results import find_runs, results_folder
 from ..preconditioners import Hessian, Polynomial
 from .paper import presets_of
 from .runs import best_in_words, curves, long_residuals, reconstructions

@@ -12,7 +12,8 @@ import numpy as np
 
 from ..analysis import Spectra
 from ..checks import require
-from ..experiments import Run, describe
+from ..experiments import describe
+from ..experiments.results import Run
 from .markdown import commit_text, decibels, mean_sd, table
 
 QUALITY = {

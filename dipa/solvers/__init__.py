@@ -5,11 +5,9 @@ points; FISTA is made of them.
 from ..physics import data_gradient, lipschitz
 from .fista import FISTA
 from .loop import Result, Scheme, State, Stop, run
-from .momentum import MOMENTA
-from .proximal import ProximalGradient
+from .proximal import MOMENTA, STARTS, ProximalGradient
 from .searches import Armijo, Learned, Move, Search
 from .setting import SettingWarning, another_setting
-from .starts import STARTS
 
 __all__ = [
     "FISTA",

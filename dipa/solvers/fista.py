@@ -32,11 +32,19 @@ from ..physics import (
 )
 from ..priors import PnP
 from . import loop
-from .momentum import MOMENTA, weights
-from .proximal import PreconditionerLike, ProximalGradient, least_squares, trained_of
+from .proximal import (
+    MOMENTA,
+    STARTS,
+    PreconditionerLike,
+    ProximalGradient,
+    Start,
+    least_squares,
+    started,
+    trained_of,
+    weights,
+)
 from .searches import Search, Stepsize
 from .setting import stepsize_of, warn_differences
-from .starts import STARTS, Start, started
 
 
 @dataclass(frozen=True)
@@ -55,9 +63,9 @@ class FISTA:
             records.
         iterations: K >= 1.
         momentum: ``none``, ``nesterov`` (the printed algorithm), ``chambolle_dossal``, ``deepinv``
-            (what the authors' code ran); see :mod:`dipa.solvers.momentum`.
+            (what the authors' code ran); see :mod:`dipa.solvers.proximal`.
         start: ``zero``, ``adjoint``, ``scaled_adjoint``, ``pseudo_inverse`` or ``interpolated``,
-            see :mod:`dipa.solvers.starts`; or a callable ``start(y, physics)`` -> images.
+            see :mod:`dipa.solvers.proximal`; or a callable ``start(y, physics)`` -> images.
         restart: iterations after which momentum starts again, 0 for never.
         tolerance: end as ``converged`` before K, once no image changes by more than this share of
             its norm; 0 for never.

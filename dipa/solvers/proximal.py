@@ -1,13 +1,16 @@
-"""Where the step of a reconstruction is taken: the preconditioned proximal gradient scheme with
-momentum.
+r"""Where the step of a reconstruction is taken: the preconditioned proximal gradient scheme, the
+points :math:`x^0=z^1` it may start from, and the rules of its momentum, which give the weight
+:math:`\beta_k` in :math:`z^{k+1}=x^k+\beta_k(x^k-x^{k-1})`, k = 1, 2, ...
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar, cast
 
 import torch
@@ -134,3 +137,122 @@ def require_direction(direction: Any, z: torch.Tensor) -> None:
     require(
         kept, "preconditioner", f"one that returns {direction.dtype}", f"{z.dtype}, as the iterate"
     )
+
+
+def zero(y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
+    r""":math:`x^0=0`, as printed in D2GP Algorithm 1, line 1."""
+    return torch.zeros_like(physics.A_adjoint(y))
+
+
+def adjoint(y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
+    r""":math:`x^0=H^\top y`, deepinv's default, and so what the authors' code ran."""
+    return physics.A_adjoint(y)
+
+
+def scaled_adjoint(y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
+    r""":math:`x^0=t\,H^\top y` with :math:`t=\|H^\top y\|_2^2/\|HH^\top y\|_2^2`, image by image.
+
+    The first step of steepest descent on :math:`\frac12\|Hx-y\|_2^2` from zero: unlike the
+    adjoint itself it does not depend on the units of H. The adjoint again for an H whose Gram is a
+    projector.
+    """
+    image = physics.A_adjoint(y)
+    seen = physics.A(image)
+    squared = lambda values: values.flatten(1).abs().square().sum(dim=1)  # noqa: E731
+    top, bottom = squared(image), squared(seen)
+    t = torch.where(bottom > 0, top / torch.where(bottom > 0, bottom, 1), 0)
+    return image * t.to(image.dtype).reshape(-1, *[1] * (image.ndim - 1))
+
+
+def pseudo_inverse(y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
+    r""":math:`x^0=H^\dagger y`, by the operator's own method (the adjoint again for a
+    projector).
+    """
+    return physics.A_dagger(y)
+
+
+def interpolated(y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
+    r""":math:`x^0=H^\top y \oslash H^\top H\mathbf 1`: the adjoint normalised by what it makes of a
+    constant image.
+
+    Normalised convolution for super-resolution; the adjoint itself where constants are measured
+    exactly. Pixels whose weight falls below one thousandth of the largest are left at the adjoint's
+    value.
+    """
+    image = physics.A_adjoint(y)
+    weight = physics.A_adjoint(physics.A(torch.ones_like(image)))
+    return image / torch.where(weight > 1e-3 * weight.max(), weight, torch.ones_like(weight))
+
+
+STARTS = {
+    "zero": zero,
+    "adjoint": adjoint,
+    "scaled_adjoint": scaled_adjoint,
+    "pseudo_inverse": pseudo_inverse,
+    "interpolated": interpolated,
+}
+Start = str | Callable[[torch.Tensor, LinearPhysics], torch.Tensor]
+
+
+def started(start: Start, y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
+    """:math:`x^0` by the rule of this name, or by a callable ``start(y, physics)`` of one's own."""
+    return start(y, physics) if callable(start) else STARTS[start](y, physics)
+
+
+def none() -> Iterator[float]:
+    """Plain proximal gradient (ISTA): 0 for ever."""
+    while True:
+        yield 0.0
+
+
+def nesterov() -> Iterator[float]:
+    r"""Beck and Teboulle's rule, the printed D2GP Algorithm 1 (lines 5-6):
+    :math:`\beta_k=(t_{k-1}-1)/t_k`, t_0 = 1.
+    """
+    t = 1.0
+    while True:
+        t_next = (1 + math.sqrt(1 + 4 * t * t)) / 2
+        yield (t - 1) / t_next
+        t = t_next
+
+
+def chambolle_dossal(a: float = 3.0) -> Iterator[float]:
+    r"""Chambolle and Dossal's rule :math:`\beta_k=(k-1)/(k+a)`: 0, 1/5, 2/6, ... for a = 3;
+    iterates converge for a > 2.
+    """
+    k = 1
+    while True:
+        yield (k - 1) / (k + a)
+        k += 1
+
+
+def deepinv(a: float = 3.0) -> Iterator[float]:
+    r"""What deepinv's FISTA runs, and so the authors' code: :math:`\beta_k=(k+a-2)/(k+a-1)`,
+    i.e. 2/3, 3/4, 4/5, ...
+    """
+    k = 1
+    while True:
+        yield (k + a - 2) / (k + a - 1)
+        k += 1
+
+
+MOMENTA = {
+    "none": none,
+    "nesterov": nesterov,
+    "chambolle_dossal": chambolle_dossal,
+    "deepinv": deepinv,
+}
+
+
+def weights(rule: str, count: int, restart: int = 0) -> list[float]:
+    r"""The first ``count`` weights of the rule of this name, begun again after every ``restart``
+    iterations; 0 is never.
+
+    Nothing passes from one stretch to the next: :math:`\beta_k=0` at k = restart, 2 restart, ...,
+    so that ``restart`` iterations are an operator of x alone.
+    """
+    whole = MOMENTA[rule]()
+    if not restart:
+        return list(islice(whole, count))
+    stretch = [*islice(whole, restart - 1), 0.0]
+    return [stretch[k % restart] for k in range(count)]

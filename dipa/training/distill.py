@@ -27,7 +27,7 @@ from ..checks import (
     require_number,
     require_path,
 )
-from ..identity import describe, describe_physics, describe_preconditioner
+from ..identity import describe, describe_physics, describe_preconditioner, solve_identity
 from ..operators import Basis, range_basis
 from ..operators.measure import measure
 from ..physics import declared_size, require_adjoint, require_takes, warn_range
@@ -40,7 +40,7 @@ from . import differentiate
 from .doors import require_contraction, warn_few_images
 from .loop import Fit, Record, Training
 from .ridge import Held, worth
-from .teacher import TeacherTargets, solve_identity, teacher_targets
+from .teacher import TeacherTargets, teacher_targets
 from .validation import Validation, held_out
 
 CLOSED_FORM = 1024  # numbers in an image up to which the closed form is compared with

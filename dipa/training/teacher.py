@@ -12,9 +12,9 @@ from deepinv.physics import LinearPhysics
 from tqdm import tqdm
 
 from .. import device
-from ..cache import Cache, Entry, Identity
+from ..cache import Cache, Entry
 from ..checks import InputError
-from ..identity import describe, describe_code, describe_physics
+from ..identity import describe, solve_identity
 from ..operators.measure import measure
 from ..solvers import FISTA, data_gradient
 from . import parallel
@@ -41,28 +41,6 @@ class TeacherTargets:
         """The targets of the images with these numbers (B,), in their order."""
         rows = torch.searchsorted(self.indices, images)
         return TeacherTargets(self.x[rows], self.gradient[rows], images)
-
-
-def solve_identity(
-    solver: FISTA, physics: LinearPhysics, images: torch.Tensor, stepsize: float | str, seed: int
-) -> Identity:
-    """What shapes a solve but the images themselves: code and versions, solver with prior and
-    denoiser, operator, noise.
-    """
-    shape = describe([list(images.shape[1:]), str(images.dtype)])
-    # of the solver too; its name says most of what differs
-    precision = describe(getattr(solver.prior, "precision", None))
-    shared = {
-        "dipa, torch or deepinv": describe_code(),
-        "precision": precision,
-        "solver": describe(solver),
-    }
-    shared |= {"shape of the images": shape}
-    return (
-        shared
-        | describe_physics(physics, images)
-        | {"stepsize or seed": describe([stepsize, seed])}
-    )
 
 
 @torch.no_grad()
