@@ -73,8 +73,8 @@ def _sequency_rows(height: int, width: int, m: int) -> torch.Tensor:
     return mask
 
 
-MASKS = {name: _deepinv(name) for name in DEEPINV_ORDERINGS}
-MASKS |= {"cake_cutting": _cake_cutting}
+MASKS = {"cake_cutting": _cake_cutting}
+MASKS |= {name: _deepinv(name) for name in DEEPINV_ORDERINGS}
 MASKS |= {"sequency_permutation": _sequency_permutation, "sequency_rows": _sequency_rows}
 
 
