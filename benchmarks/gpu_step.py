@@ -41,7 +41,7 @@ from dipa import device as devices
 from dipa import seeding
 from dipa.checks import shorter
 from dipa.solvers import MOMENTA, data_gradient
-from dipa.training import low_memory as backward
+from dipa.training import differentiate as backward
 
 IMAGES, EPOCHS, RATE = 50_000, 50, 1e-4
 PRECISIONS, NETWORKS = ("float32", "tf32", "bf16", "fp16"), ("lean", "channels_last", "contiguous")

@@ -26,8 +26,16 @@ from dipa.choices import WAYS
 from dipa.operators import mri, single_pixel
 from dipa.solvers import MOMENTA, data_gradient
 from dipa.training import Differentiation
-from dipa.training.differentiate import called, check, differentiated
-from dipa.training.low_memory import _SignedDnCNN, low_memory, pack, straight_through, unpack
+from dipa.training.differentiate import (
+    _SignedDnCNN,
+    called,
+    check,
+    differentiated,
+    low_memory,
+    pack,
+    straight_through,
+    unpack,
+)
 
 EXACT = ("unrolled", "checkpointed")
 

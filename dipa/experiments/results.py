@@ -45,7 +45,7 @@ UNREADABLE = (
     AttributeError,
     EOFError,
     RecursionError,
-    NotImplementedError,
+    RuntimeError,  # NotImplementedError is one; zipfile raises it for what looks encrypted
     yaml.YAMLError,
     zipfile.BadZipFile,
     zlib.error,

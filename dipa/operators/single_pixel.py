@@ -1,20 +1,5 @@
 """The single-pixel camera, a subsampled 2-D Hadamard transform over deepinv's physics, and which
 Hadamard rows it measures first.
-
-Four orderings are deepinv's own (0.5.0), ``cake_cutting`` with ties broken the same way on every
-processor. Two more are what the word "sequency" meant in earlier
-releases, kept because published single-pixel results depend on it:
-
-``sequency``
-    today's deepinv: one-dimensional Walsh order of the column-major flattened image.
-``sequency_permutation``
-    deepinv 0.3.1 to 0.4.0 (``ordering="old_sequency"``): a one-dimensional bit-reversed Gray-code
-    permutation.
-``sequency_rows``
-    deepinv between releases 0.3.0 and 0.3.1, as vendored by the papers' group
-    (juliogr7/DistillPool): the first m entries, row by row, of the grid whose rows and columns
-    follow that same permutation. (Releases up to 0.3.0 kept a block of more than m coefficients,
-    448 for m = 205 at 32 x 32; it is no ordering and is not offered.)
 """
 
 from __future__ import annotations
@@ -81,6 +66,21 @@ MASKS |= {"sequency_permutation": _sequency_permutation, "sequency_rows": _seque
 def hadamard_mask(height: int, width: int, m: int, ordering: str) -> torch.Tensor:
     """Mask (height, width) with ``m`` ones on the 2-D Hadamard coefficients that come first in
     ``ordering``.
+
+    Four orderings are deepinv's own (0.5.0), ``cake_cutting`` with ties broken the same way on
+    every processor. Two more are what the word "sequency" meant in earlier releases, kept because
+    published single-pixel results depend on it:
+
+    ``sequency``
+        today's deepinv: one-dimensional Walsh order of the column-major flattened image.
+    ``sequency_permutation``
+        deepinv 0.3.1 to 0.4.0 (``ordering="old_sequency"``): a one-dimensional bit-reversed
+        Gray-code permutation.
+    ``sequency_rows``
+        deepinv between releases 0.3.0 and 0.3.1, as vendored by the papers' group
+        (juliogr7/DistillPool): the first m entries, row by row, of the grid whose rows and columns
+        follow that same permutation. (Releases up to 0.3.0 kept a block of more than m
+        coefficients, 448 for m = 205 at 32 x 32; it is no ordering and is not offered.)
 
     Raises :class:`InputError` for sides that are no powers of two (or, for ``cake_cutting``,
     differ), another m or ordering.
@@ -176,7 +176,7 @@ def single_pixel(
     Args:
         img_size: (C, H, W), H and W powers of two (H = W for ``cake_cutting``).
         ratio: compression ratio :math:`\gamma=m/n` in ]0, 1], n = H W.
-        ordering: one of :data:`~dipa.operators.ORDERINGS`; see :mod:`dipa.operators.single_pixel`.
+        ordering: one of :data:`~dipa.operators.ORDERINGS`; see :func:`hadamard_mask`.
         noise_sigma: standard deviation of the Gaussian noise on each measured coefficient, in units
             of the orthonormal transform (so equal to a pixel noise of the same size). Draw it with
             :func:`~dipa.operators.measure.measure`, or ``physics(x, seed=...)``.
