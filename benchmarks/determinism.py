@@ -32,7 +32,15 @@ def run(setting: Setting, threads: int, precision: str) -> tuple[torch.Tensor, t
         "progress": False,
     }
     dipa.distill(
-        solver, P, setting.student, setting.teacher, setting.images, **arguments, validation=0
+        solver,
+        P,
+        setting.student,
+        setting.teacher,
+        setting.images,
+        **arguments,
+        stepsize=0.4,
+        teacher_stepsize=0.7,
+        validation=0,
     )
     with torch.no_grad():
         x = solver(

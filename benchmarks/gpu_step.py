@@ -176,7 +176,17 @@ class Package:
         }
         with devices.rounding(self.precision == "tf32"):
             solver = setting.solver(self.problem.iterations, self.precision)
-            dipa.distill(solver, P, setting.student, None, setting.images, **options, validation=0)
+            dipa.distill(
+                solver,
+                P,
+                setting.student,
+                None,
+                setting.images,
+                **options,
+                stepsize=0.4,
+                teacher_stepsize=0.7,
+                validation=0,
+            )
         return P
 
 

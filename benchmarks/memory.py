@@ -98,6 +98,8 @@ def large(options) -> dict[str, float]:
             None,
             setting.images,
             **arguments,
+            stepsize=0.4,
+            teacher_stepsize=0.7,
             validation=0,
         ),
         options.device,

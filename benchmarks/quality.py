@@ -80,6 +80,8 @@ def ours(setting: Setting, closed_form: torch.Tensor, steps: int, every: int) ->
         differentiation=Differentiation("straight_through"),
         progress=False,
         report=lambda record: course.note(record["step"], P),
+        stepsize=0.4,
+        teacher_stepsize=0.7,
         validation=0,
     )
     return course.points

@@ -74,6 +74,8 @@ class Step:
             differentiation=self.way,
             progress=False,
             report=lambda record: marks.append(time.perf_counter()),
+            stepsize=0.4,
+            teacher_stepsize=0.7,
             validation=0,
         )
         self.times.append(marks[1] - marks[0])
@@ -122,6 +124,8 @@ def psnr_after(
         None,
         setting.images,
         **arguments,
+        stepsize=0.4,
+        teacher_stepsize=0.7,
         validation=0,
     )
     if options.method == "n-dipa":

@@ -237,8 +237,6 @@ class Distillation:
         """Refuse what does not go together, before anything is computed."""
         require_images("images", images)
         self._check_teacher()
-        if callable(repeats := getattr(self.solver.prior, "require_repeats", None)):
-            repeats(images[:1])
         trained = any(parameter.requires_grad for parameter in preconditioner.parameters())
         kind = type(preconditioner).__name__
         require(trained, "preconditioner", kind, "one with trainable parameters")
@@ -248,6 +246,8 @@ class Distillation:
         if self.teacher is not None:
             self._check_operator("teacher", self.teacher, images, self.teacher_stepsize)
         differentiate.check(self.differentiation, preconditioner, self.solver.iterations)
+        if callable(repeats := getattr(self.solver.prior, "require_repeats", None)):
+            repeats(images[:1])
 
     def _check_teacher(self) -> None:
         allowed = "a separate physics object (deepinv physics hold state)"

@@ -38,14 +38,16 @@ def require_contraction(
     r"""Refuse a stepsize with which the data gradient's steps grow without bound.
 
     The error moves by :math:`I-\alpha PH^\top H`: :math:`\alpha\rho(PH^\top H)\le 2` is asked, the
-    spectral radius by a power method on one image (P the identity where there is none).
+    spectral radius by a power method on one image. A P that does not declare itself linear has
+    none: it is taken for the identity.
     """
+    linear = getattr(getattr(preconditioner, "traits", None), "linear", False)
     v = torch.randn((1, *images.shape[1:]), generator=seeding.generator(0, "contraction"))
     v, radius = v.to(images), 0.0
     for _ in range(APPLICATIONS):
         v = v / v.norm().clamp_min(torch.finfo(v.dtype).tiny)
         v_next = physics.A_adjoint_A(v)
-        v_next = v_next if preconditioner is None else preconditioner(v_next, v, 1)
+        v_next = preconditioner(v_next, v, 1) if preconditioner and linear else v_next
         radius, v = v_next.norm().item(), v_next
     most = FASTEST * (1 + ROUNDING)
     require(
