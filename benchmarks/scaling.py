@@ -50,7 +50,11 @@ def cost(
 
     def step() -> None:
         x_hat = solver(
-            physics.A(x), physics, preconditioner=called(PLAN, P), stepsize=STUDENT_STEP
+            physics.A(x),
+            physics,
+            preconditioner=called(PLAN, P),
+            stepsize=STUDENT_STEP,
+            backward=PLAN.backward,
         ).x
         torch.autograd.grad(
             dipa.losses.supervised(x_hat, x).mean(), [p for p in parameters if p.requires_grad]
