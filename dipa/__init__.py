@@ -49,6 +49,7 @@ HOMES = {
     "interop": ("to_deepinv",),
     "preconditioners": (
         "ConvolutionalSteps",
+        "FourierSteps",
         "Hessian",
         "Identity",
         "LinearPreconditioner",
@@ -74,6 +75,7 @@ __all__ = [
     "Budget",
     "ConvolutionalSteps",
     "Fit",
+    "FourierSteps",
     "Hessian",
     "Identity",
     "InputError",

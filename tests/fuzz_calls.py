@@ -267,6 +267,18 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
         applied,
         lambda: {"P": dipa.PointwiseSteps(2, SIZE), "gradient": X, "iterate": X, "k": 3},
     ),
+    "FourierSteps": (
+        dipa.FourierSteps,
+        {"iterations": 2, "img_size": SIZE, "radial": False, "knots": 5},
+    ),
+    "FourierSteps.__call__": (
+        applied,
+        lambda: {"P": dipa.FourierSteps(2, SIZE), "gradient": X, "iterate": X, "k": 2},
+    ),
+    "FourierSteps.response": (
+        lambda **given: dipa.FourierSteps(2, radial=True).response(**given),
+        {"k": 2, "height": 5, "width": 6},
+    ),
     "LinearSteps": (dipa.LinearSteps, lambda: {"iterations": 2, "start": linear()}),
     "LinearSteps.identity": (
         dipa.LinearSteps.identity,

@@ -106,6 +106,8 @@ MODULES = {
     "scalar": lambda: dipa.ScalarSteps(3),
     "convolutional": lambda: dipa.ConvolutionalSteps(2, 3),
     "pointwise": lambda: dipa.PointwiseSteps(2, (1, 8, 8)),
+    "fourier": lambda: dipa.FourierSteps(2, (1, 8, 8)),
+    "fourier, radial": lambda: dipa.FourierSteps(1, radial=True),
     "linear": lambda: dipa.LinearPreconditioner.identity(
         dipa.operators.single_pixel((1, 8, 8), ratio=0.3)
     ),

@@ -8,6 +8,7 @@ from dipa import LinearPreconditioner
 from dipa.operators import mri, single_pixel, super_resolution
 from dipa.preconditioners import (
     ConvolutionalSteps,
+    FourierSteps,
     Hessian,
     LinearSteps,
     PointwiseSteps,
@@ -73,6 +74,9 @@ PER_ITERATION = {
     "convolutional": lambda: shaken(ConvolutionalSteps(3)),
     "convolutional, 3 x 3": lambda: shaken(ConvolutionalSteps(3, size=3)),
     "pointwise": lambda: shaken(PointwiseSteps(3, SHAPE)),
+    "fourier": lambda: shaken(FourierSteps(3, SHAPE)),
+    "fourier, radial": lambda: shaken(FourierSteps(3, radial=True, knots=9)),
+    "fourier, of other images": lambda: shaken(FourierSteps(3, (1, 5, 6))),
     "linear steps, low rank": lambda: shaken(LinearSteps.identity(student(), 3)),
     "linear steps, dense": lambda: shaken(LinearSteps.identity(student(), 3, form="dense")),
     "linear steps, complement": lambda: shaken(
@@ -87,7 +91,11 @@ FIXED = {
     "polynomial, Chebyshev": lambda: Polynomial.chebyshev(downsampling(8)),
     "polynomial, l2": lambda: Polynomial.l2(FOREIGN["inpainting"]()),
 }
-LEARNED = LINEAR | COMPLEMENT | PER_ITERATION
+ONE_FILTER = {
+    "fourier, one": lambda: shaken(FourierSteps(1, SHAPE)),
+    "fourier, one radial": lambda: shaken(FourierSteps(1, radial=True, knots=9)),
+}
+LEARNED = LINEAR | COMPLEMENT | PER_ITERATION | ONE_FILTER
 MEMBERS = LEARNED | FIXED
 # a basis or weights of one channel, on complex images: every channel an image of its own
 PLANES = {
@@ -100,6 +108,8 @@ PLANES = {
     "pointwise": lambda: shaken(PointwiseSteps(3, (1, 12, 10))),
     "scalar": lambda: shaken(ScalarSteps(3)),
     "convolutional": lambda: shaken(ConvolutionalSteps(3)),
+    "fourier": lambda: shaken(FourierSteps(3, (1, 12, 10))),
+    "fourier, radial": lambda: shaken(FourierSteps(3, radial=True, knots=9)),
 }
 
 

@@ -25,6 +25,7 @@ from members import (
     LEARNED,
     LINEAR,
     MEMBERS,
+    ONE_FILTER,
     PER_ITERATION,
     PLANES,
     SHAPE,
@@ -43,6 +44,7 @@ from dipa import LinearPreconditioner, linalg
 from dipa.operators import MatrixBasis, PixelBasis, mri, mri_pair, single_pixel, super_resolution
 from dipa.preconditioners import (
     ConvolutionalSteps,
+    FourierSteps,
     Hessian,
     LinearSteps,
     PointwiseSteps,
@@ -227,7 +229,9 @@ def test_low_rank_training_by_gradient_descent_is_dense_training():
     assert supervised(low, physics, x).item() < 0.95 * started, "the five steps did something"
 
 
-@pytest.mark.parametrize("name", ["linear, low rank", "linear, complement", *PER_ITERATION])
+@pytest.mark.parametrize(
+    "name", ["linear, low rank", "linear, complement", *PER_ITERATION, *ONE_FILTER]
+)
 def test_gradients_with_respect_to_the_parameters_by_finite_differences(name):
     physics, P = student().double(), LEARNED[name]().double()
     x = smooth_images(2, dtype=torch.float64)
@@ -614,6 +618,9 @@ STARTS = {
     "convolutional": lambda: ConvolutionalSteps(3),
     "convolutional, 1 x 1": lambda: ConvolutionalSteps(3, size=1),
     "pointwise": lambda: PointwiseSteps(3, SHAPE),
+    "fourier": lambda: FourierSteps(3, SHAPE),
+    "fourier, of other images": lambda: FourierSteps(3, (1, 5, 6)),
+    "fourier, one radial": lambda: FourierSteps(1, radial=True),
     "linear steps, low rank": lambda: LinearSteps.identity(student(), 3),
     "linear steps, dense": lambda: LinearSteps.identity(student(), 3, form="dense"),
 }
@@ -803,6 +810,7 @@ def test_fixed_and_per_iteration_refuse():
         ScalarSteps,
         ConvolutionalSteps,
         lambda k: PointwiseSteps(k, SHAPE),
+        lambda k: FourierSteps(k, SHAPE),
         lambda k: LinearSteps.identity(physics, k),
     ):
         refuses(lambda make=make: make(0), "iterations", "0")
@@ -991,7 +999,7 @@ def test_damaged_files_are_refused_by_name(name, tmp_path):
     (weights,) = (key for key, _ in P.named_parameters())
     damaged = [
         ({}, header),
-        (tensors | {weights: tensors[weights][:2]}, header),
+        (tensors | {weights: tensors[weights][..., :2]}, header),
         (tensors | {weights: torch.rand(())}, header),
     ]
     damaged += [
