@@ -86,6 +86,10 @@ def distil(**arguments: Any) -> Any:
     return dipa.distill(preconditioner=dipa.ScalarSteps(2), **arguments)
 
 
+def fitted(**arguments: Any) -> Any:
+    return dipa.fit_steps(dipa.ScalarSteps(2), **arguments)
+
+
 def train(**arguments: Any) -> Any:
     return dipa.train_network(copy.deepcopy(network()), **arguments)
 
@@ -414,6 +418,19 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
         },
     ),
     "training.Differentiation": (Differentiation, {"way": "truncated", "tail": 2}),
+    "fit_steps": (
+        fitted,
+        lambda: {
+            "solver": solver(),
+            "physics": camera(),
+            "images": X,
+            "stepsize": "1/L",
+            "regularization": 1e-6,
+            "sweeps": 1,
+            "batch_size": 2,
+            "seed": 0,
+        },
+    ),
     "distill": (
         distil,
         lambda: {

@@ -4,6 +4,7 @@ its checkpoints.
 
 from ..settings import Budget, Differentiation, LossWeights
 from .checkpoint import load_checkpoint, save_checkpoint
+from .closed_form import fit_steps
 from .distill import distill
 from .loop import Fit
 from .network import train_network
@@ -16,6 +17,7 @@ __all__ = [
     "LossWeights",
     "TeacherTargets",
     "distill",
+    "fit_steps",
     "load_checkpoint",
     "save_checkpoint",
     "teacher_targets",
