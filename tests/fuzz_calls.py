@@ -241,6 +241,10 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
         lambda **given: operators.HartleyBasis(**given).project(X),
         {"img_size": SIZE, "index": torch.tensor([0, 3])},
     ),
+    "operators.PolyphaseBasis": (
+        lambda **given: operators.PolyphaseBasis(**given).project(X),
+        {"img_size": SIZE, "index": torch.tensor([0, 3]), "kernels": torch.ones(1, 2, 2, 4, 4)},
+    ),
     "operators.KroneckerBasis": (
         lambda **given: operators.KroneckerBasis(**given).project(X),
         {

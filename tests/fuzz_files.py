@@ -27,7 +27,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from batteries import images
+from batteries import downsampling, images
 from PIL import Image
 from safetensors.torch import load, save
 from tried import check_message
@@ -117,6 +117,7 @@ MODULES = {
     "linear, kronecker": lambda: dipa.LinearPreconditioner.identity(
         dipa.operators.super_resolution((1, 8, 8), factor=2)
     ),
+    "linear, polyphase": lambda: dipa.LinearPreconditioner.identity(downsampling(8)),
     "linear steps": lambda: dipa.LinearSteps.identity(
         dipa.operators.mri((2, 6, 6), acceleration=2), 2
     ),
