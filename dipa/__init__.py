@@ -49,6 +49,7 @@ HOMES = {
     "interop": ("to_deepinv",),
     "preconditioners": (
         "ConvolutionalSteps",
+        "FourierSteps",
         "Hessian",
         "Identity",
         "LinearPreconditioner",
@@ -63,7 +64,7 @@ HOMES = {
     "settings": ("Budget", "LossWeights"),
     "solvers": ("FISTA", "Result"),
     "trained": ("load", "save"),
-    "training": ("Fit", "distill", "train_network"),
+    "training": ("Fit", "distill", "fit_steps", "train_network"),
 }
 __getattr__, __dir__ = lazy(__name__, MODULES, HOMES)
 
@@ -74,6 +75,7 @@ __all__ = [
     "Budget",
     "ConvolutionalSteps",
     "Fit",
+    "FourierSteps",
     "Hessian",
     "Identity",
     "InputError",
@@ -92,6 +94,7 @@ __all__ = [
     "denoisers",
     "distill",
     "endtoend",
+    "fit_steps",
     "load",
     "losses",
     "metrics",

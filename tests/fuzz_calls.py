@@ -86,6 +86,10 @@ def distil(**arguments: Any) -> Any:
     return dipa.distill(preconditioner=dipa.ScalarSteps(2), **arguments, validation=0)
 
 
+def fitted(**arguments: Any) -> Any:
+    return dipa.fit_steps(dipa.ScalarSteps(2), **arguments)
+
+
 def train(**arguments: Any) -> Any:
     return dipa.train_network(copy.deepcopy(network()), **arguments)
 
@@ -237,6 +241,10 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
         lambda **given: operators.HartleyBasis(**given).project(X),
         {"img_size": SIZE, "index": torch.tensor([0, 3])},
     ),
+    "operators.PolyphaseBasis": (
+        lambda **given: operators.PolyphaseBasis(**given).project(X),
+        {"img_size": SIZE, "index": torch.tensor([0, 3]), "kernels": torch.ones(1, 2, 2, 4, 4)},
+    ),
     "operators.KroneckerBasis": (
         lambda **given: operators.KroneckerBasis(**given).project(X),
         {
@@ -266,6 +274,18 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
     "PointwiseSteps.__call__": (
         applied,
         lambda: {"P": dipa.PointwiseSteps(2, SIZE), "gradient": X, "iterate": X, "k": 3},
+    ),
+    "FourierSteps": (
+        dipa.FourierSteps,
+        {"iterations": 2, "img_size": SIZE, "radial": False, "knots": 5},
+    ),
+    "FourierSteps.__call__": (
+        applied,
+        lambda: {"P": dipa.FourierSteps(2, SIZE), "gradient": X, "iterate": X, "k": 2},
+    ),
+    "FourierSteps.response": (
+        lambda **given: dipa.FourierSteps(2, radial=True).response(**given),
+        {"k": 2, "height": 5, "width": 6},
     ),
     "LinearSteps": (dipa.LinearSteps, lambda: {"iterations": 2, "start": linear()}),
     "LinearSteps.identity": (
@@ -402,6 +422,19 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
         },
     ),
     "training.Differentiation": (Differentiation, {"way": "truncated", "tail": 2}),
+    "fit_steps": (
+        fitted,
+        lambda: {
+            "solver": solver(),
+            "physics": camera(),
+            "images": X,
+            "stepsize": "1/L",
+            "regularization": 1e-6,
+            "sweeps": 1,
+            "batch_size": 2,
+            "seed": 0,
+        },
+    ),
     "distill": (
         distil,
         lambda: {

@@ -27,7 +27,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from batteries import images
+from batteries import downsampling, images
 from members import END_TO_END, FITTED, SHAPE, SMALL, neural, student
 from PIL import Image
 from safetensors.torch import load, save
@@ -107,6 +107,8 @@ MODULES = {name: lambda make=make: make(student(), SHAPE, 2) for name, make in F
 MODULES |= {
     "linear, kronecker": lambda: FITTED["linear, low rank"](SMALL["super-resolution"](), None, 2),
     "linear steps, MRI": lambda: FITTED["linear steps, low rank"](SMALL["complex MRI"](), None, 2),
+    "linear, polyphase": lambda: FITTED["linear, low rank"](downsampling(8), None, 2),
+    "fourier, one radial": lambda: dipa.FourierSteps(1, radial=True),
     "neural": lambda: neural("cnn", features=2),
 }
 MODULES |= {

@@ -13,6 +13,7 @@ from dipa.experiments import problem
 from dipa.operators import ORDERINGS, mri, mri_pair, single_pixel, super_resolution
 from dipa.preconditioners import (
     ConvolutionalSteps,
+    FourierSteps,
     Hessian,
     LinearSteps,
     NeuralPreconditioner,
@@ -174,6 +175,10 @@ FITTED_STEPS = {
     "convolutional": lambda physics, size, iterations: ConvolutionalSteps(iterations),
     "convolutional, 3 x 3": lambda physics, size, iterations: ConvolutionalSteps(iterations, 3),
     "pointwise": lambda physics, size, iterations: PointwiseSteps(iterations, size),
+    "fourier": lambda physics, size, iterations: FourierSteps(iterations, size),
+    "fourier, radial": lambda physics, size, iterations: FourierSteps(
+        iterations, radial=True, knots=9
+    ),
     "linear steps, low rank": lambda physics, size, iterations: LinearSteps.identity(
         physics, iterations, size
     ),
@@ -215,6 +220,7 @@ PER_ITERATION = {
     name: lambda make=make: shaken(make(student(), SHAPE, 3)) for name, make in FITTED_STEPS.items()
 }
 PER_ITERATION |= {
+    "fourier, of other images": lambda: shaken(FourierSteps(3, (1, 5, 6))),
     "linear steps, complement": lambda: shaken(
         LinearSteps(3, with_complement(perturbed(student(), "low_rank")))
     ),
@@ -225,7 +231,11 @@ FIXED |= {
     "polynomial, Chebyshev": lambda: Polynomial.chebyshev(downsampling(8)),
     "polynomial, l2": lambda: Polynomial.l2(FOREIGN["inpainting"]()),
 }
-LEARNED = LINEAR | COMPLEMENT | PER_ITERATION
+ONE_FILTER = {
+    "fourier, one": lambda: shaken(FourierSteps(1, SHAPE)),
+    "fourier, one radial": lambda: shaken(FourierSteps(1, radial=True, knots=9)),
+}
+LEARNED = LINEAR | COMPLEMENT | PER_ITERATION | ONE_FILTER
 MEMBERS = LEARNED | FIXED
 # a basis or weights of one channel, on complex images: every channel an image of its own
 PLANES = {
@@ -238,6 +248,8 @@ PLANES = {
     "pointwise": lambda: shaken(PointwiseSteps(3, (1, 12, 10))),
     "scalar": lambda: shaken(ScalarSteps(3)),
     "convolutional": lambda: shaken(ConvolutionalSteps(3)),
+    "fourier": lambda: shaken(FourierSteps(3, (1, 12, 10))),
+    "fourier, radial": lambda: shaken(FourierSteps(3, radial=True, knots=9)),
 }
 
 

@@ -25,6 +25,7 @@ from members import (
     LEARNED,
     LINEAR,
     MEMBERS,
+    ONE_FILTER,
     OPERATORS,
     PER_ITERATION,
     PLANES,
@@ -43,6 +44,7 @@ from dipa import LinearPreconditioner, linalg
 from dipa.operators import MatrixBasis, PixelBasis, mri, mri_pair, single_pixel, super_resolution
 from dipa.preconditioners import (
     ConvolutionalSteps,
+    FourierSteps,
     Hessian,
     LinearSteps,
     PointwiseSteps,
@@ -226,7 +228,9 @@ def test_low_rank_training_by_gradient_descent_is_dense_training():
     assert supervised(low, physics, x).item() < 0.95 * started, "the five steps did something"
 
 
-@pytest.mark.parametrize("name", ["linear, low rank", "linear, complement", *PER_ITERATION])
+@pytest.mark.parametrize(
+    "name", ["linear, low rank", "linear, complement", *PER_ITERATION, *ONE_FILTER]
+)
 def test_gradients_with_respect_to_the_parameters_by_finite_differences(name):
     physics, P = student().double(), LEARNED[name]().double()
     x = smooth_images(2, dtype=torch.float64)
@@ -609,7 +613,11 @@ def test_a_polynomial_step_beats_as_many_plain_steps():
 
 # --- one set of parameters an iteration -----------------------------------------------------------
 
-BEGINNINGS = FITTED_STEPS | {"convolutional, 1 x 1": lambda *_: ConvolutionalSteps(3, size=1)}
+BEGINNINGS = FITTED_STEPS | {
+    "convolutional, 1 x 1": lambda *_: ConvolutionalSteps(3, size=1),
+    "fourier, of other images": lambda *_: FourierSteps(3, (1, 5, 6)),
+    "fourier, one radial": lambda *_: FourierSteps(1, radial=True),
+}
 
 
 @pytest.mark.parametrize("name", BEGINNINGS)
@@ -790,6 +798,7 @@ def test_fixed_and_per_iteration_refuse():
         ScalarSteps,
         ConvolutionalSteps,
         lambda k: PointwiseSteps(k, SHAPE),
+        lambda k: FourierSteps(k, SHAPE),
         lambda k: LinearSteps.identity(physics, k),
     ):
         refuses(lambda make=make: make(0), "iterations", "0")
@@ -944,7 +953,7 @@ def test_damaged_files_are_refused_by_name(name, tmp_path):
     (weights,) = (key for key, _ in P.named_parameters())
     damaged = [
         ({}, header),
-        (tensors | {weights: tensors[weights][:2]}, header),
+        (tensors | {weights: tensors[weights][..., :2]}, header),
         (tensors | {weights: torch.rand(())}, header),
     ]
     damaged += [

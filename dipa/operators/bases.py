@@ -23,7 +23,7 @@ import torch
 from deepinv.utils.mixins import MRIMixin
 from torch import nn
 
-from .. import device, linalg
+from .. import device, linalg, seeding
 from ..checks import (
     InputError,
     foreign,
@@ -36,6 +36,8 @@ from ..checks import (
 )
 from ..physics import image_size, numbers_like, require_applies, require_operator
 from .measure import operator_sides
+
+RANK_TOLERANCE = 1e-6  # of the largest singular value, as in linalg.orthonormal_range
 
 
 def hadamard_matrix(size: int) -> torch.Tensor:
@@ -253,8 +255,65 @@ class HartleyBasis(TransformBasis):
 
     def transform(self, images: torch.Tensor) -> torch.Tensor:
         """Re(F x) - Im(F x), every channel a real image."""
-        spectrum = MRIMixin.fft(images)
-        return spectrum.real - spectrum.imag
+        return _hartley(images)
+
+
+def _hartley(images: torch.Tensor) -> torch.Tensor:
+    spectrum = MRIMixin.fft(images)
+    return spectrum.real - spectrum.imag
+
+
+class PolyphaseBasis(TransformBasis):
+    r"""Selected Hartley functions of the images that every f-th pixel of a filtered image makes.
+
+    An image (C, H, W) is f x f images of every f-th pixel, its phases. ``kernels`` (C, f, f, H / f,
+    W / f) holds a periodic kernel for each: the coefficients are the Hartley transform of the sum
+    of the phases, each convolved with its own. The rows are orthonormal where, at the selected
+    frequencies, the squared magnitudes of the kernels' spectra add up to 1.
+    """
+
+    kind = "polyphase"
+    kernels: torch.Tensor
+
+    def __init__(self, img_size: tuple[int, int, int], index: torch.Tensor, kernels: torch.Tensor):
+        channels, height, width = require_img_size(img_size)
+        require_tensor("kernels", kernels, "a tensor (C, f, f, H / f, W / f)")
+        require(
+            kernels.is_floating_point(),
+            "kernels.dtype",
+            kernels.dtype,
+            "a real floating-point type",
+        )
+        factor = kernels.shape[1] if kernels.ndim == 5 else 0
+        shape = (channels, height // max(factor, 1), width // max(factor, 1))
+        fits = (
+            tuple(kernels.shape) == (channels, factor, factor, *shape[1:])
+            and (shape[1] * factor, shape[2] * factor) == (height, width)
+            and factor > 0
+        )
+        require(
+            fits,
+            "kernels.shape",
+            tuple(kernels.shape),
+            f"({channels}, f, f, {height} / f, {width} / f)",
+        )
+        super().__init__(img_size, index, shape)
+        self.factor = factor
+        self.register_buffer("kernels", kernels)
+
+    def transform(self, images: torch.Tensor) -> torch.Tensor:
+        """The coefficients (B, C, H / f, W / f) of images (B, C, H, W)."""
+        channels, height, width = self.shape
+        split = images.reshape(-1, channels, height, self.factor, width, self.factor)
+        phases = split.permute(0, 1, 3, 5, 2, 4)
+        spectrum = (torch.fft.rfft2(phases) * torch.fft.rfft2(self.kernels)).sum(dim=(2, 3))
+        return _hartley(torch.fft.irfft2(spectrum, s=(height, width)))
+
+    def synthesis(self, coefficients: torch.Tensor) -> torch.Tensor:
+        """The transpose of ``transform``."""
+        spectrum = torch.fft.rfft2(_hartley(coefficients))[:, :, None, None]
+        phases = torch.fft.irfft2(spectrum * torch.fft.rfft2(self.kernels).conj(), s=self.shape[1:])
+        return phases.permute(0, 1, 4, 2, 5, 3).reshape(-1, *self.img_size)
 
 
 class KroneckerBasis(TransformBasis):
@@ -295,17 +354,22 @@ def range_basis(
     *,
     max_pixels: int = 4096,
 ) -> Basis:
-    """Orthonormal coordinates of range(H^T): the operator's own fast ones, else a dense SVD of its
-    matrix.
+    """Orthonormal coordinates of range(H^T): the operator's own fast ones, or Fourier's for what
+    deepinv makes of them, else a dense SVD of its matrix.
 
-    ``img_size`` (C, H, W) is needed when the operator does not carry one. The basis is the caller's
-    own, in the operator's dtype and on its device. Raises :class:`InputError` when nobody says the
-    size, or when the operator has no fast basis and n exceeds ``max_pixels`` (the SVD costs n^3).
+    Fourier's are those of deepinv's ``MRI``, ``BlurFFT``, ``Blur`` and ``Downsampling`` with
+    ``padding="circular"`` (and a factor that divides the sides), at any size. ``img_size`` (C, H,
+    W) is needed when the operator does not carry one. The basis is the caller's own, in the
+    operator's dtype and on its device. Raises :class:`InputError` when nobody says the size, or
+    when the operator has no fast basis and n exceeds ``max_pixels`` (the SVD costs n^3).
     """
     require_operator("physics", physics)
     if hasattr(physics, "range_basis"):
         return physics.range_basis()
     img_size = image_size(physics, img_size)
+    fast = _by_fourier(physics, img_size, planes=False)
+    if fast is not None:
+        return fast
     rows = linalg.orthonormal_range(_matrix(physics, img_size, max_pixels, "range_basis"))
     return MatrixBasis(img_size, rows.to(numbers_like(physics)))
 
@@ -319,8 +383,8 @@ def plane_basis(
     """Orthonormal coordinates (1, H, W) of the smallest space of real planes that holds every
     channel of every H^T r.
 
-    The operator's own fast ones, else a dense SVD of the channel planes of H^T; for one channel
-    :func:`range_basis`. Arguments and errors as there.
+    The operator's own fast ones or Fourier's, else a dense SVD of the channel planes of H^T; for
+    one channel :func:`range_basis`. Arguments and errors as there.
     """
     require_operator("physics", physics)
     if hasattr(physics, "plane_basis"):
@@ -328,10 +392,97 @@ def plane_basis(
     channels, height, width = img_size = image_size(physics, img_size)
     if channels == 1:
         return range_basis(physics, img_size, max_pixels=max_pixels)
+    fast = _by_fourier(physics, img_size, planes=True)
+    if fast is not None:
+        return fast
     planes = _matrix(physics, img_size, max_pixels, "plane_basis").reshape(-1, height * width)
     return MatrixBasis(
         (1, height, width), linalg.orthonormal_range(planes).to(numbers_like(physics))
     )
+
+
+def _by_fourier(
+    physics: deepinv.physics.LinearPhysics, img_size: tuple[int, int, int], *, planes: bool
+) -> Basis | None:
+    """The basis of one of deepinv's operators that commute with shifts, or that mask a Fourier
+    transform; None for any other.
+    """
+    if type(physics) is deepinv.physics.MRI:
+        return _of_mask(physics, img_size, planes=planes)
+    circular = getattr(physics, "padding", "circular") == "circular"
+    filters = (deepinv.physics.Blur, deepinv.physics.BlurFFT, deepinv.physics.Downsampling)
+    factor = getattr(physics, "factor", 1)
+    if type(physics) not in filters or not circular or any(n % factor for n in img_size[1:]):
+        return None
+    found = _transfer(physics, img_size, factor)
+    if found is None:
+        return None
+    gain = found.abs().square().sum(dim=(1, 2)).sqrt()
+    gain = (gain + gain.flip(-2, -1).roll((1, 1), (-2, -1))) / 2  # omega and -omega go together
+    kept = gain > RANK_TOLERANCE * gain.max()
+    if planes:
+        if factor > 1 and bool((found - found[:1]).abs().max() > 1e-12 * gain.max()):
+            return None  # channels that alias in ways of their own
+        img_size = (1, *img_size[1:])
+        kept, gain, found = kept.any(dim=0, keepdim=True), gain[:1], found[:1]
+    place = numbers_like(physics)
+    index = _positions(kept).to(place.device)
+    if factor == 1:
+        return HartleyBasis(img_size, index)
+    whitened = torch.where(kept, 1 / gain, 0)[:, None, None] * found
+    return PolyphaseBasis(img_size, index, torch.fft.ifft2(whitened).real.to(place))
+
+
+def _of_mask(
+    physics: deepinv.physics.MRI, img_size: tuple[int, int, int], *, planes: bool
+) -> Basis | None:
+    mask = physics.mask
+    if physics.three_d or tuple(mask.shape) != (1, *img_size) or img_size[0] != 2:
+        return None
+    kept = (mask[0].abs() > RANK_TOLERANCE * mask.abs().max()).cpu()
+    if not planes:
+        return FourierBasis(img_size, kept.flatten().nonzero().flatten().to(mask.device))
+    one = torch.fft.ifftshift(kept.any(dim=0, keepdim=True), dim=(-2, -1))
+    one = one | one.flip(-2, -1).roll((1, 1), (-2, -1))
+    return HartleyBasis((1, *img_size[1:]), _positions(one).to(mask.device))
+
+
+def _positions(kept: torch.Tensor) -> torch.Tensor:
+    """Where frequencies (C, p, q) that start at 0 are in centred coefficients."""
+    return torch.fft.fftshift(kept, dim=(-2, -1)).flatten().nonzero().flatten()
+
+
+def _transfer(
+    physics: deepinv.physics.LinearPhysics, img_size: tuple[int, int, int], factor: int
+) -> torch.Tensor | None:
+    """What H does to each phase of an image, by its answers to points: spectra (C, f, f, H / f, W /
+    f), in float64.
+
+    None where that is not all it does to an image, or where it cannot compute in float64.
+    """
+    channels, height, width = img_size
+    place = device.able(numbers_like(physics)).device
+    points = torch.zeros(factor, factor, *img_size, dtype=torch.float64, device=place)
+    for row in range(factor):
+        for column in range(factor):
+            points[row, column, :, row, column] = 1
+    x = torch.rand(
+        1, *img_size, dtype=torch.float64, generator=seeding.generator(0, "transfer")
+    ).to(place)
+    try:
+        exact = copy.deepcopy(physics).to(place).double()
+        answers, whole = exact.A(points.flatten(0, 1)), exact.A(x)
+    except (RuntimeError, TypeError, ValueError):
+        return None  # the dense matrix says why
+    if tuple(answers.shape[1:]) != (channels, height // factor, width // factor):
+        return None
+    spectra = torch.fft.fft2(answers).unflatten(0, (factor, factor)).permute(2, 0, 1, 3, 4)
+    split = x[0].reshape(channels, height // factor, factor, width // factor, factor)
+    made = torch.fft.ifft2(
+        (torch.fft.fft2(split.permute(0, 2, 4, 1, 3)) * spectra).sum(dim=(1, 2))
+    ).real
+    same = (made - whole[0]).norm() <= 1e-6 * whole[0].norm()
+    return spectra if bool(same) and bool(whole.norm() > 0) else None
 
 
 def _matrix(
@@ -373,6 +524,7 @@ def rebuild_basis(
         "hadamard": lambda: HadamardBasis(img_size, buffers["index"]),
         "fourier": lambda: FourierBasis(img_size, buffers["index"]),
         "hartley": lambda: HartleyBasis(img_size, buffers["index"]),
+        "polyphase": lambda: PolyphaseBasis(img_size, buffers["index"], buffers["kernels"]),
         "kronecker": lambda: KroneckerBasis(
             img_size, buffers["index"], buffers["rows"], buffers["columns"]
         ),

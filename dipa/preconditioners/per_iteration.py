@@ -19,6 +19,7 @@ from deepinv.physics import LinearPhysics
 from torch import nn
 from torch.nn import functional
 
+from .. import device
 from ..checks import require, require_img_size, require_int
 from .base import MAX_NUMBERS, Preconditioner, Traits, require_planes
 from .linear import LinearPreconditioner, basis_from, basis_header, dense_matrix, matrix_product
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 MAX_ITERATIONS = 100_000
 MAX_KERNEL = 1001  # side of a kernel
+LEAST = 1e-200  # a power below which there is nothing to fit
 
 
 class PerIteration(Preconditioner):
@@ -62,6 +64,24 @@ class PerIteration(Preconditioner):
     def _step(self, k: int) -> torch.Tensor:
         return self.steps[min(k, self.iterations) - 1]
 
+    def normal_equations(
+        self, error: torch.Tensor, direction: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        r"""Gram and right-hand side, in float64, of the parameters p that make
+        :math:`\sum\|e-P_p\,d\|_2^2` smallest, for images e and d (B, C, H, W).
+
+        Those of several batches add up. A Gram of the shape of p is diagonal.
+        """
+        raise TypeError(f"{type(self).__name__} does not define normal_equations")
+
+    def solution(
+        self, gram: torch.Tensor, right: torch.Tensor, regularization: float
+    ) -> torch.Tensor:
+        """The parameters that solve :meth:`normal_equations`, regularised in units of the mean of
+        the Gram's diagonal; 0 where there is nothing to fit.
+        """
+        return right / (gram + regularization * gram.mean()).clamp_min(LEAST)
+
     def header(self) -> dict[str, Any]:  # noqa: D102
         return {"iterations": self.iterations}
 
@@ -81,6 +101,12 @@ class ScalarSteps(PerIteration):
     def forward(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
         """The gradient times p_k."""
         return self._step(k) * gradient
+
+    def normal_equations(  # noqa: D102
+        self, error: torch.Tensor, direction: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        wanted, given = (device.able(images).double() for images in (error, direction))
+        return given.square().sum(), (given * wanted).sum()
 
 
 class ConvolutionalSteps(PerIteration):

@@ -4,6 +4,7 @@ its checkpoints.
 
 from ..settings import Budget, Differentiation, LossWeights
 from .checkpoint import load_checkpoint, save_checkpoint
+from .closed_form import fit_steps
 from .distill import distill
 from .loop import Fit
 from .network import train_network
@@ -18,6 +19,7 @@ __all__ = [
     "TeacherTargets",
     "distill",
     "fit_ridge",
+    "fit_steps",
     "load_checkpoint",
     "save_checkpoint",
     "teacher_targets",

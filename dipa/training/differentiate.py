@@ -33,7 +33,8 @@ def check(plan: Differentiation, preconditioner: nn.Module, iterations: int) -> 
     """Refuse a preconditioner of which this way would never train some parameters, and a
     restart within the last tail.
     """
-    every = plan.backward is None or not isinstance(preconditioner, PerIteration)
+    own = isinstance(preconditioner, PerIteration) and preconditioner.traits.iteration_dependent
+    every = plan.backward is None or not own
     kind = type(preconditioner).__name__
     require(
         every,

@@ -1,0 +1,241 @@
+"""Steps in closed form: the parameters of an iteration by least squares on the iterates themselves,
+no training loop.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from deepinv.physics import LinearPhysics
+
+from .. import metrics
+from ..checks import (
+    InputError,
+    plain_value,
+    require,
+    require_images,
+    require_int,
+    require_kind,
+    require_number,
+)
+from ..operators.measure import measure
+from ..physics import require_adjoint, require_takes, warn_range
+from ..preconditioners.per_iteration import PerIteration
+from ..priors import PnP
+from ..solvers import FISTA, Result
+from ..solvers.loop import State
+from ..solvers.setting import setting
+from .loop import Fit, Record
+
+
+def fit_steps(
+    preconditioner: PerIteration,
+    solver: FISTA,
+    physics: LinearPhysics,
+    images: torch.Tensor,
+    *,
+    stepsize: float | str = "1/L",
+    regularization: float = 1e-6,
+    sweeps: int = 4,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> Fit:
+    r"""Fit ``preconditioner`` in place, by least squares on the solver's own run from measurements
+    of clean ``images``.
+
+    With parameters for every iteration, one iteration after the other: the solver runs with those
+    fitted so far, and at iteration k
+
+    .. math::
+        p_k=\arg\min_p\sum_i\big\|z_i^k-\alpha P_p\nabla g(z_i^k)-x_i\big\|_2^2
+        +\lambda\|\alpha p\|_2^2 .
+
+    With one set for all iterations (K = 1) the sum goes over the iterations too. The states depend
+    on P then, so that this is done ``sweeps`` times: each adds the states of a run with the P found
+    so far to those of the runs before. The P whose run ended nearest to the images is kept, the one
+    given among them.
+
+    What is fitted is the image *before* the denoiser: that is linear in p, so it has a closed form,
+    and a denoiser made for little noise works best on what is already near the image. For the same
+    reason it is no promise about what comes out of the denoiser.
+
+    Args:
+        preconditioner: :class:`~dipa.preconditioners.ScalarSteps` or
+            :class:`~dipa.preconditioners.FourierSteps`. Parameters of iterations that the solver
+            does not run are those of its last.
+        solver: what runs. Momentum, start and prior belong to what is fitted.
+        physics: the operator, with the noise that measurements will have.
+        images: clean images (N, C, H, W) in [0, 1], all run at once; the prior takes
+            ``batch_size`` of them at a time.
+        stepsize: :math:`\alpha`, a positive number or ``"1/L"``. With the latter, P does not depend
+            on the units of the operator.
+        regularization: :math:`\lambda` over the mean of the diagonal of the normal equations, >= 0
+            (for a filter: over the mean power of a frequency; of a radial filter it also holds
+            neighbouring knots together).
+        sweeps: of one set for all iterations, >= 1.
+        batch_size: of the prior.
+        seed: of the measurement noise.
+
+    Returns:
+        :class:`~dipa.training.Fit`; its history has one record for each iteration, or each sweep
+        (step 0 is the P given): ``loss``, the mean squared error before the prior (of sweeps, at
+        the end), and ``psnr``.
+
+    Raises:
+        InputError: a preconditioner that has no closed form; images of another size than its
+            filter's; a run that diverges.
+    """
+    began = time.monotonic()
+    kind = type(preconditioner).__name__
+    known = (
+        isinstance(preconditioner, PerIteration)
+        and type(preconditioner).normal_equations is not PerIteration.normal_equations
+    )
+    require(known, "preconditioner", kind, "one with a closed form: ScalarSteps or FourierSteps")
+    require_kind("solver", solver, FISTA)
+    require_images("images", images)
+    regularization = require_number("regularization", regularization, 0)
+    sweeps = require_int("sweeps", sweeps, 1)
+    batch_size, seed = require_int("batch_size", batch_size, 1), require_int("seed", seed, 0)
+    stepsize = plain_value(stepsize)
+    require(
+        not callable(stepsize),
+        "stepsize",
+        stepsize,
+        "a positive number or '1/L': a search has none",
+    )
+    solver.check(require_takes("physics", physics, images), preconditioner)
+    require_adjoint("physics", physics, images)
+    warn_range("images", images, physics)
+    alpha = cast(float, solver.stepsize(stepsize, physics, tuple(images.shape[1:]), images))
+    run = _Run(
+        preconditioner,
+        solver,
+        physics,
+        images,
+        measure(physics, images, seed=seed),
+        alpha,
+        regularization,
+        batch_size,
+    )
+    with torch.no_grad():
+        history = run.pooled(sweeps) if preconditioner.iterations == 1 else run.greedy()
+    preconditioner.setting = setting(solver, physics, alpha, images)
+    record = {
+        "stepsize": stepsize,
+        "regularization": regularization,
+        "seed": seed,
+        "solver": solver.describe(),
+        "images": len(images),
+        "training_seconds": round(time.monotonic() - began, 2),
+    }
+    return Fit(
+        preconditioner, history, record | ({"sweeps": sweeps} if run.P.iterations == 1 else {})
+    )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The solver's run on the training images, and what is fitted while it runs."""
+
+    P: PerIteration
+    solver: FISTA
+    physics: LinearPhysics
+    x: torch.Tensor
+    y: torch.Tensor
+    alpha: float
+    regularization: float
+    batch_size: int
+
+    def greedy(self) -> list[Record]:
+        """Each iteration's parameters when the run comes to it."""
+        last = min(self.P.iterations, self.solver.iterations)
+
+        def fitted(gradient: torch.Tensor, z: torch.Tensor, k: int) -> torch.Tensor:
+            self._set(k - 1, *self._sums(gradient, z))
+            return self.P.unchecked(gradient, z, k)
+
+        result = self._solve(fitted, last)
+        self._require_finite(result)
+        self.P.steps[last:] = self.P.steps[last - 1]
+        return result.history
+
+    def pooled(self, sweeps: int) -> list[Record]:
+        """One set of parameters from the states of all iterations, again and again."""
+        history: list[Record] = []
+        kept = self.P.steps.clone()
+        sums: list[torch.Tensor] = []
+
+        def seen(gradient: torch.Tensor, z: torch.Tensor, k: int) -> torch.Tensor:
+            found = self._sums(gradient, z)
+            sums[:] = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
+            return self.P.unchecked(gradient, z, k)
+
+        for sweep in range(sweeps + 1):
+            result = self._solve(seen, self.solver.iterations)
+            if result.status == "diverged" and sweep:
+                break
+            self._require_finite(result)
+            loss = (result.x - self.x).square().mean().item()
+            if not history or loss < min(record["loss"] for record in history):
+                kept = self.P.steps.clone()
+            history.append({"step": sweep, "loss": loss, "psnr": result.history[-1]["psnr"]})
+            self._set(0, *sums)
+        self.P.steps.copy_(kept)
+        return history
+
+    def _sums(self, gradient: torch.Tensor, z: torch.Tensor) -> list[torch.Tensor]:
+        """The normal equations of one iteration."""
+        batches = zip(
+            (z - self.x).split(self.batch_size),
+            (self.alpha * gradient).split(self.batch_size),
+            strict=True,
+        )
+        parts = [self.P.normal_equations(error, direction) for error, direction in batches]
+        return [torch.stack(part).sum(dim=0) for part in zip(*parts, strict=True)]
+
+    def _set(self, at: int, gram: torch.Tensor, right: torch.Tensor) -> None:
+        self.P.steps[at] = self.P.solution(gram, right, self.regularization).to(self.P.steps)
+
+    def _solve(self, called: Any, iterations: int) -> Result:
+        solver = replace(
+            self.solver,
+            prior=cast(PnP, _InParts(self.solver.prior, self.batch_size)),
+            iterations=iterations,
+        )
+        return solver(
+            self.y,
+            self.physics,
+            preconditioner=called,
+            stepsize=self.alpha,
+            observe=self._observed,
+        )
+
+    def _observed(self, state: State) -> Record | None:
+        if state.z is None or state.direction is None:
+            return None
+        before = state.z - self.alpha * state.direction
+        return {
+            "step": state.k,
+            "loss": (before - self.x).square().mean().item(),
+            "psnr": metrics.psnr(state.x, self.x).mean().item(),
+        }
+
+    def _require_finite(self, result: Result) -> None:
+        if result.status == "diverged":
+            raise InputError(f"stepsize: got {self.alpha:.4g}; the run {result.message}")
+
+
+class _InParts:
+    """A prior that takes a few images at a time."""
+
+    def __init__(self, prior: Any, most: int):
+        self.prior, self.most = prior, most
+
+    def step(self, z: torch.Tensor, direction: torch.Tensor, stepsize: float) -> torch.Tensor:
+        """The prior's own step, image by image the same."""
+        parts = zip(z.split(self.most), direction.split(self.most), strict=True)
+        return torch.cat([self.prior.step(*part, stepsize) for part in parts])
