@@ -38,19 +38,19 @@ def warn_once(text: str) -> None:
     warnings.warn(text, stacklevel=3)
 
 
-def differences(wanted: Identity, found: Identity) -> list[str]:
+def differences(first: Identity, second: Identity) -> list[str]:
     """The parts in which two identities differ, by name."""
-    names = [*wanted, *(name for name in found if name not in wanted)]
+    names = [*first, *(name for name in second if name not in first)]
     return [
         name
         for name in names
-        if not (name in wanted and name in found and wanted[name].same(found[name]))
+        if not (name in first and name in second and first[name].same(second[name]))
     ]
 
 
 def unknown(identity: Identity) -> list[str]:
     """What the identity cannot describe, each with its part."""
-    return [f"{name}: {place}" for name, part in identity.items() for place in part.unknown]
+    return [f"{name}: {path}" for name, part in identity.items() for path in part.unknown]
 
 
 def to_record(identity: Identity) -> dict[str, Any]:
@@ -83,19 +83,19 @@ class Cache:
         self.kind, self.identity = kind, identity
         self.found = self.computed = 0
 
-    def __call__(self, own: Identity, compute: Callable[[], Entry]) -> Entry:
-        """The entry of the batch that ``own`` describes, read where it is kept, else computed
+    def __call__(self, batch: Identity, compute: Callable[[], Entry]) -> Entry:
+        """The entry of the batch that ``batch`` describes, read where it is kept, else computed
         and kept.
         """
-        wanted = self.identity | own
-        entry = self._read(self.folder, wanted) if self.folder else None
+        whole = self.identity | batch
+        entry = self._read(self.folder, whole) if self.folder else None
         if entry is not None:
             self.found += 1
             return entry
         self.computed += 1
         entry = compute()
         if self.folder:
-            self._write(self.folder, wanted, entry)
+            self._write(self.folder, whole, entry)
         return entry
 
     def _path(self, folder: Path, identity: Identity) -> Path:
@@ -103,27 +103,27 @@ class Cache:
         numbers = files.sha256_json({name: part.numbers for name, part in identity.items()})
         return folder / f"{self.kind}-{exact[:32]}-{numbers[:8]}.safetensors"
 
-    def _read(self, folder: Path, wanted: Identity) -> Entry | None:
-        """The first entry that was made by what is wanted; those of operators that differ in
-        their numbers stay.
+    def _read(self, folder: Path, identity: Identity) -> Entry | None:
+        """The first entry that was made by what ``identity`` describes; those of operators that
+        differ in their numbers stay.
         """
-        path = self._path(folder, wanted)
+        path = self._path(folder, identity)
         others = sorted(folder.glob(f"{path.name.rpartition('-')[0]}-*.safetensors"))
         for candidate in sorted(others, key=lambda other: other != path):
             try:
                 tensors, record = storage.read_tensors(candidate)
-                found = from_record(record["identity"])
+                stored = from_record(record["identity"])
             except (InputError, OSError, LookupError, TypeError, ValueError, AttributeError):
                 self._drop(candidate, "damaged")
                 continue
-            if not differences(wanted, found):
+            if not differences(identity, stored):
                 return tensors, record["record"]
-            if self._path(folder, found) != candidate:
+            if self._path(folder, stored) != candidate:
                 self._drop(candidate, "of something else")
         return None
 
-    def _drop(self, path: Path, what: str) -> None:
-        warnings.warn(f"cache: {path} is {what}; it is computed again", stacklevel=2)
+    def _drop(self, path: Path, trouble: str) -> None:
+        warnings.warn(f"cache: {path} is {trouble}; it is computed again", stacklevel=2)
         with contextlib.suppress(OSError):
             path.unlink()
 

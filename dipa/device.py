@@ -56,22 +56,22 @@ def _gpu(device: str, number: str) -> int:
     """The number of the GPU that is asked for by number, or that is this process's own; refused
     where it is not there.
     """
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     have = (
-        f"cpu, or one of {there} GPUs, cuda:0 to cuda:{there - 1}"
-        if there
+        f"cpu, or one of {count} GPUs, cuda:0 to cuda:{count - 1}"
+        if count
         else "cpu: this machine, or this torch, has no GPU"
     )
-    own = own_gpu()
-    alone = own is None or os.environ["LOCAL_WORLD_SIZE"] == "1"
+    rank = own_gpu()
+    alone = rank is None or os.environ["LOCAL_WORLD_SIZE"] == "1"
     require(
         alone or not number,
         "device",
         device,
         "cuda or auto: each of these processes takes a GPU of its own",
     )
-    chosen = int(number) if number else own or 0
-    require(chosen < there, "device", device, have)
+    chosen = int(number) if number else rank or 0
+    require(chosen < count, "device", device, have)
     return chosen
 
 
@@ -115,12 +115,12 @@ def processor() -> str:
 def _driver() -> str | None:
     """The version of NVIDIA's kernel driver; None where the system does not say."""
     try:
-        found = re.search(
+        version = re.search(
             r"Module\s+([\d.]+)", Path("/proc/driver/nvidia/version").read_text(encoding="utf-8")
         )
     except OSError:
         return None
-    return found and found.group(1)
+    return version and version.group(1)
 
 
 def peak_memory_mib(device: torch.device) -> int | None:
@@ -189,9 +189,9 @@ def power_of_two(numbers: torch.Tensor) -> torch.Tensor:
     """What brings each of ``numbers`` >= 0 into [1/2, 1) when it is divided by it, exactly; 1
     for 0.
     """
-    found = able(numbers)
-    mantissa, _ = torch.frexp(found)
-    return torch.where(mantissa > 0, found / mantissa, torch.ones_like(found)).to(numbers.device)
+    sizes = able(numbers)
+    mantissa, _ = torch.frexp(sizes)
+    return torch.where(mantissa > 0, sizes / mantissa, torch.ones_like(sizes)).to(numbers.device)
 
 
 def scaled(function: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> torch.Tensor:
@@ -255,7 +255,7 @@ def rounding(allowed: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def named_shortage(place: torch.device, what: str, advice: str) -> Iterator[None]:
+def named_shortage(device: torch.device, what: str, advice: str) -> Iterator[None]:
     """A stretch in which too little memory is an :class:`InputError` that says where and for
     ``what``, with the ``advice``.
     """
@@ -264,11 +264,11 @@ def named_shortage(place: torch.device, what: str, advice: str) -> Iterator[None
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise InputError(f"device: {place} has too little memory for {what}; {advice}") from error
+        raise InputError(f"device: {device} has too little memory for {what}; {advice}") from error
 
 
 def in_parts(
-    compute: Callable[[torch.Tensor], Any], index: torch.Tensor, place: torch.device, what: str
+    compute: Callable[[torch.Tensor], Any], index: torch.Tensor, device: torch.device, what: str
 ) -> list[Any]:
     """``[compute(index)]``; where memory is too little for so many images the same of its halves,
     and so on.
@@ -277,7 +277,7 @@ def in_parts(
     """
     alone = len(index) == 1
     with (
-        named_shortage(place, f"one image when {what}", "a smaller size fits")
+        named_shortage(device, f"one image when {what}", "a smaller size fits")
         if alone
         else contextlib.nullcontext()
     ):
@@ -286,11 +286,13 @@ def in_parts(
         except (RuntimeError, MemoryError) as error:
             if alone or not is_out_of_memory(error):
                 raise
-    release(place)
-    return [part for half in index.tensor_split(2) for part in in_parts(compute, half, place, what)]
+    release(device)
+    return [
+        part for half in index.tensor_split(2) for part in in_parts(compute, half, device, what)
+    ]
 
 
-def release(place: torch.device) -> None:
+def release(device: torch.device) -> None:
     """Give memory that no tensor uses any more back to the device."""
-    if place.type == "cuda":
+    if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -169,7 +169,7 @@ def in_tar(path: Path, endings: tuple[str, ...] = ENDINGS) -> list[Picture]:
     try:
         content = path.read_bytes()
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
-            found = dict(_entries(path, archive, endings))
+            places = dict(_entries(path, archive, endings))
     except InputError:
         raise
     except (
@@ -186,11 +186,11 @@ def in_tar(path: Path, endings: tuple[str, ...] = ENDINGS) -> list[Picture]:
             f"{path}: not a whole tar archive ({type(error).__name__}); get it again"
         ) from error
     require(
-        bool(found), f"{path}: entries", "no pictures", f"files that end in {', '.join(endings)}"
+        bool(places), f"{path}: entries", "no pictures", f"files that end in {', '.join(endings)}"
     )
-    names = sorted(found, key=by_number)
+    names = sorted(places, key=by_number)
     return [
-        Picture(f"{path}/{_printable(name)}", functools.partial(_part, content, found[name]))
+        Picture(f"{path}/{_printable(name)}", functools.partial(_part, content, places[name]))
         for name in names
     ]
 
@@ -236,7 +236,8 @@ def by_number(name: str) -> list[str | tuple[int, str]]:
     """A sorting key by which 9 comes before 10; digits are compared as text, so that there may
     be any number of them.
     """
-    parts = re.split(r"([0-9]+)", name)
+    pieces = re.split(r"([0-9]+)", name)
     return [
-        (len(part.lstrip("0")), part.lstrip("0")) if i % 2 else part for i, part in enumerate(parts)
+        (len(part.lstrip("0")), part.lstrip("0")) if i % 2 else part
+        for i, part in enumerate(pieces)
     ]

@@ -63,7 +63,7 @@ class Description:
     Attributes:
         exact: SHA-256 of all that must be equal to the last bit.
         numbers: (value, scale) pairs that must be equal within :data:`TOLERANCE` of their scale.
-        unknown: parts that cannot be described, each with its place; equal descriptions say nothing
+        unknown: parts that cannot be described, each with its path; equal descriptions say nothing
             about these.
     """
 
@@ -88,8 +88,8 @@ class Description:
         return cls(exact, tuple((float(a), float(scale)) for a, scale in numbers), tuple(unknown))
 
 
-def describe(thing: Any, *, like: str = "exact") -> Description:
-    """Describe ``thing`` with everything it holds.
+def describe(value: Any, *, like: str = "exact") -> Description:
+    """Describe ``value`` with everything it holds.
 
     ``like`` says how far the floating-point numbers of another must be alike: ``exact``; ``near``,
     up to :data:`TOLERANCE`; ``shape``, where only shapes count in tensors. The last two are for
@@ -97,7 +97,7 @@ def describe(thing: Any, *, like: str = "exact") -> Description:
     and functions then do not count.
     """
     walk = _Walk(like)
-    exact = files.sha256_json(walk(thing, type(thing).__name__))
+    exact = files.sha256_json(walk(value, type(value).__name__))
     return Description(exact, tuple(walk.numbers), tuple(walk.unknown))
 
 
@@ -172,12 +172,12 @@ def describe_code(*also: str) -> Description:
     paths = [
         path for path in sorted(root.rglob("*.py")) if path.relative_to(root).parts[0] not in UNUSED
     ]
-    own = {
+    digests = {
         path.relative_to(root).as_posix(): _syntax(path)
         for path in [*paths, *(root / name for name in also)]
     }
     versions = [sys.modules[__package__].__version__, torch.__version__, deepinv.__version__]
-    return Description(files.sha256_json([own, versions]))
+    return Description(files.sha256_json([digests, versions]))
 
 
 @functools.lru_cache(maxsize=256)
@@ -222,7 +222,7 @@ class _Walk:
     # what was met, so that no later object takes its id
     alive: list[Any] = field(default_factory=list)
 
-    def __call__(self, value: Any, place: str) -> Any:
+    def __call__(self, value: Any, path: str) -> Any:
         if value is None or isinstance(value, PLAIN):
             return [type(value).__name__, repr(value)]
         if isinstance(value, float):
@@ -230,14 +230,14 @@ class _Walk:
         if isinstance(value, torch.device):
             return "device"
         if isinstance(value, np.generic):
-            return self(value.item(), place)
+            return self(value.item(), path)
         if id(value) in self.met:
             return ["met before", self.met[id(value)]]
         self.met[id(value)] = len(self.met)
         self.alive.append(value)
-        return self._held(value, place)
+        return self._held(value, path)
 
-    def _held(self, value: Any, place: str) -> Any:
+    def _held(self, value: Any, path: str) -> Any:
         if isinstance(value, torch.Tensor):
             return self._tensor(value.detach())
         if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
@@ -246,19 +246,19 @@ class _Walk:
             return "generator" if self.like != "exact" else self._tensor(value.get_state())
         if isinstance(value, Mapping):
             return [
-                ["mapping", str(key), self(value[key], f"{place}[{key!r}]")]
+                ["mapping", str(key), self(value[key], f"{path}[{key!r}]")]
                 for key in sorted(value, key=str)
             ]
         if isinstance(value, (list, tuple)):
             return [
                 type(value).__name__,
-                [self(item, f"{place}[{i}]") for i, item in enumerate(value)],
+                [self(item, f"{path}[{i}]") for i, item in enumerate(value)],
             ]
         if isinstance(value, (set, frozenset)):
-            return ["set", [self(item, place) for item in sorted(value, key=repr)]]
+            return ["set", [self(item, path) for item in sorted(value, key=repr)]]
         if isinstance(value, (type, *FUNCTIONS)):
-            return self._code(value, place)
-        return self._object(value, place)
+            return self._code(value, path)
+        return self._object(value, path)
 
     def _number(self, value: float) -> Any:
         if self.like == "exact" or value != value:
@@ -272,25 +272,25 @@ class _Walk:
         self.numbers += sketch(tensor) if self.like == "near" else []
         return ["tensor", str(tensor.dtype), list(tensor.shape)]
 
-    def _code(self, value: Any, place: str) -> Any:
+    def _code(self, value: Any, path: str) -> Any:
         """A class or function: its name, where a library or a file says what it does."""
         if isinstance(value, functools.partial):
             return [
                 "partial",
-                self(value.func, place),
-                self(value.args, place),
-                self(value.keywords, place),
+                self(value.func, path),
+                self(value.args, path),
+                self(value.keywords, path),
             ]
         if isinstance(value, types.MethodType):
-            return ["method", self(value.__self__, place), value.__name__]
+            return ["method", self(value.__self__, path), value.__name__]
         if isinstance(value, type):
-            return ["class", self._class(value, place)]
+            return ["class", self._class(value, path)]
         if _package(value) in LIBRARIES:
-            return ["function", value.__module__, value.__qualname__, self._closure(value, place)]
-        self.unknown += [f"{place} (a function)"] if self.like == "exact" else []
+            return ["function", value.__module__, value.__qualname__, self._closure(value, path)]
+        self.unknown += [f"{path} (a function)"] if self.like == "exact" else []
         return "function"
 
-    def _closure(self, function: Any, place: str) -> list[Any]:
+    def _closure(self, function: Any, path: str) -> list[Any]:
         """What a function of a library brings along: its instructions (lambdas share a name)
         and the values it holds.
         """
@@ -298,35 +298,35 @@ class _Walk:
         cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
         return [
             code and code.co_code.hex(),
-            self([*cells, getattr(function, "__defaults__", None)], place),
+            self([*cells, getattr(function, "__defaults__", None)], path),
         ]
 
-    def _class(self, kind: type, place: str) -> list[Any]:
+    def _class(self, kind: type, path: str) -> list[Any]:
         """What a class inherits, with the digests of packages that are no library."""
-        found = []
+        bases = []
         for base in kind.__mro__[:-1]:
             package = _package(base)
             digest = None if package in LIBRARIES else _source(package)
             if digest is None and package not in LIBRARIES:
-                self.unknown.append(f"{place} (the code of {base.__qualname__})")
-            found.append([base.__module__, base.__qualname__, digest])
-        return found
+                self.unknown.append(f"{path} (the code of {base.__qualname__})")
+            bases.append([base.__module__, base.__qualname__, digest])
+        return bases
 
-    def _object(self, value: Any, place: str) -> Any:
+    def _object(self, value: Any, path: str) -> Any:
         """A module or another object with attributes."""
         held = _attributes(value)
         if held is None:
-            self.unknown.append(f"{place} (a {type(value).__name__})")
+            self.unknown.append(f"{path} (a {type(value).__name__})")
             return "unknown"
         if isinstance(value, nn.Module):
             if any(getattr(value, name, None) for name in HOOKS):
-                self.unknown.append(f"{place} (hooks)")
+                self.unknown.append(f"{path} (hooks)")
             held |= {"training": value.training and self.like == "exact"}
             held |= dict(value._parameters) | dict(value._buffers) | dict(value._modules)
-        kept = {name: part for name, part in held.items() if self._counts(name, part)}
+        counted = {name: part for name, part in held.items() if self._counts(name, part)}
         return [
-            self._class(type(value), place),
-            {name: self(kept[name], f"{place}.{name}") for name in sorted(kept)},
+            self._class(type(value), path),
+            {name: self(counted[name], f"{path}.{name}") for name in sorted(counted)},
         ]
 
     def _counts(self, name: str, part: Any) -> bool:
@@ -345,22 +345,22 @@ def _attributes(value: Any) -> dict[str, Any] | None:
     slots = [name for base in type(value).__mro__ for name in getattr(base, "__slots__", ())]
     if not hasattr(value, "__dict__") and not slots:
         return None
-    found = {
+    slotted = {
         name: getattr(value, name)
         for name in slots
         if hasattr(value, name) and name not in ("__weakref__", "__dict__")
     }
-    own = {
+    attributes = {
         name: part for name, part in getattr(value, "__dict__", {}).items() if name not in INTERNAL
     }
     computed = {
         name
-        for name in own
+        for name in attributes
         if isinstance(getattr(type(value), name, None), functools.cached_property)
     }
     if isinstance(value, NoiseModel):
         computed |= {"rng"}
-    return found | {name: part for name, part in own.items() if name not in computed}
+    return slotted | {name: part for name, part in attributes.items() if name not in computed}
 
 
 def _package(code: Any) -> str:

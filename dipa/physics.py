@@ -187,15 +187,15 @@ def require_like(
     """Refuse a network whose parameters have another dtype or device than ``images``;
     ``autocast`` leaves float64 alone.
     """
-    own = next(module.parameters(), images) if isinstance(module, nn.Module) else images
-    same = own.dtype == images.dtype or (
-        autocast and torch.float64 not in (own.dtype, images.dtype)
+    numbers = next(module.parameters(), images) if isinstance(module, nn.Module) else images
+    same = numbers.dtype == images.dtype or (
+        autocast and torch.float64 not in (numbers.dtype, images.dtype)
     )
     allowed = f"{images.dtype} on {images.device}, as the images are"
     require(
-        same and own.device == images.device,
+        same and numbers.device == images.device,
         name,
-        f"parameters of {own.dtype} on {own.device}",
+        f"parameters of {numbers.dtype} on {numbers.device}",
         allowed,
     )
 
@@ -272,11 +272,11 @@ def warn_measurements(y: torch.Tensor, physics: LinearPhysics, img_size: tuple[i
     most = math.sqrt(float(physics.norm_sq) * math.prod(img_size)) + 2 * sigma * math.sqrt(
         y[0].numel()
     )
-    found = float(y.detach().reshape(len(y), -1).norm(dim=1).max())
-    if found > most * (1 + MARGIN):
+    norm = float(y.detach().reshape(len(y), -1).norm(dim=1).max())
+    if norm > most * (1 + MARGIN):
         _told.add(physics)
-        made = (
+        limit = (
             f"at most {most:.4g} is what this {type(physics).__name__} makes of images in [0, "
             f"1], which dipa works on"
         )
-        warnings.warn(f"y: norm {found:.4g}; {made}", stacklevel=3)
+        warnings.warn(f"y: norm {norm:.4g}; {limit}", stacklevel=3)

@@ -117,30 +117,30 @@ def require_weights(name: str, tensors: dict[str, torch.Tensor]) -> None:
         )
 
 
-def require_same_sizes(made: dict[str, torch.Tensor], read: dict[str, torch.Tensor]) -> None:
+def require_same_sizes(promised: dict[str, torch.Tensor], read: dict[str, torch.Tensor]) -> None:
     """Refuse tensors read from a file unless their names and shapes are those of the module its
     header describes.
     """
-    _require_same(made, read, lambda tensor: tuple(tensor.shape))
+    _require_same(promised, read, lambda tensor: tuple(tensor.shape))
 
 
-def require_same_dtypes(made: dict[str, torch.Tensor], read: dict[str, torch.Tensor]) -> None:
+def require_same_dtypes(loaded: dict[str, torch.Tensor], read: dict[str, torch.Tensor]) -> None:
     """Refuse tensors read from a file unless the module made of them took each as it is: torch
     casts without a word.
     """
-    _require_same(made, read, lambda tensor: tensor.dtype)
+    _require_same(loaded, read, lambda tensor: tensor.dtype)
 
 
 def _require_same(
-    made: dict[str, torch.Tensor],
+    described: dict[str, torch.Tensor],
     read: dict[str, torch.Tensor],
-    what: Callable[[torch.Tensor], object],
+    value: Callable[[torch.Tensor], object],
 ) -> None:
-    wanted, found = (
-        {name: what(tensor) for name, tensor in tensors.items()} for tensors in (made, read)
+    expected, stored = (
+        {name: value(tensor) for name, tensor in tensors.items()} for tensors in (described, read)
     )
-    for name in sorted(wanted.keys() | found.keys()):
-        got, allowed = (part.get(name, "no such tensor") for part in (found, wanted))
+    for name in sorted(expected.keys() | stored.keys()):
+        got, allowed = (part.get(name, "no such tensor") for part in (stored, expected))
         require(got == allowed, name, got, f"{allowed}, as the header says")
 
 
@@ -196,9 +196,9 @@ class Trained(nn.Module):
         with torch.device("meta"):
             promised = cls(**header).state_dict()
         require_same_sizes(promised, tensors)
-        made = cls(**header)
+        module = cls(**header)
         dtype = next(
             (tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), None
         )
-        made.to(dtype=dtype).load_state_dict(tensors)
-        return made
+        module.to(dtype=dtype).load_state_dict(tensors)
+        return module

@@ -315,6 +315,7 @@ def test_it_can_be_trained_on_and_saved(tmp_path):
         losses=dipa.LossWeights(supervised=1.0),
         budget=budget,
         stepsize="1/L",
+        validation=0,
         progress=False,
     )
     assert not torch.equal(refined.preconditioner.steps, again.steps)
