@@ -269,8 +269,9 @@ _runs_of = {"baseline": (_few, None), "student": (_few, _closed), "teacher": (_m
 def _iterates(run, stepsize, weight):
     H, preconditioner = _runs_of[run]
     red = dipa.FISTA(prior=dipa.RED(denoiser, weight=weight), iterations=20, start="adjoint")
-    with torch.no_grad():
-        return red(H.A(_shown), H, preconditioner=preconditioner, stepsize=stepsize, iterates=True).iterates[:, 0, 0]
+    with dipa.solvers.another_setting():  # other stepsizes than P was made with, on purpose
+        options = {"preconditioner": preconditioner, "stepsize": stepsize, "iterates": True}
+        return red(H.A(_shown), H, **options).iterates[:, 0, 0]
 
 
 plots.explorer(

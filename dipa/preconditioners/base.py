@@ -36,7 +36,7 @@ class Preconditioner(Trained):
 
     ``setting`` holds what was fixed when it was made (stepsize, K, momentum, start; identity of
     prior, denoiser, operator and training images) as plain values, empty where nothing was:
-    :class:`~dipa.FISTA` steps by its stepsize and says what differs, files keep it.
+    :class:`~dipa.solvers.FISTA` steps by its stepsize and says what differs, files keep it.
     """
 
     traits: Traits

@@ -83,8 +83,8 @@ def fit_ridge(
     validation: float = 0.1,
     seed: int = 0,
 ) -> Fit:
-    r"""The closed form :meth:`~dipa.LinearPreconditioner.ridge` with the regularization and the
-    null weight that reconstruct held-out images best; nothing is trained.
+    r"""The closed form, :meth:`~dipa.preconditioners.LinearPreconditioner.ridge`, with the
+    regularization and the null weight that reconstruct held-out images best; nothing is trained.
 
     :math:`\lambda\in\{10^{-4},\dots,10^{-1}\}L^2` first, at a null weight of 3/4, then the null
     weight in 0, 1/4, ..., 1: with few images 0, which leaves the null space alone, may win.
