@@ -126,7 +126,8 @@ def to_deepinv(
         "a positive number or '1/L': deepinv's parameters are numbers",
     )
     alpha = solver.stepsize(stepsize, physics, size)
-    if known := size or img_size or declared_size(physics):
+    known = size or (declared_size(physics) if img_size is None else image_size(physics, img_size))
+    if known:
         blank = numbers_like(physics).new_zeros(1, *known)
         warn_differences(preconditioner, solver, physics, alpha, blank)
     momentum, stop = (

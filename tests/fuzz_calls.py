@@ -83,7 +83,7 @@ TRAINING = {"budget": Budget(steps=1, batch_size=2), "seed": 0, "progress": Fals
 
 
 def distil(**arguments: Any) -> Any:
-    return dipa.distill(preconditioner=dipa.ScalarSteps(2), **arguments, validation=0)
+    return dipa.distill(preconditioner=dipa.ScalarSteps(2), **arguments)
 
 
 def fitted(**arguments: Any) -> Any:
@@ -445,9 +445,22 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
             "losses": dipa.LossWeights(imitation=1.0, gradient=1.0),
             "stepsize": 0.4,
             "teacher_stepsize": 0.7,
+            "validation": 0,
             "checkpoint": Path("fuzzed") / "checkpoint",
             "cache": "fuzzed",
             **TRAINING,
+        },
+    ),
+    "training.fit_ridge": (
+        dipa.training.fit_ridge,
+        lambda: {
+            "solver": solver(),
+            "physics": camera(),
+            "images": images(6, *SIZE),
+            "stepsize": "1/L",
+            "planes": False,
+            "validation": 0.4,
+            "seed": 0,
         },
     ),
     "train_network": (train, lambda: {"physics": camera(), "images": X, **TRAINING}),
@@ -633,7 +646,7 @@ RECORDS = {
     "Config", "ImageSet", "Preconditioner", "Basis", "EndToEnd", "Backbone", "SinglePixel", "MRI",
     "SuperResolution", "Code", "LearnedCode", "SinusoidalCode", "State", "Move", "Scheme", "Search",
     "ProximalGradient", "InputError", "names", "profiles", "run_folders", "runs_directory",
-    "downloads", "download", "run",
+    "downloads", "download", "run", "SettingWarning", "another_setting",
     "teacher_targets", "load_checkpoint", "save_checkpoint",
 }  # fmt: skip
 WORK = {

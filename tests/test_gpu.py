@@ -162,7 +162,7 @@ def test_network_passes_are_those_of_a_training(way, monkeypatch, tmp_path):
         counting.remove()
     counted = gpu.passes(config)
     assert found == {
-        "forward": counted["forward"] + counted["teacher"],
+        "forward": 2 + counted["forward"] + counted["teacher"],  # one image twice, at the door
         "backward": counted["backward"],
     }
 

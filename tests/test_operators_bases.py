@@ -5,7 +5,8 @@ import copy
 import deepinv
 import pytest
 import torch
-from batteries import DOTS, downsampling, images, relative, rng
+from batteries import downsampling, images, relative, rng
+from members import DOTS
 
 import dipa
 from dipa import linalg

@@ -841,7 +841,7 @@ def test_the_teacher_runs_once():
         batch_size=4,
         differentiation=way,
     )
-    assert denoiser.planes == 6 * 3 * 4, "no teacher where no loss needs it"
+    assert denoiser.planes == 2 + 6 * 3 * 4, "no teacher where no loss needs it"
 
 
 def teach(cache=None, denoiser=None, x=None, *, stepsize=0.7, seed=0, **solve):

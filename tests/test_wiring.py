@@ -182,6 +182,7 @@ CASES = [
     ("network.code", "network", "none", {"start"} | FIT),
     ("network.code_dim", "network", 8, {"start"} | FIT),
     ("network.start", "network", "identity", {"start"} | FIT),
+    ("network.scaling", "network", "image", {"start"} | FIT),
     *(
         (f"losses.{field.name}", "linear", 0.75, {"weights"} | FIT)
         for field in dataclasses.fields(LossWeights)
@@ -232,6 +233,7 @@ NEURAL = {
     "network.code": "none",
     "network.code_dim": 6,
     "network.start": "identity",
+    "network.scaling": "image",
 }
 SIZE = {"network.features": 6, "network.blocks": 3}
 COUNTS = {"data.train_count": 7, "data.ridge_count": 9}
