@@ -77,13 +77,20 @@ def _row(
     metric: str,
     extras: Sequence[str],
 ) -> tuple[str, ...]:
-    place = source or next((row["source"] for row in published(preset)), None)
-    row = _student_cells(preset, runs, baseline, place, metric)
+    printed_in = source or next((row["source"] for row in published(preset)), None)
+    row = _student_cells(preset, runs, baseline, printed_in, metric)
     if "teacher" in extras:
-        row += _beside(published_value(preset, "teacher", place), tested(runs, "teacher", metric))
+        row += _beside(
+            published_value(preset, "teacher", printed_in), tested(runs, "teacher", metric)
+        )
     if "parameters" in extras:
-        row += _parameter_cells(published_value(preset, "parameters", place), runs)
-    return (describe(preset)["about"], *(() if source else (place or "",)), *row, digests(runs))
+        row += _parameter_cells(published_value(preset, "parameters", printed_in), runs)
+    return (
+        describe(preset)["about"],
+        *(() if source else (printed_in or "",)),
+        *row,
+        digests(runs),
+    )
 
 
 def _student_cells(
