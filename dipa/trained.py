@@ -41,22 +41,22 @@ def save(trained: Fit | Trained, path: str | Path, record: dict[str, Any] | None
             operator), a class that does not name a ``kind`` of its own, numbers that are not
             finite.
     """
-    made: Any = trained
+    module: Any = trained
     if isinstance(trained, Fit):
-        made, record = trained.trained, trained.record if record is None else record
+        module, record = trained.trained, trained.record if record is None else record
     file = require_new_file("path", path)
     if file is None:
         refuse("path", file, "the name of a file")
-    kind = getattr(made, "kind", "")
+    kind = getattr(module, "kind", "")
     allowed = (
         f"one that is learned ({', '.join(sorted(KINDS))}); a fixed preconditioner is made "
         f"again from its operator"
     )
-    require(KINDS.get(kind) is type(made), "trained", type(made).__name__, allowed)
+    require(KINDS.get(kind) is type(module), "trained", type(module).__name__, allowed)
     require_json("record", record)
-    storage.require_weights("trained", made.state_dict())
+    storage.require_weights("trained", module.state_dict())
     return storage.write_tensors(
-        file, made.state_dict(), {"kind": kind, **made.header(), "made_by": record or {}}
+        file, module.state_dict(), {"kind": kind, **module.header(), "made_by": record or {}}
     )
 
 
@@ -81,11 +81,11 @@ def load(path: str | Path) -> tuple[Trained, dict[str, Any]]:
         )
     require(isinstance(record, dict), f"{path}: made_by", record, "a record of what made it")
     try:
-        made = KINDS[kind].rebuild(header, tensors)
-        storage.require_same_dtypes(made.state_dict(), tensors)
+        module = KINDS[kind].rebuild(header, tensors)
+        storage.require_same_dtypes(module.state_dict(), tensors)
     except BROKEN as error:
         reason = f"{type(error).__name__}: {shorter(str(error))}"
         raise InputError(
             f"{path}: a damaged or incomplete {kind!r}, or one that cannot be made ({reason})"
         ) from error
-    return made.eval(), record
+    return module.eval(), record
