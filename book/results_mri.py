@@ -36,9 +36,7 @@ notebook.where()
 # folders, every number of the papers from one file with their sources.
 
 # %% tags=["hide-input"]
-from IPython.display import Markdown, display
-
-from dipa import plots, reports
+from dipa import reports
 
 _dipa = ["mri-l-dipa-supervised", "mri-l-dipa-imitation-r"]
 page = reports.ResultsPage("mri", trained=_dipa, drawn=["mri-ridge", *_dipa])
@@ -55,20 +53,16 @@ print(page.count())
 # reading of the papers (profile `paper`); the others are the same:
 
 # %% tags=["hide-input"]
-display(Markdown(reports.differences(page.runs, page.compared)))
+reports.show(reports.differences(page.runs, page.compared))
 
 # %% [markdown]
 # ## Against D2GP Table I
 #
-# One row per preconditioner of the table. PSNR is the authors' convention, of the mean squared error of a batch over both
-# channels. Parameters of the full-linear row are fewer here because each $P_k$ is stored on what a gradient can reach
-# ($n\times r$ instead of $n\times n$), which gives the same iterates.
-#
-# The four rows that learn something for each iteration are trained as their source does, on the data fidelity ([Ehrhardt et
-# al., 2024](references.md)). It sees nothing of the null space: a smaller residual need not be a better image.
+# One row per preconditioner of the table, counted and trained as on [the single-pixel page](results_single_pixel.ipynb). PSNR is
+# the authors' convention, of the mean squared error of a batch over both channels.
 
 # %% tags=["hide-input"]
-display(Markdown(reports.paper_beside_ours(page.runs, page.rows, source="D2GP Table I", extras=("parameters",))))
+reports.show_table(page)
 
 # %% [markdown]
 # ## L-DIPA and N-DIPA
@@ -77,7 +71,7 @@ display(Markdown(reports.paper_beside_ours(page.runs, page.rows, source="D2GP Ta
 # stands in DIPA Table 2 ($L_S$ without $R$; $L_I$ with $R$), N-DIPA in D2GP Table I; the column says which was used.
 
 # %% tags=["hide-input"]
-display(Markdown(reports.paper_beside_ours(page.runs, [*_dipa, "mri-n-dipa"], extras=("teacher", "parameters"))))
+reports.show_distilled(page, [*_dipa, "mri-n-dipa"])
 
 # %% [markdown]
 # What the papers argue with are differences between rows. They stand here where one table prints both rows:
@@ -95,7 +89,7 @@ _pairs = [
     ("mri-ridge", "mri-baseline"),
     ("mri-l-dipa-supervised", "mri-ridge"),
 ]
-display(Markdown(reports.margins(page.runs, _pairs)))
+reports.show(reports.margins(page.runs, _pairs))
 
 # %% [markdown]
 # ## Hessian and polynomial are stepsizes here
@@ -117,28 +111,17 @@ print(page.stepsizes())
 # The falsification test, over three times the trained $K$, is the one of [the single-pixel page](results_single_pixel.ipynb).
 
 # %% tags=["hide-input"]
-display(Markdown(reports.measured(page.runs, page.shown)))
-display(Markdown(reports.not_recorded(page.runs, page.shown)))
-
-# %% tags=["hide-input"]
-display(Markdown(page.best_in_words()))
+reports.show_measured(page)
 
 # %% [markdown]
 # ## Iteration by iteration
 #
 # Means over all test slices. The residual falls for every variant and says little about PSNR: the columns that were measured
-# are explained early, what differs is the guess of the others.
+# are explained early, what differs is the guess of the others. Below them the residual of the falsification test, beyond the
+# trained $K$.
 
 # %% tags=["hide-input"]
-page.iterations()
-plots.plt.show()
-
-# %% [markdown]
-# The residual of the falsification test, beyond the trained $K$:
-
-# %% tags=["hide-input"]
-page.long_residuals()
-plots.plt.show()
+reports.show_curves(page)
 
 # %% [markdown]
 # ## One slice
@@ -146,14 +129,13 @@ plots.plt.show()
 # Magnitude images of one test slice on one grey scale, PSNR of the magnitude below.
 
 # %% tags=["hide-input"]
-page.images(1, without=("mri-scalar", "mri-pointwise"))
-plots.plt.show()
+reports.show_images(page, 1, without=("mri-scalar", "mri-pointwise"))
 
 # %% [markdown]
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-display(Markdown(reports.provenance(page.runs)))
+reports.show(reports.provenance(page.runs))
 
 # %% tags=["remove-cell", "nbval-check-output"]
 print(page.numbers())

@@ -35,8 +35,6 @@ notebook.where()
 # numbers come from one file with their sources.
 
 # %% tags=["hide-input"]
-from IPython.display import Markdown, display
-
 from dipa import experiments, plots, reports
 
 _ours = ["l-dipa-supervised-r", "l-dipa-imitation", "l-dipa-distilled", "l-dipa-distilled-r"]
@@ -51,7 +49,7 @@ print(page.count())
 # the same.
 
 # %% tags=["hide-input"]
-display(Markdown(reports.differences(page.runs, page.compared)))
+reports.show(reports.differences(page.runs, page.compared))
 
 # %% [markdown]
 # ## Against D2GP Table I
@@ -66,7 +64,7 @@ display(Markdown(reports.differences(page.runs, page.compared)))
 # al., 2024](references.md)). It sees nothing of the null space: a smaller residual need not be a better image.
 
 # %% tags=["hide-input"]
-display(Markdown(reports.paper_beside_ours(page.runs, page.rows, source="D2GP Table I", extras=("parameters",))))
+reports.show_table(page)
 
 # %% [markdown]
 # Hessian and polynomial are stepsizes here: $H^\top H$ is an orthogonal projector, and any function of it multiplies every data
@@ -84,7 +82,7 @@ print(page.stepsizes())
 
 # %% tags=["hide-input"]
 _table2 = reports.presets_of("DIPA Table 2", "single_pixel")
-display(Markdown(reports.paper_beside_ours(page.runs, [*_table2[1:], *_ours, "n-dipa"], extras=("teacher", "parameters"))))
+reports.show_distilled(page, [*_table2[1:], *_ours, "n-dipa"])
 
 # %% [markdown]
 # What the papers argue with are differences between rows. They stand here where one table prints both rows. A margin of a few
@@ -103,7 +101,7 @@ _pairs = [
     ("ridge", "baseline"),
     ("l-dipa-supervised", "ridge"),
 ]
-display(Markdown(reports.margins(page.runs, _pairs)))
+reports.show(reports.margins(page.runs, _pairs))
 
 # %% [markdown]
 # ## Everything measured
@@ -119,27 +117,16 @@ display(Markdown(reports.margins(page.runs, _pairs)))
 # run without it (*no drift*) ([Pith, 2026](references.md)). Runs recorded before the test existed have no entry.
 
 # %% tags=["hide-input"]
-display(Markdown(reports.measured(page.runs, page.shown)))
-display(Markdown(reports.not_recorded(page.runs, [*page.shown, *_table2])))
-
-# %% tags=["hide-input"]
-display(Markdown(page.best_in_words()))
+reports.show_measured(page, also=_table2)
 
 # %% [markdown]
 # ## Iteration by iteration
 #
-# Means over all test digits, for the rows of D2GP Table I, the closed form and L-DIPA.
+# Means over all test digits, for the rows of D2GP Table I, the closed form and L-DIPA. Below them the residual of the falsification
+# test, beyond the trained $K$, for the runs that have it.
 
 # %% tags=["hide-input"]
-page.iterations()
-plots.plt.show()
-
-# %% [markdown]
-# The residual of the falsification test, beyond the trained $K$, for the runs that have it:
-
-# %% tags=["hide-input"]
-page.long_residuals()
-plots.plt.show()
+reports.show_curves(page)
 
 # %% [markdown]
 # ## Which loss
@@ -159,8 +146,7 @@ if page.runs:
 # One test digit by each method, then the first test digits for the best variant of L-DIPA, on one grey scale.
 
 # %% tags=["hide-input"]
-page.images(3, without=["pointwise"])
-plots.plt.show()
+reports.show_images(page, 3, without=["pointwise"])
 
 # %% tags=["hide-input"]
 _shown = reports.best_run(page.runs, _losses)
@@ -182,7 +168,7 @@ for name in [name for name in experiments.names() if name.startswith("baseline")
         _numbers = run.metrics["baseline"], run.metrics["teacher"]
         _rows.append((run.config.task.ordering, *(f"{n[key]:.2f}" for n in _numbers for key in ("psnr", "psnr_batch_mse"))))
 _head = ("ordering", "baseline PSNR", "baseline (batch MSE)", "teacher PSNR", "teacher (batch MSE)")
-display(Markdown(reports.table(_head, _rows)))
+reports.show(reports.table(_head, _rows))
 
 # %% [markdown]
 # ## What makes a training step cheap
@@ -198,13 +184,8 @@ _labels = {
     "transform_128": "$H^\\top H$, 128 x 128",
     "bf16_32": "denoiser forward + backward, 32 x 32",
 }
-_made = _bench["manifest"]
-display(
-    Markdown(
-        reports.table(("kernel", "times faster"), [(label, f"{_bench[key]['ratio']:.1f}") for key, label in _labels.items()])
-    )
-)
-display(Markdown(f"Measured on {_made['device']}, {_made['threads']} threads, commit {(_made['commit'] or '')[:10]}."))
+_rows = [(label, f"{_bench[key]['ratio']:.1f}") for key, label in _labels.items()]
+reports.show(reports.table(("kernel", "times faster"), _rows), reports.cost.measured_on(_bench))
 
 # %% [markdown]
 # ## Where the numbers come from
@@ -213,7 +194,7 @@ display(Markdown(f"Measured on {_made['device']}, {_made['threads']} threads, co
 # two cores were shared with other work during some runs, so seconds are upper bounds.
 
 # %% tags=["hide-input"]
-display(Markdown(reports.provenance(page.runs)))
+reports.show(reports.provenance(page.runs))
 
 # %% tags=["remove-cell", "nbval-check-output"]
 print(page.numbers())

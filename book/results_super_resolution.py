@@ -35,9 +35,7 @@ notebook.where()
 # file with their sources.
 
 # %% tags=["hide-input"]
-from IPython.display import Markdown, display
-
-from dipa import experiments, plots, reports
+from dipa import experiments, reports
 
 _dipa = ["sr-l-dipa-supervised"]
 page = reports.ResultsPage("super_resolution", trained=_dipa, drawn=["sr-baseline-interpolated", "sr-ridge", *_dipa])
@@ -52,7 +50,7 @@ print(page.count())
 # which the recorded runs differ from this project's reading of the papers (profile `paper`); the others are the same:
 
 # %% tags=["hide-input"]
-display(Markdown(reports.differences(page.runs, page.compared)))
+reports.show(reports.differences(page.runs, page.compared))
 
 # %% [markdown]
 # ## What keeps the baseline low
@@ -79,21 +77,17 @@ _two = reports.first_seeds(page.runs, ["sr-baseline", "sr-hessian"])
 if len(_two) == 2:
     _plain, _newton = (_two[name].metrics["student"] for name in ("sr-baseline", "sr-hessian"))
     assert _newton["audit"]["residual"] < _plain["audit"]["residual"] and _newton["psnr"] < _plain["psnr"] + 1
-    for name, found in (("baseline", _plain), ("Hessian", _newton)):
-        print(f"{name}: residual {found['audit']['residual']:.4f}, PSNR {found['psnr']:.2f} dB")
+    for name, student in (("baseline", _plain), ("Hessian", _newton)):
+        print(f"{name}: residual {student['audit']['residual']:.4f}, PSNR {student['psnr']:.2f} dB")
 
 # %% [markdown]
 # ## Against D2GP Table I
 #
-# One row per preconditioner of the table. PSNR is the authors' convention, of the mean squared error of a batch. Parameters of
-# the full-linear row are fewer here because each $P_k$ is stored on what a gradient can reach ($n\times r$ instead of
-# $n\times n$), which gives the same iterates.
-#
-# The four rows that learn something for each iteration are trained as their source does, on the data fidelity ([Ehrhardt et
-# al., 2024](references.md)). It sees nothing of the null space: a smaller residual need not be a better image.
+# One row per preconditioner of the table, counted and trained as on [the single-pixel page](results_single_pixel.ipynb). PSNR is
+# the authors' convention, of the mean squared error of a batch.
 
 # %% tags=["hide-input"]
-display(Markdown(reports.paper_beside_ours(page.runs, page.rows, source="D2GP Table I", extras=("parameters",))))
+reports.show_table(page)
 
 # %% [markdown]
 # ## L-DIPA and N-DIPA
@@ -102,7 +96,7 @@ display(Markdown(reports.paper_beside_ours(page.runs, page.rows, source="D2GP Ta
 # stands in DIPA Table 6 ($L_S$ without $R$), N-DIPA in D2GP Table I; the column says which was used.
 
 # %% tags=["hide-input"]
-display(Markdown(reports.paper_beside_ours(page.runs, [*_dipa, "sr-n-dipa"], extras=("teacher", "parameters"))))
+reports.show_distilled(page, [*_dipa, "sr-n-dipa"])
 
 # %% [markdown]
 # ## Fair play
@@ -127,7 +121,7 @@ _pairs = [
     ("sr-n-dipa", "sr-baseline-interpolated"),
     ("sr-l-dipa-supervised", "sr-ridge"),
 ]
-display(Markdown(reports.margins(page.runs, _pairs)))
+reports.show(reports.margins(page.runs, _pairs))
 
 # %% [markdown]
 # ## Everything measured
@@ -138,28 +132,16 @@ display(Markdown(reports.margins(page.runs, _pairs)))
 # The falsification test, over three times the trained $K$, is the one of [the single-pixel page](results_single_pixel.ipynb).
 
 # %% tags=["hide-input"]
-display(Markdown(reports.measured(page.runs, page.shown)))
-display(Markdown(reports.not_recorded(page.runs, page.shown)))
-
-# %% tags=["hide-input"]
-display(Markdown(page.best_in_words()))
+reports.show_measured(page)
 
 # %% [markdown]
 # ## Iteration by iteration
 #
 # Means over all test images. Compare where the lines start and how steep they are: a preconditioner that only enlarges the step
-# follows the baseline faster.
+# follows the baseline faster. Below them the residual of the falsification test, beyond the trained $K$.
 
 # %% tags=["hide-input"]
-page.iterations()
-plots.plt.show()
-
-# %% [markdown]
-# The residual of the falsification test, beyond the trained $K$:
-
-# %% tags=["hide-input"]
-page.long_residuals()
-plots.plt.show()
+reports.show_curves(page)
 
 # %% [markdown]
 # ## One face
@@ -167,14 +149,13 @@ plots.plt.show()
 # One test image on one grey scale.
 
 # %% tags=["hide-input"]
-page.images(0, without=("sr-scalar", "sr-pointwise", "sr-polynomial"))
-plots.plt.show()
+reports.show_images(page, 0, without=("sr-scalar", "sr-pointwise", "sr-polynomial"))
 
 # %% [markdown]
 # ## Where the numbers come from
 
 # %% tags=["hide-input"]
-display(Markdown(reports.provenance(page.runs)))
+reports.show(reports.provenance(page.runs))
 
 # %% tags=["remove-cell", "nbval-check-output"]
 print(page.numbers())

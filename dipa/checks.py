@@ -99,10 +99,10 @@ def plain_value(value: Any) -> Any:
     return float(value) if value.dtype.kind == "f" else value.item()
 
 
-def plain_fields(made: Any) -> None:
+def plain_fields(instance: Any) -> None:
     """Python's own numbers in the place of numpy's in the fields of a dataclass, frozen or not."""
-    for field in fields(made):
-        object.__setattr__(made, field.name, plain_value(getattr(made, field.name)))
+    for field in fields(instance):
+        object.__setattr__(instance, field.name, plain_value(getattr(instance, field.name)))
 
 
 def require_number(
@@ -262,11 +262,11 @@ def require_path(name: str, path: object) -> Path:
     text: Any = os.fspath(path) if isinstance(path, (str, os.PathLike)) else None
     named = isinstance(text, str) and "\0" not in text and _encodable(text)
     require(named, name, path, "a path, as text or pathlib.Path")
-    found = Path(os.path.expanduser(text))
-    longest = max((len(os.fsencode(part)) for part in found.parts), default=0)
+    file = Path(os.path.expanduser(text))
+    longest = max((len(os.fsencode(part)) for part in file.parts), default=0)
     require(longest <= LONGEST_NAME, name, path, f"names of at most {LONGEST_NAME} bytes")
-    require(found.parts[:1] != ("~",), name, path, "a path without ~ where there is no home folder")
-    return found
+    require(file.parts[:1] != ("~",), name, path, "a path without ~ where there is no home folder")
+    return file
 
 
 def require_new_file(name: str, path: object) -> Path | None:
@@ -275,14 +275,14 @@ def require_new_file(name: str, path: object) -> Path | None:
     """
     if path is None or (isinstance(path, str) and not path):
         return None
-    found = require_path(name, path)
+    file = require_path(name, path)
     require(
-        found.name not in ("", "..") and not os.path.isdir(found),
+        file.name not in ("", "..") and not os.path.isdir(file),
         name,
         str(path),
         "the name of a file, not of a folder",
     )
-    return found
+    return file
 
 
 def _encodable(text: str) -> bool:
@@ -293,22 +293,22 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def require_same_shape(name: str, made: Any, images: torch.Tensor) -> None:
+def require_same_shape(name: str, answer: Any, images: torch.Tensor) -> None:
     """Refuse what a function of the user made of ``images`` unless it is a tensor of their
     shape, where they are.
     """
     import torch
 
-    got = tuple(made.shape) if isinstance(made, torch.Tensor) else type(made).__name__
+    got = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
     require(
         got == tuple(images.shape),
         name,
         f"one that returns {got}",
         f"one that keeps the shape {tuple(images.shape)}",
     )
-    if made.device != images.device:
+    if answer.device != images.device:
         raise InputError(
-            f"{name}.device: got one that returns to {made.device}; allowed: "
+            f"{name}.device: got one that returns to {answer.device}; allowed: "
             f"{images.device}, that of its images"
         )
 
@@ -381,9 +381,9 @@ def answer(
     with foreign(
         name, got, f"a function of images and {len(more)} more arguments that can take these"
     ):
-        made = function(images, *more)
-    require_same_shape(name, made, images)
-    return made
+        answer = function(images, *more)
+    require_same_shape(name, answer, images)
+    return answer
 
 
 def require_file(name: str, path: Path, advice: str) -> None:

@@ -66,19 +66,19 @@ def _list_runs(folder: str, as_json: bool) -> None:
         return
     width = max((len(row["run"]) for row in rows), default=0)
     for row in rows:
-        made = f"{row['device']}, {row['precision']}, {row['seconds']:.0f} s"
-        print(f"{row['run']:<{width}}  {row['psnr']:6.2f} dB ({row['gain']:+.2f})  {made}")
+        computed = f"{row['device']}, {row['precision']}, {row['seconds']:.0f} s"
+        print(f"{row['run']:<{width}}  {row['psnr']:6.2f} dB ({row['gain']:+.2f})  {computed}")
 
 
 def _run_row(run: Run) -> dict[str, Any]:
     """PSNR of the student, its gain over the baseline, and with what they were computed."""
     baseline, student = (run.metrics[role]["psnr"] for role in ("baseline", "student"))
-    made = {
+    computed = {
         "device": run.manifest["device"],
         "precision": run.precision,
         "seconds": run.manifest["seconds"],
     }
-    return {"run": run.path.name, "psnr": student, "gain": student - baseline} | made
+    return {"run": run.path.name, "psnr": student, "gain": student - baseline} | computed
 
 
 def _claims(options: argparse.Namespace) -> Work:
@@ -152,27 +152,25 @@ def summary(run: Run) -> str:
 
 def _shift_lines(run: Run) -> list[str]:
     """One line per further test: PSNR of baseline and student under the shift."""
-    found = {
+    psnr = {
         name: (part["baseline"]["psnr"], part["student"]["psnr"])
         for name, part in run.metrics.get("shifts", {}).items()
     }
     return [
         f"  {name}: baseline {plain:.2f} dB, student {student:.2f} dB"
-        for name, (plain, student) in found.items()
+        for name, (plain, student) in psnr.items()
     ]
 
 
 def _falsification_lines(run: Run) -> list[str]:
     """The falsification test of the student, where it has a preconditioner."""
-    found = run.metrics["student"].get("falsification")
-    if not found:
+    test = run.metrics["student"].get("falsification")
+    if not test:
         return []
-    checks = ", ".join(
-        f"{name} {'yes' if held else 'NO'}" for name, held in found["checks"].items()
-    )
-    leak = max(found["energy_outside"])
+    checks = ", ".join(f"{name} {'yes' if held else 'NO'}" for name, held in test["checks"].items())
+    leak = max(test["energy_outside"])
     return [
-        f"  falsification test, {found['iterations']} iterations: {checks}; largest energy "
+        f"  falsification test, {test['iterations']} iterations: {checks}; largest energy "
         f"outside range(H^T) {leak:.3f}"
     ]
 
@@ -187,8 +185,8 @@ def _data(options: argparse.Namespace) -> Work:
         if options.download:
             for name in wanted if options.name else data.downloads():
                 data.download(name)
-        found = [_data_line(name, file) for name in wanted for file in data.here(name)]
-        if options.name is not None and not any(found):
+        available = [_data_line(name, file) for name in wanted for file in data.here(name)]
+        if options.name is not None and not any(available):
             raise InputError(f"data set {options.name!r} is not available")
 
     return work
@@ -221,10 +219,10 @@ def _verified(folders: list[str], check: Callable[[Run], object] | None = None) 
     is one, or no run at all.
     """
     roots = [require_path("folder", folder) for folder in folders]
-    found = [path for root in roots for path in experiments.run_folders(root, deep=True)]
-    require(len(found) > 0, "folder", ", ".join(map(str, folders)), "one with run folders in it")
+    paths = [path for root in roots for path in experiments.run_folders(root, deep=True)]
+    require(len(paths) > 0, "folder", ", ".join(map(str, folders)), "one with run folders in it")
     damaged = 0
-    for path in found:
+    for path in paths:
         try:
             experiments.Run(path).verify(sealed=True)
             if check is not None:
@@ -235,11 +233,11 @@ def _verified(folders: list[str], check: Callable[[Run], object] | None = None) 
     require(
         damaged == 0,
         "runs",
-        f"{damaged} of {len(found)} damaged or without hashes",
+        f"{damaged} of {len(paths)} damaged or without hashes",
         "whole ones that can be verified",
     )
     solved = "" if check is None else "; solved again, each agrees"
-    print(f"{len(found)} runs verified: every file is as it was written{solved}")
+    print(f"{len(paths)} runs verified: every file is as it was written{solved}")
 
 
 def _parser() -> argparse.ArgumentParser:

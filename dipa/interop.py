@@ -23,13 +23,13 @@ class StepPrior(Prior):
 
     def __init__(self, prior):
         super().__init__()
-        self.explicit_prior, self.own = False, prior
+        self.explicit_prior, self.prior = False, prior
         denoiser = getattr(prior, "denoiser", None)
         self.denoiser = denoiser if isinstance(denoiser, nn.Module) else None
 
     def step(self, z: torch.Tensor, direction: torch.Tensor, stepsize: float) -> torch.Tensor:
         """The next iterate from the extrapolated point and the preconditioned gradient."""
-        return self.own.step(z, direction, stepsize)
+        return self.prior.step(z, direction, stepsize)
 
 
 class PreconditionedIteration(OptimIterator):

@@ -26,7 +26,7 @@ def lazy(
             return import_module(f".{name}", package)
         if name not in home:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        known[name] = found = getattr(import_module(f".{home[name]}", package), name)
-        return found
+        known[name] = value = getattr(import_module(f".{home[name]}", package), name)
+        return value
 
     return find, lambda: sorted({*known, *modules, *home})

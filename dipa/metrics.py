@@ -41,10 +41,10 @@ def psnr_batch_mse(x: torch.Tensor, x_true: torch.Tensor, batch_size: int) -> fl
     """
     require_same_images(x=x, x_true=x_true)
     batch_size = require_int("batch_size", batch_size, 1)
-    parts = zip(x.split(batch_size), x_true.split(batch_size), strict=True)
-    return sum(PSNR()(a.reshape(1, -1), b.reshape(1, -1)).item() * len(a) for a, b in parts) / len(
-        x
-    )
+    batches = zip(x.split(batch_size), x_true.split(batch_size), strict=True)
+    return sum(
+        PSNR()(a.reshape(1, -1), b.reshape(1, -1)).item() * len(a) for a, b in batches
+    ) / len(x)
 
 
 def magnitude(images: torch.Tensor) -> torch.Tensor:

@@ -16,15 +16,15 @@ def data_directory() -> Path | None:
     """``DIPA_DATA``, the user's folder of data sets; None where it is not set. One that does
     not exist is refused by name.
     """
-    found = _named("DIPA_DATA")
-    if found is not None:
+    folder = _named("DIPA_DATA")
+    if folder is not None:
         require(
-            os.path.isdir(found),
+            os.path.isdir(folder),
             "DIPA_DATA",
-            str(found),
+            str(folder),
             "an existing folder; create it, or unset the variable",
         )
-    return found
+    return folder
 
 
 def data_folder(name: str) -> Path | None:
@@ -75,9 +75,9 @@ def cache_directory() -> Path:
 
     Raises :class:`InputError` naming the variable where neither it nor a home folder says.
     """
-    found = _named("DIPA_CACHE")
-    if found is not None:
-        return found
+    folder = _named("DIPA_CACHE")
+    if folder is not None:
+        return folder
     try:
         return require_path("home", HOME_CACHE)
     except InputError as error:

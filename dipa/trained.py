@@ -41,24 +41,24 @@ def save(trained: Fit | Trained, path: str | Path, record: dict[str, Any] | None
             operator), a class that does not name a ``kind`` of its own, numbers that are not
             finite.
     """
-    made: Any = trained
+    module: Any = trained
     if isinstance(trained, Fit):
-        made, record = trained.trained, trained.record if record is None else record
+        module, record = trained.trained, trained.record if record is None else record
     file = require_new_file("path", path)
     if file is None:
         refuse("path", file, "the name of a file")
-    kind = getattr(made, "kind", "")
+    kind = getattr(module, "kind", "")
     allowed = (
         f"one that is learned ({', '.join(sorted(KINDS))}); a fixed preconditioner is made "
         f"again from its operator"
     )
-    require(KINDS.get(kind) is type(made), "trained", type(made).__name__, allowed)
+    require(KINDS.get(kind) is type(module), "trained", type(module).__name__, allowed)
     require_json("record", record)
-    storage.require_weights("trained", made.state_dict())
-    header = {"kind": kind, **made.header(), "made_by": record or {}}
-    if setting := getattr(made, "setting", {}):
+    storage.require_weights("trained", module.state_dict())
+    header = {"kind": kind, **module.header(), "made_by": record or {}}
+    if setting := getattr(module, "setting", {}):
         header["setting"] = setting
-    return storage.write_tensors(file, made.state_dict(), header)
+    return storage.write_tensors(file, module.state_dict(), header)
 
 
 def load(path: str | Path) -> tuple[Trained, dict[str, Any]]:
@@ -84,20 +84,20 @@ def load(path: str | Path) -> tuple[Trained, dict[str, Any]]:
     require(isinstance(record, dict), f"{path}: made_by", record, "a record of what made it")
     require(isinstance(setting, dict), f"{path}: setting", setting, "what was fixed in training")
     try:
-        made = KINDS[kind].rebuild(header, tensors)
-        storage.require_same_dtypes(made.state_dict(), tensors)
+        module = KINDS[kind].rebuild(header, tensors)
+        storage.require_same_dtypes(module.state_dict(), tensors)
     except BROKEN as error:
         reason = f"{type(error).__name__}: {shorter(str(error))}"
         raise InputError(
             f"{path}: a damaged or incomplete {kind!r}, or one that cannot be made ({reason})"
         ) from error
-    if isinstance(made, preconditioners.Preconditioner):
-        made.setting = setting or _older_setting(record)
-    return made.eval(), record
+    if isinstance(module, preconditioners.Preconditioner):
+        module.setting = setting or _older_setting(record)
+    return module.eval(), record
 
 
 def _older_setting(record: dict[str, Any]) -> dict[str, Any]:
-    """The stepsize, where the record of a file before 0.5.0 names it as a number."""
+    """The stepsize, where the record of a file without a setting names it as a number."""
     config = record.get("config")
     solver = config.get("solver") if isinstance(config, dict) else record
     stepsize = solver.get("stepsize") if isinstance(solver, dict) else None

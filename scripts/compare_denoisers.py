@@ -71,11 +71,11 @@ def prior_psnr(
     """
     physics = single_pixel(tuple(digits.shape[1:]), ratio=ratio)
     solver = FISTA(PnP(denoiser), start="zero")
-    parts = [
+    images = [
         solver(physics.A(x), physics, stepsize=stepsize).x
         for x in tqdm(digits.split(64), desc=f"ratio {ratio}", unit="batch")
     ]
-    return metrics.psnr(torch.cat(parts), digits).mean().item()
+    return metrics.psnr(torch.cat(images), digits).mean().item()
 
 
 def compare(set12: Path, digits: int) -> dict:

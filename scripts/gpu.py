@@ -84,13 +84,15 @@ class Stage:
 
     def config(self) -> Config:
         """The configuration of a run."""
-        made = argparse.ArgumentParser()
-        made.add_argument("preset")
-        made.add_argument("--profile", default="paper")
-        made.add_argument("--seed", type=int, default=0)
-        made.add_argument("--set", action="append", default=[])
-        said = made.parse_args(self.words)
-        return experiments.resolve(said.preset, said.profile, seed=said.seed, overrides=said.set)
+        parser = argparse.ArgumentParser()
+        parser.add_argument("preset")
+        parser.add_argument("--profile", default="paper")
+        parser.add_argument("--seed", type=int, default=0)
+        parser.add_argument("--set", action="append", default=[])
+        options = parser.parse_args(self.words)
+        return experiments.resolve(
+            options.preset, options.profile, seed=options.seed, overrides=options.set
+        )
 
 
 def read(path: Path) -> list[Stage]:

@@ -100,14 +100,16 @@ def read(path: Path) -> list[Mutant]:
     their own.
     """
     table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    made = []
+    mutants = []
     for file, group in table.items():
         for entry in group["mutants"]:
-            own = {"file": file, "tests": tuple(entry.get("tests", group["tests"]))}
-            made.append(
-                Mutant(**{key: str(value) for key, value in entry.items() if key != "tests"} | own)
+            shared = {"file": file, "tests": tuple(entry.get("tests", group["tests"]))}
+            mutants.append(
+                Mutant(
+                    **{key: str(value) for key, value in entry.items() if key != "tests"} | shared
+                )
             )
-    return made
+    return mutants
 
 
 def stale(mutants: Iterable[Mutant], root: Path) -> list[str]:
@@ -224,11 +226,11 @@ def try_all(mutants: list[Mutant], root: Path, workers: int) -> list[Outcome]:
         times, patience = baseline(mutants, Path(folder) / "0"), PATIENCE
 
         def work(mutant: Mutant) -> Outcome:
-            own = copies.get()
+            checkout = copies.get()
             try:
-                outcome = try_one(mutant, own, patience[0] * times[mutant.tests] + patience[1])
+                outcome = try_one(mutant, checkout, patience[0] * times[mutant.tests] + patience[1])
             finally:
-                copies.put(own)
+                copies.put(checkout)
             print(
                 f"{outcome.state:11} {outcome.seconds:6.1f} s  {mutant.file}: {mutant.breaks}",
                 flush=True,
@@ -242,11 +244,11 @@ def summary(outcomes: list[Outcome]) -> tuple[str, float]:
     """Killed of all, by folder of the package and in sum; and the share killed."""
     lines = []
     for part in [*dict.fromkeys(_part(outcome) for outcome in outcomes), ""]:
-        own = [outcome for outcome in outcomes if part in ("", _part(outcome))]
-        killed = sum(outcome.state == "killed" for outcome in own)
+        counted = [outcome for outcome in outcomes if part in ("", _part(outcome))]
+        killed = sum(outcome.state == "killed" for outcome in counted)
         lines.append(
-            f"{part or 'all':24} {killed:3d} of {len(own):3d} killed  "
-            f"{sum(outcome.seconds for outcome in own):7.0f} s"
+            f"{part or 'all':24} {killed:3d} of {len(counted):3d} killed  "
+            f"{sum(outcome.seconds for outcome in counted):7.0f} s"
         )
     return "\n".join(lines), killed / len(outcomes)
 

@@ -34,14 +34,14 @@ RESULTS = Path(__file__).parents[1] / "book" / "results"
 NEAR = 2e-3  # between a stored pixel and the same solved again
 
 
-def add_replay(run: Run, made: Path) -> None:
+def add_replay(run: Run, runs: Path) -> None:
     """Solve a run again on its stored images and write its ``replay.npz``; refused where other
     images come out.
     """
     student, teacher = operators(run.config)
     stored = data.ImageSet(torch.from_numpy(run.examples["truth"]), "stored", "test")
     problem = Problem(run.config, student, teacher, stored, stored, make_solver(run.config.solver))
-    trained = _trained(run, problem, made)
+    trained = _trained(run, problem, runs)
     x = replay.solve(problem, stored.images, problem.solver.prior.denoiser, trained)
     then = torch.from_numpy(run.examples["baseline" if trained is None else "student"])
     require(
@@ -53,13 +53,13 @@ def add_replay(run: Run, made: Path) -> None:
     save_arrays(run.path / "replay.npz", replay.record(problem, trained, {}))
 
 
-def _trained(run: Run, problem: Problem, made: Path):
+def _trained(run: Run, problem: Problem, runs: Path):
     """What a run tested: read, made again from its configuration, or read from the run of this
-    name below ``made``.
+    name below ``runs``.
     """
     if (run.path / "preconditioner.safetensors").is_file():
         return run.preconditioner()
-    again = made / run.path.name
+    again = runs / run.path.name
     return Run(again).preconditioner() if again.is_dir() else _fixed(run, problem)
 
 

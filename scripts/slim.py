@@ -63,11 +63,11 @@ def copy_pictures(source: Path, path: Path, count: int) -> None:
     steps.
     """
     with np.load(source, allow_pickle=False) as arrays:
-        found = {
+        images = {
             name: arrays[name][:count] for name in arrays.files if not name.endswith("_iterates")
         }
     np.savez_compressed(
-        path, **{name: (np.round(x * GREY) / GREY).astype(x.dtype) for name, x in found.items()}
+        path, **{name: (np.round(x * GREY) / GREY).astype(x.dtype) for name, x in images.items()}
     )
 
 
@@ -77,12 +77,12 @@ def write_manifest(run: Path, folder: Path) -> None:
     """
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
     hashes = dict(manifest["files"])
-    there = {path.name for path in folder.iterdir()}
+    copied = {path.name for path in folder.iterdir()}
     changed = {
-        name: sha256(folder / name) for name in there if sha256(folder / name) != hashes[name]
+        name: sha256(folder / name) for name in copied if sha256(folder / name) != hashes[name]
     }
     content = {name: value for name, value in manifest.items() if name not in ("files", "checksum")}
-    content |= {"left_out": sorted(set(hashes) - there)}
+    content |= {"left_out": sorted(set(hashes) - copied)}
     content |= {"slim": {name: {"before": hashes[name]} for name in changed}} if changed else {}
     content |= {"files": hashes | changed}
     # the checksum of dipa.experiments.manifest.sealed: `dipa verify` refuses the copy where the two

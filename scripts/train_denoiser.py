@@ -76,18 +76,18 @@ def read_photographs(source: str | Path) -> dict[str, Image.Image]:
     source = require_path("--bsds", source)
     require(source.exists(), "--bsds", str(source), "the BSDS500 train folder or tar file")
     try:
-        found = (
+        pictures = (
             _in_folder(source)
             if source.is_dir()
             else {Path(p.name).name: p for p in sorted(in_tar(source, (".jpg",)))}
         )
         require(
-            len(found) > 0,
+            len(pictures) > 0,
             str(source),
             "no photograph",
             "a folder or tar file that holds .jpg photographs",
         )
-        return {name: _grey(picture) for name, picture in found.items()}
+        return {name: _grey(picture) for name, picture in pictures.items()}
     except InputError as error:
         raise InputError(f"--bsds: {error}") from error
 

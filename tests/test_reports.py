@@ -192,10 +192,12 @@ def test_shift_table_takes_the_papers_baseline_of_the_tested_prior():
 
 def test_shift_table_of_the_project_needs_no_source():
     run = fake("l-dipa-noise", 30.0, 25.0, shifts={"noise 0.01": (24.0, 28.0)})
-    _, rows = parse(reports.shift_table([run], ["l-dipa-noise"], metric="psnr"))
+    head, rows = parse(reports.shift_table([run], ["l-dipa-noise"], metric="psnr"))
+    assert head == ["tested setting", "baseline", experiments.describe("l-dipa-noise")["about"]]
     assert [row[0] for row in rows] == [compare.AS_TRAINED, *run.config.shifts, "runs"]
-    assert rows[0][1:] == ["", "25.00", "", "30.00", ""]
-    assert rows[1][1:] == ["", "24.00", "", "28.00", ""]
+    assert rows[0][1:] == ["25.00", "30.00"]
+    assert rows[1][1:] == ["24.00", "28.00"]
+    assert rows[-1] == ["runs", "", "`d0` p0"]
 
 
 def test_shift_table_needs_a_preset():
@@ -529,6 +531,29 @@ def test_fixed_preconditioners_are_stepsizes_where_the_operator_is_a_projector(m
     )
     with pytest.raises(InputError, match="Hessian: got .*a stepsize"):
         reports.ResultsPage("super_resolution", []).stepsizes()
+
+
+def test_the_cells_of_a_page_show_its_tables_words_and_figures(mri_page, monkeypatch):
+    texts, figures = [], []
+    monkeypatch.setattr("IPython.display.display", lambda markdown: texts.append(markdown.data))
+    monkeypatch.setattr(plots.plt, "show", lambda: figures.append(plots.plt.gcf().number))
+    runs, rows, trained = mri_page.runs, mri_page.rows, ["mri-n-dipa", "mri-red-baseline"]
+    reports.show_table(mri_page)
+    reports.show_distilled(mri_page, trained)
+    reports.show_measured(mri_page, also=trained)
+    reports.show("a", "b")
+    assert texts == [
+        reports.paper_beside_ours(runs, rows, source="D2GP Table I", extras=["parameters"]),
+        reports.paper_beside_ours(runs, trained, extras=["teacher", "parameters"]),
+        reports.measured(runs, mri_page.shown),
+        reports.not_recorded(runs, [*mri_page.shown, *trained]),
+        mri_page.best_in_words(),
+        *("a", "b"),
+    ]
+    reports.show_curves(mri_page)
+    reports.show_images(mri_page, 0)
+    assert len(set(figures)) == len(figures) == 3
+    plots.plt.close("all")
 
 
 @pytest.mark.parametrize(("task", "trained"), [("mrt", []), ("mri", ["mri-l-dipa-supervise"])])

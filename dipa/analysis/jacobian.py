@@ -113,11 +113,11 @@ def jacobian(
     Source: what D2GP Sec. III.D and DIPA Sec. 4.8 approximate by :func:`finite_differences`.
     """
     k, chunk = _check_point(preconditioner, gradient, iterate, k, chunk)
-    parts = (
+    images = (
         directional(preconditioner, gradient, v, iterate, k, chunk=chunk)
         for v in _units(gradient, columns, chunk)
     )
-    return torch.cat([part.flatten(1) for part in parts]).T.contiguous()
+    return torch.cat([image.flatten(1) for image in images]).T.contiguous()
 
 
 @takes_fit
@@ -144,9 +144,11 @@ def finite_differences(
     k, chunk = _check_point(preconditioner, gradient, iterate, k, chunk)
     step = require_number("step", step, 0, open_low=True)
     apply = _applied(preconditioner, torch.zeros_like(gradient) if iterate is None else iterate, k)
-    here = apply(gradient)
-    parts = ((apply(gradient + step * v) - here) / step for v in _units(gradient, columns, chunk))
-    return torch.cat([part.flatten(1) for part in parts]).T.contiguous()
+    unperturbed = apply(gradient)
+    images = (
+        (apply(gradient + step * v) - unperturbed) / step for v in _units(gradient, columns, chunk)
+    )
+    return torch.cat([image.flatten(1) for image in images]).T.contiguous()
 
 
 @takes_fit
@@ -171,13 +173,13 @@ def difference_errors(
     require(in_a_row(steps), "steps", steps, "numbers in a row")
     steps = [require_number("steps", step, 0, open_low=True) for step in steps]
     exact = jacobian(preconditioner, gradient, iterate, k, columns=columns, chunk=chunk)
-    found = (
+    matrices = (
         finite_differences(
             preconditioner, gradient, iterate, k, step=step, columns=columns, chunk=chunk
         )
         for step in steps
     )
-    return [relative_distance(approximate, exact) for approximate in found]
+    return [relative_distance(approximate, exact) for approximate in matrices]
 
 
 @takes_fit

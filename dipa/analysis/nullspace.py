@@ -57,13 +57,13 @@ def audit(
     require_tensor("y", y, "a tensor of measurements")
     require_alike(measured=measured, y=y)
     error = x - x_true
-    seen = basis.project(error)
-    parts = {"residual": relative_norm(measured - y, y)}
-    parts |= {
-        "error_range": relative_norm(seen, x_true),
-        "error_null": relative_norm(error - seen, x_true),
+    in_range = basis.project(error)
+    numbers = {"residual": relative_norm(measured - y, y)}
+    numbers |= {
+        "error_range": relative_norm(in_range, x_true),
+        "error_null": relative_norm(error - in_range, x_true),
     }
-    return {name: values.mean().item() for name, values in parts.items()}
+    return {name: values.mean().item() for name, values in numbers.items()}
 
 
 class LeakMeter:
@@ -156,19 +156,19 @@ def falsification(
         observe=meter,
     )
     plain = convergence(solver, physics, y, x_true, stepsize=stepsize, iterations=count)
-    found, baseline = (audit(end.x, x_true, y, physics, basis) for end in (run, plain))
+    audited, baseline = (audit(end.x, x_true, y, physics, basis) for end in (run, plain))
     truth = relative_norm(physics.A(x_true) - y, y).mean().item()
-    checks = _checks(run, found, baseline, truth)
+    checks = _checks(run, audited, baseline, truth)
     curves = {"energy_outside": meter.energies, "residuals": run.curves["residual"]}
     outcome = {"verdict": run.verdict, "checks": checks, "passed": all(checks.values())}
-    return found | {"baseline": baseline, "truth_residual": truth} | curves | outcome
+    return audited | {"baseline": baseline, "truth_residual": truth} | curves | outcome
 
 
 def _checks(
-    run: Convergence, found: dict[str, float], baseline: dict[str, float], truth: float
+    run: Convergence, audited: dict[str, float], baseline: dict[str, float], truth: float
 ) -> dict[str, bool]:
     return {
         "stable": run.stable,
-        "consistent": found["residual"] <= truth + RESIDUAL_LIMIT,
-        "no_drift": found["error_null"] <= DRIFT_LIMIT * baseline["error_null"],
+        "consistent": audited["residual"] <= truth + RESIDUAL_LIMIT,
+        "no_drift": audited["error_null"] <= DRIFT_LIMIT * baseline["error_null"],
     }

@@ -29,8 +29,8 @@ def ledger() -> tuple[Claim, ...]:
         require_choice(f"{claim.name}: rule", claim.rule.get("kind"), RULES)
         for preset in claim.presets:
             require_choice(f"{claim.name}: preset", preset, names())
-    own = [claim.name for claim in claims]
-    require(len(set(own)) == len(own), "ledger", own, "a name of its own for every claim")
+    listed = [claim.name for claim in claims]
+    require(len(set(listed)) == len(listed), "ledger", listed, "a name of its own for every claim")
     return claims
 
 

@@ -78,8 +78,8 @@ class Verdict:
 
     def plain(self) -> dict[str, Any]:
         """The verdict as plain values."""
-        own = {name: value for name, value in vars(self).items() if name != "claim"}
-        return vars(self.claim) | own | {"runs": list(self.runs)}
+        outcome = {name: value for name, value in vars(self).items() if name != "claim"}
+        return vars(self.claim) | outcome | {"runs": list(self.runs)}
 
 
 def difference(claim: Claim, groups: Groups) -> Verdict:

@@ -63,14 +63,14 @@ class _DepthwiseConv(torch.autograd.Function):
     @staticmethod
     def jvp(ctx, x_tangent, weight_tangent, bias_tangent):
         x, weight = ctx.saved_tensors
-        parts = []
+        terms = []
         if x_tangent is not None:
-            parts.append(_convolve(x_tangent, weight))
+            terms.append(_convolve(x_tangent, weight))
         if weight_tangent is not None:
-            parts.append(_convolve(x, weight_tangent))
+            terms.append(_convolve(x, weight_tangent))
         if bias_tangent is not None:
-            parts.append(bias_tangent[:, None, None].expand_as(x))
-        return sum(parts)
+            terms.append(bias_tangent[:, None, None].expand_as(x))
+        return sum(terms)
 
 
 def _weight_gradient(

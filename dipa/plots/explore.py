@@ -83,11 +83,11 @@ def table(
         frame(solve(**dict(zip(settings, values, strict=True))), truth) for values in combinations
     ]
     shown = frames[combinations.index(tuple(first[name] for name in settings))]
-    made = {
+    pictures = {
         "values": [[_text(value) for value in values] for values in settings.values()],
         "frames": frames,
     }
-    content = json.dumps(made)
+    content = json.dumps(pictures)
     name = "explorer-" + hashlib.sha256(content.encode()).hexdigest()[:12]
     rows = "".join(_row(setting, values, first[setting]) for setting, values in settings.items())
     script = SCRIPT.replace("NAME", name).replace("MADE", content)
@@ -113,9 +113,9 @@ def _picture(shown: tuple[str, str]) -> str:
 
 def _row(name: str, values: Sequence, value: Any) -> str:
     """A named slider over the places of ``values``, and the value it stands at."""
-    place = list(values).index(value)
+    index = list(values).index(value)
     slider = (
-        f'<input type="range" min="0" max="{len(values) - 1}" value="{place}" style="width: '
+        f'<input type="range" min="0" max="{len(values) - 1}" value="{index}" style="width: '
         f'16em; vertical-align: middle">'
     )
     label = f'<span style="display: inline-block; width: 9em">{html.escape(_label(name))}</span>'

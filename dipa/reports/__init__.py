@@ -12,7 +12,10 @@ HOMES = {
         *("paper_baseline", "paper_gain", "paper_values", "presets_of", "published"),
         *("contradictions", "doubts", "printed_psnr", "readings", "teacher_spreads"),
     ),
-    "results_page": ("ResultsPage",),
+    "results_page": (
+        "ResultsPage",
+        *("show", "show_table", "show_distilled", "show_measured", "show_curves", "show_images"),
+    ),
     "runs": (
         *(
             "best_run",

@@ -78,13 +78,20 @@ def _row(
     metric: str,
     extras: Sequence[str],
 ) -> tuple[str, ...]:
-    place = source or next((row["source"] for row in published(preset)), None)
-    row = _student_cells(preset, runs, baseline, place, metric)
+    printed_in = source or next((row["source"] for row in published(preset)), None)
+    row = _student_cells(preset, runs, baseline, printed_in, metric)
     if "teacher" in extras:
-        row += _beside(published_value(preset, "teacher", place), tested(runs, "teacher", metric))
+        row += _beside(
+            published_value(preset, "teacher", printed_in), tested(runs, "teacher", metric)
+        )
     if "parameters" in extras:
-        row += _parameter_cells(published_value(preset, "parameters", place), runs)
-    return (describe(preset)["about"], *(() if source else (place or "",)), *row, digests(runs))
+        row += _parameter_cells(published_value(preset, "parameters", printed_in), runs)
+    return (
+        describe(preset)["about"],
+        *(() if source else (printed_in or "",)),
+        *row,
+        digests(runs),
+    )
 
 
 def _student_cells(
@@ -160,7 +167,7 @@ def shift_table(
 
     The settings are the one of training and the presets' ``shifts`` (DIPA Tables 7 and 8). The
     baseline is that of the first preset and its runs. The last row names the runs. Without a
-    ``source`` there are no numbers of a paper.
+    ``source`` there are no columns of a paper.
 
     Raises:
         InputError: no preset, or a ``metric`` that is none of ``METRICS``.
@@ -173,27 +180,25 @@ def shift_table(
         [None, *(shift for preset in presets for shift in resolve(preset).shifts)]
     )
     rows = [_shift_row(recorded, shift, source, metric) for shift in shifts]
-    behind = [cell for preset in presets for cell in ("", digests(recorded[preset]), "")]
-    students = [
-        cell
-        for preset in presets
-        for cell in (f"paper: {describe(preset)['about']}", "ours", "difference")
-    ]
-    head = ("tested setting", "paper baseline", "our baseline", *students)
-    return table(head, [*rows, ("runs", "", "", *behind)])
+    head = ["tested setting", *(("paper baseline", "our baseline") if source else ("baseline",))]
+    last = ["runs", *[""] * (len(head) - 1)]
+    for preset in presets:
+        about, digest = describe(preset)["about"], digests(recorded[preset])
+        head += [f"paper: {about}", "ours", "difference"] if source else [about]
+        last += ["", digest, ""] if source else [digest]
+    return table(head, [*rows, last])
 
 
 def _shift_row(
     recorded: Mapping[str, Sequence[Run]], shift: str | None, source: str | None, metric: str
 ) -> tuple[str, ...]:
     first = next(iter(recorded))
-    paper = paper_baseline(first, source, shift) if source else None
-    row = [decibels(paper), mean_sd(tested(recorded[first], "baseline", metric, shift))]
+    row = [decibels(paper_baseline(first, source, shift))] if source else []
+    row.append(mean_sd(tested(recorded[first], "baseline", metric, shift)))
     for preset, runs in recorded.items():
-        row += _beside(
-            published_value(preset, "student", source, shift),
-            tested(runs, "student", metric, shift),
-        )
+        paper = published_value(preset, "student", source, shift)
+        ours = tested(runs, "student", metric, shift)
+        row += _beside(paper, ours) if source else (mean_sd(ours),)
     return (shift or AS_TRAINED, *row)
 
 

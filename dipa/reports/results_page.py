@@ -1,5 +1,5 @@
 """What every result page of the book shows, for the recorded runs of one task: which presets,
-and the figures of them.
+the figures of them, and the cells that are the same on each page.
 """
 
 from __future__ import annotations
@@ -15,8 +15,16 @@ from ..checks import in_a_row, require, require_choice
 from ..experiments import describe, names, resolve
 from ..experiments.results import find_runs, results_folder
 from ..preconditioners import Hessian, Polynomial
+from .compare import paper_beside_ours
 from .paper import presets_of
-from .runs import best_in_words, curves, long_residuals, reconstructions
+from .runs import (
+    best_in_words,
+    curves,
+    long_residuals,
+    measured,
+    not_recorded,
+    reconstructions,
+)
 
 PREFIXES = {"single_pixel": "", "mri": "mri-", "super_resolution": "sr-"}
 # the one table with rows of every task: without a preconditioner, Hessian, polynomial, then trained
@@ -137,3 +145,50 @@ class ResultsPage:
         return "\n".join(
             f"{name} {student:.2f} {teacher:.2f}" for name, (student, teacher) in numbers.items()
         )
+
+
+# --- cells ----------------------------------------------------------------------------------------
+
+
+def show(*texts: str) -> None:
+    """Show tables or sentences in Markdown below a cell, one after the other."""
+    from IPython.display import Markdown, display  # of a notebook; the package does not need it
+
+    for text in texts:
+        display(Markdown(text))
+
+
+def show_table(page: ResultsPage) -> None:
+    """The rows of D2GP Table I beside the runs of the page, with the counts of parameters."""
+    show(paper_beside_ours(page.runs, page.rows, source=TABLE, extras=("parameters",)))
+
+
+def show_distilled(page: ResultsPage, presets: Sequence[str]) -> None:
+    """L-DIPA and N-DIPA beside their runs: each of ``presets`` with the first source that prints
+    it, the PSNR of its teacher and the counts of parameters.
+    """
+    show(paper_beside_ours(page.runs, presets, extras=("teacher", "parameters")))
+
+
+def show_measured(page: ResultsPage, also: Sequence[str] = ()) -> None:
+    """All that was measured, which presets are not recorded (of those shown and of ``also``),
+    and the best trained variant in words.
+    """
+    missing = not_recorded(page.runs, [*page.shown, *also])
+    show(measured(page.runs, page.shown), missing, page.best_in_words())
+
+
+def show_curves(page: ResultsPage) -> None:
+    """Two figures: PSNR and residual of each iteration, then the residual of the falsification
+    test.
+    """
+    page.iterations()
+    plots.plt.show()
+    page.long_residuals()
+    plots.plt.show()
+
+
+def show_images(page: ResultsPage, index: int, without: Sequence[str] = ()) -> None:
+    """Test image ``index`` by each preset drawn, see :meth:`ResultsPage.images`."""
+    page.images(index, without)
+    plots.plt.show()
