@@ -63,7 +63,6 @@ BASES = {
     "network": SINGLE_PIXEL | NETWORK | {"method": "n-dipa", "network.start": "random"},
     "end to end": MRI | NETWORK | {"method": "fista-net", "solver.start": "adjoint"},
 }
-BASES["closed form"] = SINGLE_PIXEL | {"method": "fourier-fit"}
 BASES["shifted"] = BASES["linear"] | {"shifts": {"easier": {"task": {"ratio": 0.5}}}}
 BASES["red"] = BASES["linear"] | {"solver.prior": "red"}
 BASES["decayed"] = BASES["linear"] | {"training.optimizer": "adamw", "training.weight_decay": 0.05}
@@ -143,8 +142,6 @@ CASES = [
     ("data.file", "linear", "other.npz", {"training images", "test images"} | EVERYWHERE),
     ("data.train_count", "linear", 6, {"training images"} | FIT),
     ("data.train_count", "ridge", 6, set()),
-    ("data.train_count", "closed form", 6, {"start", "trained"} | TESTED),
-    ("seed", "closed form", 1, {"seed", "trained", "baseline", "teacher"} | TESTED),
     ("data.ridge_count", "linear", 13, {"start"} | FIT),
     ("data.ridge_count", "ridge", 13, {"start", "trained"} | TESTED),
     ("data.ridge_count", "identity", 13, set()),
@@ -159,13 +156,6 @@ CASES = [
     ("solver.red_weight", "red", 0.5, {"red weight", "baseline", "teacher"} | FIT),
     ("solver.stepsize", "linear", 0.5, {"stepsize", "start", "baseline"} | FIT),
     ("solver.stepsize", "pointwise", "1/L", {"stepsize", "baseline"} | FIT),
-    (
-        "solver.iterations",
-        "closed form",
-        4,
-        {"iterations", "trained", "baseline", "teacher"} | TESTED,
-    ),
-    ("solver.stepsize", "closed form", 0.5, {"stepsize", "trained", "baseline"} | TESTED),
     ("solver.stepsize", "ridge", "1/L", {"start", "trained", "baseline"} | TESTED),
     ("solver.teacher_stepsize", "linear", 0.6, {"teacher stepsize", "teacher"} | FIT),
     ("solver.denoiser", "linear", "dncnn-deepinv", {"denoiser", "baseline", "teacher"} | FIT),
@@ -260,14 +250,7 @@ UNUSED = {
     "full-linear": FIXED | NEURAL | SIZE,
     **{
         steps: FIXED | LINEAR | NEURAL | SIZE | {"data.ridge_count": 9}
-        for steps in ("scalar", "convolutional", "pointwise", "fourier", "fourier-radial")
-    },
-    **{
-        fitted: {field: value for field, value in NOTHING_TRAINED.items() if "train_c" not in field}
-        | FIXED
-        | LINEAR
-        | {"data.ridge_count": 9}
-        for fitted in ("scalar-fit", "fourier-fit")
+        for steps in ("scalar", "convolutional", "pointwise")
     },
     "n-dipa": FIXED | LINEAR | {"data.ridge_count": 9},
     "fista-net": FIXED
@@ -581,16 +564,7 @@ def test_the_damping_of_the_hessian_is_in_units_of_the_largest_eigenvalue(seen):
 
 
 @pytest.mark.parametrize(
-    ("method", "count"),
-    [
-        ("scalar", 3),
-        ("convolutional", 3 * 25),
-        ("pointwise", 3 * 16 * 16),
-        ("fourier", 3 * 16 * 9),
-        ("fourier-radial", 3 * 33),
-        ("scalar-fit", 3),
-        ("fourier-fit", 3 * 16 * 9),
-    ],
+    ("method", "count"), [("scalar", 3), ("convolutional", 3 * 25), ("pointwise", 3 * 16 * 16)]
 )
 def test_the_steps_of_a_complex_image_serve_both_its_channels(method, count, seen):
     """As the papers count them: K, 25 K and K n numbers, n = H W."""

@@ -178,42 +178,6 @@ def _pointwise(problem: Problem) -> Preconditioner:
     return PointwiseSteps(problem.config.solver.iterations, (1, *problem.img_size[1:]))
 
 
-def _fourier(problem: Problem) -> Preconditioner:
-    from ..preconditioners import FourierSteps
-
-    return FourierSteps(problem.config.solver.iterations, problem.img_size)
-
-
-def _fourier_radial(problem: Problem) -> Preconditioner:
-    from ..preconditioners import FourierSteps
-
-    return FourierSteps(problem.config.solver.iterations, radial=True)
-
-
-def _scalar_fit(problem: Problem) -> Preconditioner:
-    return _fitted(problem, _scalar(problem))
-
-
-def _fourier_fit(problem: Problem) -> Preconditioner:
-    return _fitted(problem, _fourier(problem))
-
-
-def _fitted(problem: Problem, preconditioner: Any) -> Preconditioner:
-    """In closed form, on the training images, in the precision of the tests."""
-    from ..training import fit_steps
-
-    settings = problem.config
-    fit_steps(
-        preconditioner.to(problem.device),
-        problem.test_solver(),
-        problem.student,
-        problem.train.take(settings.data.train_count),
-        stepsize=settings.solver.stepsize,
-        seed=settings.seed,
-    )
-    return preconditioner
-
-
 def _full_linear(problem: Problem) -> Preconditioner:
     from ..preconditioners import LinearSteps
 
@@ -256,10 +220,6 @@ METHODS = {
     "scalar": Method(_scalar, _distil),
     "convolutional": Method(_convolutional, _distil),
     "pointwise": Method(_pointwise, _distil),
-    "fourier": Method(_fourier, _distil),
-    "fourier-radial": Method(_fourier_radial, _distil),
-    "scalar-fit": Method(_scalar_fit),
-    "fourier-fit": Method(_fourier_fit),
     "full-linear": Method(_full_linear, _distil, FORM),
     "l-dipa": Method(_linear, _distil, FORM),
     "n-dipa": Method(_neural, _distil, NETWORK),
