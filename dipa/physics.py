@@ -145,6 +145,7 @@ def require_adjoint(name: str, physics: LinearPhysics, images: torch.Tensor) -> 
     version = (tuple(images.shape[1:]), [(id(tensor), tensor._version) for tensor in tensors])
     if isinstance(physics, nn.Module) and _sound.get(physics) == version:
         return
+    require_takes(name, physics, images)
     u, v = _correlated(images)
     seen_u, again, seen_v, seen_both = (physics.A(image) for image in (u, u, v, u + v))
     kind = type(physics).__name__

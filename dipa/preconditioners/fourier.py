@@ -165,19 +165,19 @@ def _between_knots(
     """Where the frequencies of rfft2 lie between knots: the lower one, and the part of the way
     to the next.
     """
-    rows, columns = _frequencies(height, width, like)
+    rows, columns = _frequencies(height, width)
     place = torch.hypot(rows[:, None], columns) * ((knots - 1) / FARTHEST)
     lower = place.long().clamp_max(knots - 2)
-    return lower, (place - lower).to(like)
+    return lower.to(like.device), (place - lower).to(like.dtype).to(like.device)
 
 
-def _frequencies(height: int, width: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Those of the rows and columns of rfft2, in cycles a pixel."""
-    precise = device.able(like[:0]).double()
-    options = {"dtype": precise.dtype, "device": precise.device}
+def _frequencies(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Those of the rows and columns of rfft2, in cycles a pixel, on the processor: in float64,
+    which not every device has.
+    """
     return (
-        torch.fft.fftfreq(height, **options).to(like.device),
-        torch.fft.rfftfreq(width, **options).to(like.device),
+        torch.fft.fftfreq(height, dtype=torch.float64),
+        torch.fft.rfftfreq(width, dtype=torch.float64),
     )
 
 
@@ -185,10 +185,11 @@ def _interpolated(half: torch.Tensor, own: tuple[int, int], sides: tuple[int, in
     """An even filter of images ``own`` at the frequencies of images ``sides``."""
     right = _mirrored(half)[:, 1 : (own[1] + 1) // 2].flip(1)
     whole = torch.cat([half, right], dim=1)
-    for dim, frequencies in enumerate(_frequencies(*sides, half)):
+    for dim, frequencies in enumerate(_frequencies(*sides)):
         place = frequencies * own[dim]
         lower = place.floor()
-        part = (place - lower).to(half)
-        low, high = (whole.index_select(dim, (lower.long() + more) % own[dim]) for more in (0, 1))
+        part = (place - lower).to(half.dtype).to(half.device)
+        index = lower.long().to(half.device)
+        low, high = (whole.index_select(dim, (index + more) % own[dim]) for more in (0, 1))
         whole = torch.lerp(low, high, part[:, None] if dim == 0 else part)
     return whole

@@ -11,7 +11,7 @@ import torch
 from deepinv.physics import LinearPhysics
 
 from .. import metrics
-from ..checks import require_images, require_int, require_number
+from ..checks import require_flag, require_images, require_int, require_kind, require_number
 from ..operators.measure import measure
 from ..physics import lipschitz, require_adjoint
 from ..preconditioners import LinearPreconditioner, Preconditioner
@@ -105,9 +105,11 @@ def fit_ridge(
         InputError: arguments out of range; an operator whose adjoint is none.
     """
     began = time.monotonic()
+    require_kind("solver", solver, FISTA)
     require_images("images", images)
     require_int("images", len(images), 5)
-    require_number("validation", validation, 0, 0.5, open_low=True)
+    validation = float(require_number("validation", validation, 0, 0.5, open_low=True))
+    planes, seed = require_flag("planes", planes), require_int("seed", seed, 0)
     require_adjoint("physics", physics, images)
     kept, index = held_out(len(images), max(validation, 1 / len(images)), seed)
     held = Held.of(solver, physics, images, index, stepsize, seed)
