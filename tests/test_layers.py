@@ -23,6 +23,7 @@ ORDER = [
     "device",
     "seeding",
     "linalg",
+    "adjoint",
     "physics",
     "storage",
     "identity",
