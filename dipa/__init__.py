@@ -45,6 +45,7 @@ MODULES = (
     "training",
 )
 HOMES = {
+    "analysis": ("Inspection", "inspect"),
     "checks": ("InputError",),
     "interop": ("to_deepinv",),
     "preconditioners": (
@@ -79,6 +80,7 @@ __all__ = [
     "Hessian",
     "Identity",
     "InputError",
+    "Inspection",
     "LinearPreconditioner",
     "LinearSteps",
     "LossWeights",
@@ -95,6 +97,7 @@ __all__ = [
     "distill",
     "endtoend",
     "fit_steps",
+    "inspect",
     "load",
     "losses",
     "metrics",

@@ -1,5 +1,5 @@
-"""The command line: ``dipa list | show | run | claims | data | verify``. Bad input is one line on
-stderr and exit status 2.
+"""The command line: ``dipa list | show | inspect | run | claims | data | verify``. Bad input is one
+line on stderr and exit status 2.
 """
 
 from __future__ import annotations
@@ -109,6 +109,19 @@ def _show(options: argparse.Namespace) -> Work:
     return lambda: print(
         f"# {config.run_name}", yaml.safe_dump(asdict(config), sort_keys=False), sep="\n", end=""
     )
+
+
+def _inspect(options: argparse.Namespace) -> Work:
+    from .experiments.inspecting import inspection
+
+    size = None if options.size is None else tuple(options.size)
+    look = inspection(options.preset, options.profile, options.set, options.role, size)
+
+    def work() -> None:
+        found = look()
+        print(json.dumps(found.plain(), indent=2, allow_nan=False) if options.json else found)
+
+    return work
 
 
 def _run(options: argparse.Namespace) -> Work:
@@ -284,6 +297,16 @@ def _parser() -> argparse.ArgumentParser:
             where = "auto (a GPU where there is one), cpu, cuda, cuda:N or mps (default auto)"
             command.add_argument("--device", default="auto", help=where)
             command.add_argument("--quiet", action="store_true", help="no progress bars")
+    command = add("inspect", _inspect, "look at an operator before anything is trained")
+    command.add_argument(
+        "preset", help="a name from 'dipa list', or module:function that returns an operator"
+    )
+    command.add_argument("--profile", help="smoke, small (default) or paper, of a preset")
+    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override")
+    command.add_argument("--role", default="student", help="student (default) or teacher")
+    where = "of the images, where the operator does not say"
+    command.add_argument("--size", nargs=3, type=int, metavar=("C", "H", "W"), help=where)
+    command.add_argument("--json", action="store_true", help="one JSON object")
     command = add("claims", _claims, "what the papers claim, judged from recorded runs")
     command.add_argument("--json", action="store_true", help="one JSON object per claim of a list")
     where = "judge by the runs in FOLDER (default: the recorded runs of the book)"

@@ -464,6 +464,10 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
         },
     ),
     "train_network": (train, lambda: {"physics": camera(), "images": X, **TRAINING}),
+    "analysis.inspect": (
+        analysis.inspect,
+        lambda: {"physics": camera(), "img_size": SIZE, "images": X},
+    ),
     "analysis.directional": (
         analysis.directional,
         lambda: {
@@ -647,7 +651,8 @@ RECORDS = {
     "SuperResolution", "Code", "LearnedCode", "SinusoidalCode", "State", "Move", "Scheme", "Search",
     "ProximalGradient", "InputError", "names", "profiles", "run_folders", "runs_directory",
     "downloads", "download", "run", "SettingWarning", "another_setting",
-    "teacher_targets", "load_checkpoint", "save_checkpoint",
+    "teacher_targets", "load_checkpoint", "save_checkpoint", "Inspection", "Recommendation", "Room",
+    "Spectrum",
 }  # fmt: skip
 WORK = {
     "iterations",

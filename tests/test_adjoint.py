@@ -70,6 +70,12 @@ def test_the_linearity_of_an_affine_map_is_the_share_of_its_constant():
     assert found.linearity == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_either_error_is_enough():
+    for linearity, dots in ((0.5, 0.0), (0.0, 0.5), (float("nan"), 0.0), (0.0, float("nan"))):
+        assert not adjoint.Probe(linearity, dots, 1e-3).sound
+    assert adjoint.Probe(1e-3, 1e-3, 1e-3).sound
+
+
 def test_what_is_wrong_only_outside_the_range_is_seen():
     """A_adjoint that does not mask: right on measurements without noise, wrong on others."""
     mask = (torch.arange(64) % 2 > 0).float().reshape(1, *GREY)

@@ -3,6 +3,8 @@ null space, changed conditions.
 """
 
 from .convergence import Convergence, convergence, verdict
+from .forms import Recommendation, Room
+from .inspection import Inspection, inspect
 from .jacobian import (
     antisymmetric_share,
     difference_errors,
@@ -15,13 +17,18 @@ from .jacobian import (
 from .matrices import as_stepsize, border_share, coordinate_blocks
 from .nullspace import LeakMeter, audit, falsification, relative_norm
 from .shifts import Condition, conditions, shifts, with_noise
+from .singular import Spectrum
 from .spectra import Spectra, spectra
 
 __all__ = [
     "Condition",
     "Convergence",
+    "Inspection",
     "LeakMeter",
+    "Recommendation",
+    "Room",
     "Spectra",
+    "Spectrum",
     "antisymmetric_share",
     "as_stepsize",
     "audit",
@@ -33,6 +40,7 @@ __all__ = [
     "directional",
     "falsification",
     "finite_differences",
+    "inspect",
     "jacobian",
     "linearity_index",
     "relative_distance",

@@ -1,0 +1,166 @@
+"""Which form of P fits an operator: what each takes in memory, and what there is to gain."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..preconditioners.base import MAX_NUMBERS
+from .singular import Spectrum
+
+# of P while it is trained: itself, its gradient, two moments of Adam
+COPIES = 4
+FLAT = 1.01  # a condition number up to this leaves nothing to gain on the range
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """``form``: dense, low rank, planes, Fourier, network, or none (steps of 1/L suffice, or P
+    would not help); ``reasons`` in plain words.
+    """
+
+    form: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes that P takes in each form, and bytes that are free where the images are.
+
+    Attributes:
+        dense: of n x n numbers, n = C H W.
+        low_rank: of n x r numbers; None where the rank r is unknown.
+        planes: of (H W)^2 numbers, one P for every channel.
+        free: of memory; None where the system does not tell.
+        most: bytes of the largest P that the package makes.
+    """
+
+    dense: int
+    low_rank: int | None
+    planes: int
+    free: int | None
+    most: int
+
+    @classmethod
+    def of(cls, size: tuple[int, int, int], rank: int | None, like: torch.Tensor) -> Room:
+        """For images ``size`` (C, H, W) with numbers like those of ``like``."""
+        n, plane, each = math.prod(size), size[1] * size[2], like.element_size()
+        low = None if rank is None else n * rank * each
+        most = MAX_NUMBERS * each
+        return cls(n * n * each, low, plane * plane * each, free_memory(like.device), most)
+
+    def fits(self, taken: int | None) -> bool:
+        """Whether a P of so many bytes, with what training keeps beside it, fits half of what is
+        free.
+        """
+        if taken is None or taken > self.most:
+            return False
+        return self.free is None or COPIES * taken <= self.free / 2
+
+    def __str__(self) -> str:
+        low = "unknown" if self.low_rank is None else in_words(self.low_rank)
+        free = "unknown" if self.free is None else in_words(self.free)
+        texts = f"dense {in_words(self.dense)}, low rank {low}, planes {in_words(self.planes)}"
+        return f"{texts}; {COPIES} times that in training; free {free}"
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a form is chosen by: size (C, H, W), spectrum, whether the adjoint holds, whether the
+    Gram commutes with shifts, is a projector, does the same to each channel.
+    """
+
+    size: tuple[int, int, int]
+    spectrum: Spectrum
+    sound: bool
+    shifts: bool
+    projector: bool
+    alike: bool
+
+    @property
+    def unseen(self) -> float | None:
+        """(n - r) / n."""
+        n, rank = math.prod(self.size), self.spectrum.rank
+        return None if rank is None else (n - rank) / n
+
+    @property
+    def flat(self) -> bool:
+        """Whether every direction that is seen is seen alike."""
+        condition = self.spectrum.condition_number
+        return self.projector or (
+            condition is not None and self.spectrum.condition_exact and condition <= FLAT
+        )
+
+
+def recommend(known: Known, room: Room) -> Recommendation:
+    """A form of P, from what is known of the operator and what is free."""
+    if not known.sound:
+        text = "A_adjoint is not the adjoint of A: correct it first, every gradient goes astray"
+        return Recommendation("none", (text,))
+    if known.spectrum.squared_norm == 0:
+        return Recommendation("none", ("H is zero: nothing is measured",))
+    if known.flat and known.unseen == 0:
+        text = "H^T H is a multiple of the identity: one step of 1/L inverts it, P cannot do better"
+        return Recommendation("none", (text,))
+    gains = _gains(known)
+    if known.shifts and not known.flat:
+        text = "H^T H is diagonal in the Fourier domain: a filter is all that a linear P needs"
+        none = "a filter puts nothing into the null space; a network may"
+        return Recommendation("Fourier", (*gains, text, *((none,) if known.unseen else ())))
+    return _matrix_or_network(known, room, gains)
+
+
+def _gains(known: Known) -> tuple[str, ...]:
+    """What there is to gain on the range and beside it."""
+    least = "" if known.spectrum.condition_exact else "at least "
+    condition = known.spectrum.condition_number or math.inf
+    steep = f"condition number {least}{condition:.3g} on the range: P can even it out"
+    even = "every direction that is seen is seen alike: the fixed preconditioners are stepsizes"
+    unseen = known.unseen
+    hidden = "the rank is unknown" if unseen is None else f"{100 * unseen:.1f} % is not seen"
+    learned = f"{hidden}: only a P that has learned from images puts something there"
+    return (even if known.flat else steep, *((learned,) if unseen != 0 else ()))
+
+
+def _matrix_or_network(known: Known, room: Room, gains: tuple[str, ...]) -> Recommendation:
+    """The smallest matrix that fits, else a network."""
+    n, rank, channels = math.prod(known.size), known.spectrum.rank, known.size[0]
+    if known.alike and channels > 1 and room.fits(room.planes):
+        text = f"H does the same to each of {channels} channels: one P for all of them"
+        return Recommendation("planes", (*gains, text))
+    if rank is not None and rank < n and room.fits(room.low_rank):
+        text = f"P needs r / n = {rank} / {n} of a dense one, {in_words(room.low_rank or 0)}"
+        return Recommendation("low rank", (*gains, text))
+    if room.fits(room.dense):
+        return Recommendation("dense", (*gains, f"a dense P is {in_words(room.dense)}"))
+    free = "unknown" if room.free is None else in_words(room.free)
+    text = f"no matrix fits: dense {in_words(room.dense)}, {COPIES} times in training, free {free}"
+    return Recommendation("network", (*gains, text))
+
+
+def free_memory(place: torch.device) -> int | None:
+    """Bytes free on a GPU, or in the system (Linux: what it calls available); None where nobody
+    tells.
+    """
+    if place.type == "cuda":
+        return torch.cuda.mem_get_info(place)[0]
+    told = Path("/proc/meminfo")
+    lines = told.read_text(encoding="ascii").splitlines() if told.is_file() else []
+    for line in lines:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    names = getattr(os, "sysconf_names", {})
+    known = "SC_AVPHYS_PAGES" in names and "SC_PAGE_SIZE" in names
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else None
+
+
+def in_words(count: int) -> str:
+    """Bytes with a unit, such as 4 MiB."""
+    for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if count >= 1024**power:
+            return f"{count / 1024**power:.3g} {unit}"
+    return f"{count} B"
