@@ -15,7 +15,7 @@ import os
 
 import torch
 from common import Setting, finish, parser
-from reference import STUDENT_STEP, K
+from reference import AS_PRINTED, STUDENT_STEP, K
 
 import dipa
 
@@ -38,9 +38,7 @@ def run(setting: Setting, threads: int, precision: str) -> tuple[torch.Tensor, t
         setting.teacher,
         setting.images,
         **arguments,
-        stepsize=0.4,
-        teacher_stepsize=0.7,
-        validation=0,
+        **AS_PRINTED,
     )
     with torch.no_grad():
         x = solver(

@@ -33,7 +33,7 @@ from unittest import mock
 
 import torch
 from common import Setting, finish, interleaved, parser, ratio, seconds
-from reference import STUDENT_STEP, K
+from reference import AS_PRINTED, STUDENT_STEP, K
 from torch.utils.flop_counter import FlopCounterMode
 
 import dipa
@@ -183,9 +183,7 @@ class Package:
                 None,
                 setting.images,
                 **options,
-                stepsize=0.4,
-                teacher_stepsize=0.7,
-                validation=0,
+                **AS_PRINTED,
             )
         return P
 

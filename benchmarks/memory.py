@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import torch
 from common import Setting, finish, interleaved, parser, peak_mib, ratio
-from reference import STUDENT_STEP, K
+from reference import AS_PRINTED, STUDENT_STEP, K
 
 import dipa
 from dipa.training import Differentiation
@@ -98,9 +98,7 @@ def large(options) -> dict[str, float]:
             None,
             setting.images,
             **arguments,
-            stepsize=0.4,
-            teacher_stepsize=0.7,
-            validation=0,
+            **AS_PRINTED,
         ),
         options.device,
     )

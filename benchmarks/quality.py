@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import torch
 from common import Setting, finish, parser
-from reference import STUDENT_STEP, K, Matrix, Reference
+from reference import AS_PRINTED, STUDENT_STEP, K, Matrix, Reference
 
 import dipa
 from dipa import seeding
@@ -80,9 +80,7 @@ def ours(setting: Setting, closed_form: torch.Tensor, steps: int, every: int) ->
         differentiation=Differentiation("straight_through"),
         progress=False,
         report=lambda record: course.note(record["step"], P),
-        stepsize=0.4,
-        teacher_stepsize=0.7,
-        validation=0,
+        **AS_PRINTED,
     )
     return course.points
 

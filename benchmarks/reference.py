@@ -10,6 +10,8 @@ from common import Setting
 from torch import nn
 
 K, STUDENT_STEP, TEACHER_STEP, SIGMA = 20, 0.4, 0.7, 2 / 255
+# of dipa.distill, as the papers train: no image is held out
+AS_PRINTED = {"stepsize": STUDENT_STEP, "teacher_stepsize": TEACHER_STEP, "validation": 0}
 
 
 class Matrix(nn.Module):

@@ -24,7 +24,7 @@ import time
 
 import torch
 from common import Setting, finish, interleaved, parser, peak_mib, ratio
-from reference import STUDENT_STEP, K, Matrix, Reference
+from reference import AS_PRINTED, STUDENT_STEP, K, Matrix, Reference
 
 import dipa
 from dipa.choices import WAYS
@@ -74,9 +74,7 @@ class Step:
             differentiation=self.way,
             progress=False,
             report=lambda record: marks.append(time.perf_counter()),
-            stepsize=0.4,
-            teacher_stepsize=0.7,
-            validation=0,
+            **AS_PRINTED,
         )
         self.times.append(marks[1] - marks[0])
 
@@ -124,9 +122,7 @@ def psnr_after(
         None,
         setting.images,
         **arguments,
-        stepsize=0.4,
-        teacher_stepsize=0.7,
-        validation=0,
+        **AS_PRINTED,
     )
     if options.method == "n-dipa":
         P.precision = "float32"

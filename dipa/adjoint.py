@@ -7,13 +7,11 @@ product is the real one, :math:`\mathrm{Re}\langle a,b\rangle` summed over all o
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from . import seeding
 
@@ -134,43 +132,3 @@ def probe(physics: Any, image: torch.Tensor, seed: int = 0) -> Probe:
 def tolerance(dtype: torch.dtype) -> float:
     """The relative error that rounding in ``dtype`` may make in :func:`probe`: at least 0.001."""
     return max(TOLERANCE, torch.finfo(dtype).eps ** 0.5)
-
-
-class Remembered:
-    """Modules that have been looked at, each forgotten when it goes or a tensor of it changes."""
-
-    def __init__(self) -> None:
-        self._seen: weakref.WeakKeyDictionary[nn.Module, tuple[Any, ...]]
-        self._seen = weakref.WeakKeyDictionary()
-
-    def __contains__(self, found: tuple[object, torch.Tensor]) -> bool:
-        """Whether this module has been seen, as it is now, on images of this kind."""
-        module, images = found
-        known = self._seen.get(module) if isinstance(module, nn.Module) else None
-        if known is None or known[0] != _kind(images):
-            return False
-        held = _held(module)
-        same = (
-            reference() is tensor and version == _version(tensor)
-            for (reference, version), tensor in zip(known[1], held, strict=False)
-        )
-        return len(known[1]) == len(held) and all(same)
-
-    def add(self, module: object, images: torch.Tensor) -> None:
-        """Remember a module; what is no module of torch cannot be told from a changed one."""
-        if isinstance(module, nn.Module):
-            held = [(weakref.ref(tensor), _version(tensor)) for tensor in _held(module)]
-            self._seen[module] = (_kind(images), held)
-
-
-def _kind(images: torch.Tensor) -> tuple[object, ...]:
-    return tuple(images.shape[1:]), images.dtype, images.device
-
-
-def _held(module: object) -> tuple[torch.Tensor, ...]:
-    return (*module.buffers(), *module.parameters()) if isinstance(module, nn.Module) else ()
-
-
-def _version(tensor: torch.Tensor) -> object:
-    """How often a tensor was written to; of one that does not count it, something never equal."""
-    return object() if tensor.is_inference() else tensor._version

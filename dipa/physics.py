@@ -15,9 +15,10 @@ from torch import nn
 
 from . import adjoint, linalg
 from .checks import InputError, foreign, require, require_img_size
+from .remembered import Remembered, kind_of
 
 MARGIN = 0.05  # beyond [0, 1] that interpolation and noise may reach without a word
-_sound = adjoint.Remembered()  # operators with an exact adjoint
+_sound = Remembered[bool]()  # operators with an exact adjoint
 # operators whose user has been told of a range: once is enough
 _told: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
@@ -139,7 +140,7 @@ def require_adjoint(name: str, physics: LinearPhysics, images: torch.Tensor) -> 
     0.001 (half precisions: the square root of their rounding); noise is not looked at. Remembered
     for each operator and kind of images until one of its tensors changes.
     """
-    if (physics, images) in _sound:
+    if _sound.get(physics, kind_of(images)):
         return
     require_takes(name, physics, images, several=True)
     image, kind = images[:1].detach(), type(physics).__name__
@@ -149,7 +150,7 @@ def require_adjoint(name: str, physics: LinearPhysics, images: torch.Tensor) -> 
         fault = None if found.sound else found.fault(physics, image)
     if fault is not None:
         require(False, name, f"{kind} {fault[0]}", fault[1])
-    _sound.add(physics, images)
+    _sound.put(physics, kind_of(images), True)
 
 
 def require_applies(name: str, physics: LinearPhysics, img_size: tuple[int, int, int]) -> None:

@@ -1,7 +1,6 @@
 """The probe of an operator: linear, the same at every call, with an exact adjoint."""
 
 import copy
-import gc
 
 import deepinv
 import pytest
@@ -181,22 +180,6 @@ def test_it_costs_four_applications_on_one_image_and_is_remembered():
     require_adjoint("physics", physics, x.double())
     assert len(counted.calls) == 6, "of another dtype"
     require_adjoint("physics", copy.deepcopy(inpainting()), x)
-
-
-def test_remembering_keeps_nothing_alive_and_trusts_no_uncounted_tensor():
-    seen, physics, x = adjoint.Remembered(), inpainting(), images(1, *GREY)
-    seen.add(physics, x)
-    assert (physics, x) in seen and (inpainting(), x) not in seen
-    seen.add(3, x)
-    assert (3, x) not in seen
-    del physics
-    gc.collect()
-    assert len(seen._seen) == 0
-    with torch.inference_mode():
-        frozen = inpainting()
-    seen.add(frozen, x)
-    assert (frozen, x) not in seen
-    require_adjoint("physics", frozen, x)
 
 
 def test_the_draws_of_the_probe_are_its_own():

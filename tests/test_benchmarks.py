@@ -38,9 +38,7 @@ def test_the_reference_computes_the_losses_of_this_package(setting):
             steps=3, batch_size=4, learning_rate=1e-3, schedule="constant", clip=0.0
         ),
         progress=False,
-        stepsize=0.4,
-        teacher_stepsize=0.7,
-        validation=0,
+        **reference.AS_PRINTED,
     )
     assert [plain.step(setting.images) for _ in range(3)] == pytest.approx(
         [record["loss"] for record in fit.history], rel=1e-5

@@ -23,6 +23,7 @@ ORDER = [
     "device",
     "seeding",
     "linalg",
+    "remembered",
     "adjoint",
     "physics",
     "storage",

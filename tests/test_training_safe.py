@@ -3,6 +3,7 @@ images, and the setting that travels with a preconditioner.
 """
 
 import math
+import warnings
 
 import deepinv
 import pytest
@@ -27,8 +28,9 @@ from dipa.operators import single_pixel
 from dipa.physics import lipschitz, require_adjoint
 from dipa.solvers.setting import SettingWarning
 from dipa.training import fit_ridge
-from dipa.training.ridge import NULL_WEIGHTS, REGULARIZATIONS, Held, Worth
-from dipa.training.validation import MOST, PATIENCE, Validation, held_out
+from dipa.training.ridge import NULL_WEIGHTS, REGULARIZATIONS
+from dipa.training.validation import MOST, PATIENCE, Held, Validation, held_out
+from dipa.training.worth import Worth
 
 SHAPE = (1, 8, 8)
 SUPERVISED = LossWeights(supervised=1.0)
@@ -368,8 +370,6 @@ def test_looks_keep_the_best_and_end_after_a_while():
 
 def without_warnings(call):
     """What ``call`` returns, and the texts of its warnings."""
-    import warnings
-
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         return call(), [str(warning.message) for warning in caught]

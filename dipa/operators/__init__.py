@@ -9,11 +9,10 @@ from .bases import (
     MatrixBasis,
     PixelBasis,
     PolyphaseBasis,
-    plane_basis,
-    range_basis,
     rebuild_basis,
 )
 from .mri import MRI, mri, mri_pair, unshared_columns
+from .ranges import plane_basis, range_basis
 from .single_pixel import ORDERINGS, SinglePixel, hadamard_mask, single_pixel
 from .super_resolution import SuperResolution, super_resolution
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from deepinv.physics import LinearPhysics
-from torch import nn
 
 from ..identity import Description, describe, describe_physics
+from ..remembered import Remembered, kind_of
 
 if TYPE_CHECKING:
     from .fista import FISTA
@@ -23,10 +23,7 @@ if TYPE_CHECKING:
 # of a solver: what a preconditioner is trained for
 FIELDS = ("iterations", "momentum", "start", "restart")
 _free: ContextVar[bool] = ContextVar("settings that differ on purpose", default=False)
-# what an object was described as, while its tensors stay as they are
-_described: weakref.WeakKeyDictionary[nn.Module, tuple[Any, dict[str, Description]]] = (
-    weakref.WeakKeyDictionary()
-)
+_described = Remembered[dict[str, Description]]()  # operators and denoisers
 # the differences that a preconditioner's user has been told of: once is enough
 _told: weakref.WeakKeyDictionary[object, set[str]] = weakref.WeakKeyDictionary()
 
@@ -124,24 +121,21 @@ def _identity(
         "denoiser": _once(denoiser, (), lambda: {"it": describe(denoiser)})["it"],
         **_once(
             physics,
-            (tuple(images.shape[1:]), str(images.dtype), str(images.device)),
+            kind_of(images),
             lambda: describe_physics(physics, images),
         ),
     }
 
 
 def _once(
-    thing: Any, about: tuple[object, ...], make: Callable[[], dict[str, Description]]
+    thing: object, about: object, make: Callable[[], dict[str, Description]]
 ) -> dict[str, Description]:
     """What ``make`` says of a module, remembered until one of its tensors changes."""
-    if not isinstance(thing, nn.Module):
-        return make()
-    tensors = (*thing.parameters(), *thing.buffers())
-    version = (about, tuple((id(tensor), tensor._version) for tensor in tensors))
-    known = _described.get(thing)
-    if known is None or known[0] != version:
-        _described[thing] = known = (version, make())
-    return known[1]
+    known = _described.get(thing, about)
+    if known is None:
+        known = make()
+        _described.put(thing, about, known)
+    return known
 
 
 def _alike(now: object, then: object) -> bool:

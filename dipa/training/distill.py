@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,10 +13,9 @@ import torch
 from deepinv.physics import LinearPhysics
 from torch import nn
 
-from .. import losses, metrics, seeding, storage
+from .. import seeding, storage
 from ..cache import Identity
 from ..checks import (
-    InputError,
     plain_value,
     require,
     require_flag,
@@ -28,20 +27,20 @@ from ..checks import (
     require_path,
 )
 from ..identity import describe, describe_physics, describe_preconditioner, solve_identity
-from ..operators import Basis, range_basis
 from ..operators.measure import measure
 from ..physics import declared_size, require_adjoint, require_takes, warn_range
 from ..preconditioners import Preconditioner
 from ..settings import Budget, Differentiation, LossWeights
-from ..solvers import FISTA, data_gradient
+from ..solvers import FISTA
 from ..solvers.proximal import trained_of
 from ..solvers.setting import setting
 from . import differentiate
 from .doors import require_contraction, warn_few_images
 from .loop import Fit, Record, Training
-from .ridge import Held, worth
+from .student import StudentRun
 from .teacher import TeacherTargets, teacher_targets
-from .validation import Validation, held_out
+from .validation import Held, Validation, held_out
+from .worth import worth
 
 CLOSED_FORM = 1024  # numbers in an image up to which the closed form is compared with
 NEED_TEACHER = ("imitation", "gradient", "convergence")  # the losses that do
@@ -319,88 +318,3 @@ class Distillation:
             cache=cache,
             progress=progress,
         )
-
-
-class StudentRun:
-    """The student's run on one batch and its weighted loss, with the terms; what stays from batch
-    to batch is kept.
-    """
-
-    def __init__(self, problem: Distillation, preconditioner: nn.Module):
-        self.student, self.teacher = problem.student, problem.teacher
-        self.weights, self.stepsize = problem.losses, problem.stepsize
-        self.preconditioner, self.backward = preconditioner, problem.differentiation.backward
-        self.solver = differentiate.differentiated(problem.differentiation, problem.solver)
-        self.called = differentiate.called(problem.differentiation, preconditioner)
-        self.basis: Basis | None = None
-
-    def __call__(
-        self, x: torch.Tensor, y: torch.Tensor, targets: TeacherTargets | None, step: int
-    ) -> tuple[torch.Tensor, Record]:
-        """The mean weighted loss of images ``x``, measured as ``y``, and its terms."""
-        result = self.solver(
-            y,
-            self.student,
-            preconditioner=self.called,
-            stepsize=self.stepsize,
-            backward=self.backward,
-        )
-        if result.status == "diverged":
-            at = f"at training step {step + 1} the student"
-            raise InputError(f"stepsize or learning_rate: {at} {result.message}")
-        solved = SolvedBatch(self, result.x, x, y, targets)
-        wanted = [name for name in losses.TERMS if getattr(self.weights, name)]
-        means = {name: losses.TERMS[name](solved).mean() for name in wanted}
-        total = sum(getattr(self.weights, name) * mean for name, mean in means.items())
-        psnr = metrics.psnr(result.x.detach(), x).mean().item()
-        return total, {name: mean.item() for name, mean in means.items()} | {"psnr": psnr}
-
-
-class SolvedBatch:
-    """What the terms of the loss may compare on one batch, computed when first asked for.
-
-    Attributes:
-        x_hat: the student's reconstructions.
-        x: the clean images.
-        y: their measurements.
-        targets: the teacher's reconstructions and gradients; None where no term needs them.
-    """
-
-    def __init__(
-        self,
-        run: StudentRun,
-        x_hat: torch.Tensor,
-        x: torch.Tensor,
-        y: torch.Tensor,
-        targets: TeacherTargets | None,
-    ):
-        self.run, self.x_hat, self.x, self.y, self.targets = run, x_hat, x, y, targets
-
-    @property
-    def measured(self) -> torch.Tensor:
-        r""":math:`H_s\hat x`."""
-        return self.run.student.A(self.x_hat)
-
-    @cached_property
-    def direction(self) -> torch.Tensor:
-        r""":math:`P(\nabla g_s(\hat x),\hat x,K)`."""
-        gradient = data_gradient(self.run.student, self.y, self.x_hat)
-        return self.run.preconditioner(gradient, self.x_hat, self.run.solver.iterations)
-
-    @property
-    def update(self) -> torch.Tensor:
-        r""":math:`P H_s^\top H_s x` at k = K."""
-        seen = self.run.student.A_adjoint_A(self.x)
-        return self.run.preconditioner(seen, self.x, self.run.solver.iterations)
-
-    @property
-    def teacher_update(self) -> torch.Tensor:
-        r""":math:`H_t^\top H_t x`."""
-        assert self.run.teacher is not None  # Distillation.check
-        return self.run.teacher.A_adjoint_A(self.x)
-
-    def project(self, images: torch.Tensor) -> torch.Tensor:
-        r"""The part of images in :math:`\mathrm{range}(H_s^\top)`."""
-        if self.run.basis is None:
-            self.run.basis = range_basis(self.run.student, tuple(self.x.shape[1:]))
-        return self.run.basis.project(images)

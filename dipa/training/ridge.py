@@ -1,76 +1,23 @@
-"""The closed form, its two numbers chosen on held-out images; what else needs no training."""
+"""The closed form, its two numbers chosen on held-out images."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from typing import Any, cast
 
 import torch
 from deepinv.physics import LinearPhysics
 
-from .. import metrics
 from ..checks import require_flag, require_images, require_int, require_kind, require_number
-from ..operators.measure import measure
 from ..physics import lipschitz, require_adjoint
-from ..preconditioners import LinearPreconditioner, Preconditioner
+from ..preconditioners import LinearPreconditioner
 from ..solvers import FISTA
-from ..solvers.setting import another_setting, setting
+from ..solvers.setting import setting
 from .loop import Fit
-from .validation import held_out
+from .validation import Held, held_out
 
 REGULARIZATIONS = (1e-4, 1e-3, 1e-2, 1e-1)  # in units of L^2
 NULL_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-LONGEST = 100  # iterations in which 1/L may find its best one
-
-
-@dataclass(frozen=True)
-class Held:
-    """Held-out images with their measurements, and the run they are reconstructed by."""
-
-    solver: FISTA
-    physics: LinearPhysics
-    x: torch.Tensor
-    y: torch.Tensor
-    stepsize: float | str
-
-    @classmethod
-    def of(
-        cls,
-        solver: FISTA,
-        physics: LinearPhysics,
-        images: torch.Tensor,
-        index: torch.Tensor,
-        stepsize: float | str,
-        seed: int,
-    ) -> Held:
-        """The images with these numbers."""
-        x = images[index]
-        return cls(solver, physics, x, measure(physics, x, seed=seed, indices=index), stepsize)
-
-    @property
-    def alpha(self) -> float:
-        """The stepsize as a number."""
-        size = tuple(self.x.shape[1:])
-        return cast(float, self.solver.stepsize(self.stepsize, self.physics, size, self.x))
-
-    def psnr(self, preconditioner: Any = None) -> float:
-        """Mean PSNR in dB after K iterations; minus infinity where the run diverges."""
-        with another_setting():
-            result = self.solver(
-                self.y, self.physics, preconditioner=preconditioner, stepsize=self.stepsize
-            )
-        if result.status == "diverged":
-            return -float("inf")
-        return metrics.psnr(result.x, self.x).mean().item()
-
-    def best_iteration(self, iterations: int) -> tuple[int, float]:
-        """(k, mean PSNR) of the best iterate of a run by 1/L without a preconditioner."""
-        long = replace(self.solver, iterations=iterations, tolerance=0.0)
-        history = long(self.y, self.physics, stepsize="1/L", x_true=self.x, history=True).history
-        best = max(history, key=lambda record: record["psnr"])
-        return best["k"], best["psnr"]
 
 
 def fit_ridge(
@@ -163,63 +110,3 @@ def _weighted(P: LinearPreconditioner, null_weight: float) -> LinearPrecondition
     seen = P.basis.project(columns)
     matrix = (seen + null_weight * (columns - seen)).flatten(1).T
     return LinearPreconditioner(matrix, P.basis, P.complement)
-
-
-@dataclass(frozen=True)
-class Worth:
-    """What a trained P reaches on held-out images, beside what needs no training: mean PSNR in
-    dB.
-    """
-
-    images: int
-    iterations: int
-    trained: float
-    start: float
-    without: float
-    steps: tuple[int, float]
-    closed_form: float | None
-
-    def __str__(self) -> str:
-        k, steps = self.steps
-        ridge = (
-            "not computed at this size" if self.closed_form is None else f"{self.closed_form:.2f}"
-        )
-        text = (
-            f"PSNR on {self.images} held-out images, K = {self.iterations}: trained P "
-            f"{self.trained:.2f} dB; no P {self.without:.2f}; steps 1/L at their best k = {k} "
-            f"{steps:.2f}; closed form {ridge}"
-        )
-        return text + (f". {advice}" if (advice := self.advice) else "")
-
-    @property
-    def advice(self) -> str:
-        """What to do instead where training was not worth it; empty where it was."""
-        free = {"steps 1/L, stopped in time,": self.steps[1], "no P": self.without}
-        if self.closed_form is not None:
-            free["the closed form (dipa.training.fit_ridge)"] = self.closed_form
-        best = max(free, key=lambda name: free[name])
-        return f"Do not train: use {best}" if free[best] > self.trained else ""
-
-
-def worth(
-    held: Held,
-    P: Preconditioner,
-    start: float,
-    images: torch.Tensor,
-    closed_form: bool,  # noqa: N803
-) -> Worth:
-    """Compare P on the held-out images; ``start`` is its quality before training, ``images`` what
-    the closed form may use.
-    """
-    iterations = held.solver.iterations
-    planes = images.shape[1] > 1
-    ridge = held.psnr(choose(held, images, planes=planes)[0]) if closed_form else None
-    return Worth(
-        len(held.x),
-        iterations,
-        held.psnr(P),
-        start,
-        held.psnr(),
-        held.best_iteration(max(LONGEST, 3 * iterations)),
-        ridge,
-    )

@@ -1,18 +1,20 @@
-"""Held-out images: which P is the best so far, when to stop, and what training is worth beside
-what needs none.
-"""
+"""Held-out images: which they are, how well a P does on them, and when to stop."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import torch
+from deepinv.physics import LinearPhysics
 from torch import nn
 
-from .. import seeding
+from .. import metrics, seeding
+from ..operators.measure import measure
+from ..solvers import FISTA
+from ..solvers.setting import another_setting
 
 LOOKS = 10  # at the held-out images in one training, the start beside
 PATIENCE = 4  # looks without a better P after which training stops
@@ -28,6 +30,54 @@ def held_out(count: int, share: float, seed: int) -> tuple[torch.Tensor, torch.T
         return torch.arange(count), torch.arange(0)
     order = torch.randperm(count, generator=seeding.generator(seed, "held out"))
     return order[most:].sort().values, order[:most].sort().values
+
+
+@dataclass(frozen=True)
+class Held:
+    """Held-out images with their measurements, and the run they are reconstructed by."""
+
+    solver: FISTA
+    physics: LinearPhysics
+    x: torch.Tensor
+    y: torch.Tensor
+    stepsize: float | str
+
+    @classmethod
+    def of(
+        cls,
+        solver: FISTA,
+        physics: LinearPhysics,
+        images: torch.Tensor,
+        index: torch.Tensor,
+        stepsize: float | str,
+        seed: int,
+    ) -> Held:
+        """The images with these numbers."""
+        x = images[index]
+        return cls(solver, physics, x, measure(physics, x, seed=seed, indices=index), stepsize)
+
+    @property
+    def alpha(self) -> float:
+        """The stepsize as a number."""
+        size = tuple(self.x.shape[1:])
+        return cast(float, self.solver.stepsize(self.stepsize, self.physics, size, self.x))
+
+    def psnr(self, preconditioner: Any = None) -> float:
+        """Mean PSNR in dB after K iterations; minus infinity where the run diverges."""
+        with another_setting():
+            result = self.solver(
+                self.y, self.physics, preconditioner=preconditioner, stepsize=self.stepsize
+            )
+        if result.status == "diverged":
+            return -float("inf")
+        return metrics.psnr(result.x, self.x).mean().item()
+
+    def best_iteration(self, iterations: int) -> tuple[int, float]:
+        """(k, mean PSNR) of the best iterate of a run by 1/L without a preconditioner."""
+        long = replace(self.solver, iterations=iterations, tolerance=0.0)
+        history = long(self.y, self.physics, stepsize="1/L", x_true=self.x, history=True).history
+        best = max(history, key=lambda record: record["psnr"])
+        return best["k"], best["psnr"]
 
 
 @dataclass
