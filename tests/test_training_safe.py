@@ -358,6 +358,8 @@ def test_looks_keep_the_best_and_end_after_a_while():
     module, qualities = torch.nn.Linear(1, 1, bias=False), iter([1.0, 3.0, 2.0, 2.0, 2.5, 2.9])
     looks = Validation(lambda: next(qualities), 100)
     assert [step for step in range(101) if looks.due(step)] == list(range(0, 101, 10))
+    rare = Validation(lambda: 0.0, 100, apart=40)
+    assert [step for step in range(101) if rare.due(step)] == [0, 40, 80, 100]
     for step in range(PATIENCE + 2):
         assert not looks.exhausted
         module.weight.data.fill_(step)
@@ -411,7 +413,7 @@ def test_what_training_is_worth_is_measured_on_the_held_out_images():
     )
     assert worth["without"] == pytest.approx(psnr(), abs=1e-3)
     k, best = worth["steps"]
-    curve = dipa.FISTA(solve.prior, 100)(y, physics, x_true=x[index], history=True).history
+    curve = dipa.FISTA(solve.prior, 30)(y, physics, x_true=x[index], history=True).history
     assert best == pytest.approx(max(record["psnr"] for record in curve), abs=1e-4)
     assert curve[k]["psnr"] == pytest.approx(best, abs=1e-4)
     assert f"trained P {worth['trained']:.2f} dB" in worth["text"]

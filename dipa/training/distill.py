@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -79,8 +80,8 @@ def distill(
     (gradient, convergence, row space) take it at k = K.
 
     A share of the images is held out: P ends as the best of the looks at them, its start included,
-    and training stops where four looks of ten find nothing better. ``record["worth"]`` compares it
-    on them with what needs no training; what is not worth it is one warning.
+    and training stops where four looks (of at most ten) find nothing better. ``record["worth"]``
+    compares it on them with what needs no training; what is not worth it is one warning.
 
     Args:
         solver: what teacher and student both run.
@@ -96,7 +97,7 @@ def distill(
         stepsize: :math:`\alpha_s`, a positive number or ``"1/L"``, with which the steps, and so the
             training, do not depend on the units of H (the papers' 0.4 is for L = 1);
             ``teacher_stepsize`` is :math:`\alpha_t` (0.7 in the papers). It travels with P.
-        validation: share of the images held out, at most 64 of them, in [0, 1/2]; 0 trains on all,
+        validation: share of the images held out, at most 16 of them, in [0, 1/2]; 0 trains on all,
             for the whole budget, and compares nothing.
         seed: of the order of images and of the measurement noise.
         checkpoint: a file to save to and resume from; a resumed run ends in the same tensors as an
@@ -145,7 +146,7 @@ def distill(
     P.setting = {}
     run, (kept, held) = StudentRun(problem, P), problem.split(len(images))
     looking = problem.held(images, held) if len(held) else None
-    looks = Validation(partial(looking.psnr, P), problem.budget.steps) if looking else None
+    looks = Validation(partial(looking.psnr, P), *problem.looks(held)) if looking else None
     training = Training.start(
         P,
         problem.budget,
@@ -222,6 +223,13 @@ class Distillation:
     def split(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The numbers of the images to train on, and of those held out."""
         return held_out(count, self.validation, self.seed)
+
+    def looks(self, held: torch.Tensor) -> tuple[int, int]:
+        """Steps of the training, and the fewest between two looks at the held-out images: an image
+        looked at costs about a third of one trained on.
+        """
+        batch = self.budget.batch_size
+        return self.budget.steps, max(1, math.ceil(4 * len(held) / (3 * batch)))
 
     def held(self, images: torch.Tensor, index: torch.Tensor) -> Held:
         """The held-out images, as the student reconstructs them."""

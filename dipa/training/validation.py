@@ -16,9 +16,9 @@ from ..operators.measure import measure
 from ..solvers import FISTA
 from ..solvers.setting import another_setting
 
-LOOKS = 10  # at the held-out images in one training, the start beside
+LOOKS = 10  # at the held-out images in one training at most, the start beside
 PATIENCE = 4  # looks without a better P after which training stops
-MOST = 64  # images held out: what a look may cost
+MOST = 16  # images held out: what a look may cost
 
 
 def held_out(count: int, share: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -88,18 +88,20 @@ class Validation:
         quality: gives the mean PSNR in dB on the held-out images; minus infinity where a run
             diverges.
         steps: of the whole training.
+        apart: the fewest steps between two looks, so that looking costs less than training.
         looks: (step, quality) so far; step 0 is the start.
         best: the tensors of the best P so far.
     """
 
     quality: Callable[[], float]
     steps: int
+    apart: int = 1
     looks: list[tuple[int, float]] = field(default_factory=list)
     best: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def due(self, step: int) -> bool:
-        """Whether to look after ``step``: at the start, ten times on the way, at the end."""
-        return step % max(1, math.ceil(self.steps / LOOKS)) == 0 or step == self.steps
+        """Whether to look after ``step``: at the start, up to ten times on the way, at the end."""
+        return step % max(self.apart, math.ceil(self.steps / LOOKS)) == 0 or step == self.steps
 
     def look(self, module: nn.Module, step: int) -> None:
         """Measure the module as it is after ``step``; keep its tensors where it is the best."""

@@ -10,7 +10,7 @@ from ..preconditioners import Preconditioner
 from .ridge import choose
 from .validation import Held
 
-LONGEST = 100  # iterations in which 1/L may find its best one
+LONGEST = 30  # iterations, or 3 K where that is more, in which 1/L may find its best one
 
 
 @dataclass(frozen=True)
