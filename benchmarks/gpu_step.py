@@ -38,7 +38,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import dipa
 from dipa import device as devices
-from dipa import seeding
+from dipa import memory, seeding
 from dipa.checks import shorter
 from dipa.solvers import MOMENTA, data_gradient
 from dipa.training import differentiate as backward
@@ -292,7 +292,7 @@ def measured(problem: Problem, variants: list[Variant]) -> dict:
             flush=True,
         )
         torch.compiler.reset()
-        devices.release(torch.device(device))
+        memory.release(torch.device(device))
     made = {"variants": found, "operations_per_step": counted, "peak_operations_per_second": rates}
     return made | {"psnr": level, "start": problem.psnr(problem.start)}
 

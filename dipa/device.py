@@ -11,11 +11,10 @@ import platform
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from .checks import InputError, is_out_of_memory, require, require_choice
+from .checks import require, require_choice
 from .choices import PRECISIONS
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -121,13 +120,6 @@ def _driver() -> str | None:
     except OSError:
         return None
     return version and version.group(1)
-
-
-def peak_memory_mib(device: torch.device) -> int | None:
-    """The most memory that tensors of this process have held on a GPU so far, in MiB; None for
-    other devices.
-    """
-    return torch.cuda.max_memory_allocated(device) >> 20 if device.type == "cuda" else None
 
 
 def able(tensor: torch.Tensor) -> torch.Tensor:
@@ -249,50 +241,3 @@ def rounding(allowed: bool) -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = kept
-
-
-# --- memory ---------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def named_shortage(device: torch.device, what: str, advice: str) -> Iterator[None]:
-    """A stretch in which too little memory is an :class:`InputError` that says where and for
-    ``what``, with the ``advice``.
-    """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise InputError(f"device: {device} has too little memory for {what}; {advice}") from error
-
-
-def in_parts(
-    compute: Callable[[torch.Tensor], Any], index: torch.Tensor, device: torch.device, what: str
-) -> list[Any]:
-    """``[compute(index)]``; where memory is too little for so many images the same of its halves,
-    and so on.
-
-    Raises :class:`InputError` where it is too little for one image.
-    """
-    alone = len(index) == 1
-    with (
-        named_shortage(device, f"one image when {what}", "a smaller size fits")
-        if alone
-        else contextlib.nullcontext()
-    ):
-        try:
-            return [compute(index)]
-        except (RuntimeError, MemoryError) as error:
-            if alone or not is_out_of_memory(error):
-                raise
-    release(device)
-    return [
-        part for half in index.tensor_split(2) for part in in_parts(compute, half, device, what)
-    ]
-
-
-def release(device: torch.device) -> None:
-    """Give memory that no tensor uses any more back to the device."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()

@@ -4,7 +4,7 @@ behind on the processor.
 
 import pytest
 import torch
-from batteries import identity_denoiser, refuses, tiny_denoiser
+from batteries import refuses, tiny_denoiser
 from elsewhere import PLACES, Elsewhere, pretended
 
 import dipa
@@ -156,65 +156,3 @@ def test_a_run_leaves_nothing_on_the_processor(method, preset, elsewhere, monkey
         )
     for role in ("baseline", "student", "teacher"):
         assert there.metrics[role]["psnr"] == pytest.approx(here.metrics[role]["psnr"], abs=0.02)
-
-
-def test_too_little_memory_names_what_fits_and_loses_nothing(tmp_path):
-    class Small(torch.nn.Module):
-        def forward(self, planes, sigma):
-            if planes.requires_grad and len(planes) > 3:
-                raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-            return identity_denoiser(planes, sigma)
-
-    student, teacher = (dipa.operators.single_pixel((1, 8, 8), ratio=ratio) for ratio in (0.3, 0.8))
-    checkpoint, solver = (
-        tmp_path / "checkpoint.pt",
-        dipa.FISTA(prior=dipa.PnP(Small()), iterations=2),
-    )
-
-    def train(batch_size, **options):
-        budget, P = (
-            dipa.Budget(steps=2, batch_size=batch_size),
-            dipa.LinearPreconditioner.identity(student),
-        )
-        losses = dipa.LossWeights(imitation=1.0)
-        return dipa.distill(
-            solver,
-            P,
-            student,
-            teacher,
-            torch.rand(8, 1, 8, 8),
-            losses=losses,
-            budget=budget,
-            **options,
-            validation=0,
-        )
-
-    text = refuses(
-        lambda: train(8, checkpoint=checkpoint, progress=False),
-        "too little memory",
-        "batch_size 2 fits",
-    )
-    assert "training step 1" in text and checkpoint.is_file()
-    assert len(train(2, progress=False).history) == 2
-
-
-def test_batches_that_do_not_fit_are_halved():
-    asked = []
-
-    def compute(index):
-        asked.append(len(index))
-        if len(index) > 2:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return index.tolist()
-
-    assert device.in_parts(compute, torch.arange(6), CPU, "testing") == [[0, 1], [2], [3, 4], [5]]
-    assert asked[0] == 6
-
-    def never(index):
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-
-    refuses(
-        lambda: device.in_parts(never, torch.arange(2), CPU, "testing"),
-        "too little memory",
-        "one image",
-    )

@@ -21,6 +21,7 @@ ORDER = [
     "files",
     "encoded",
     "device",
+    "memory",
     "seeding",
     "linalg",
     "remembered",

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from ..preconditioners.base import MAX_NUMBERS
+from ..memory import free_memory, in_words
+from ..preconditioners.base import COPIES
 from .singular import Spectrum
 
-# of P while it is trained: itself, its gradient, two moments of Adam
-COPIES = 4
 FLAT = 1.01  # a condition number up to this leaves nothing to gain on the range
 
 
@@ -35,37 +32,31 @@ class Room:
         dense: of n x n numbers, n = C H W.
         low_rank: of n x r numbers; None where the rank r is unknown.
         planes: of (H W)^2 numbers, one P for every channel.
-        free: of memory; None where the system does not tell.
-        most: bytes of the largest P that the package makes.
+        free: of memory.
     """
 
     dense: int
     low_rank: int | None
     planes: int
-    free: int | None
-    most: int
+    free: int
 
     @classmethod
     def of(cls, size: tuple[int, int, int], rank: int | None, like: torch.Tensor) -> Room:
         """For images ``size`` (C, H, W) with numbers like those of ``like``."""
         n, plane, each = math.prod(size), size[1] * size[2], like.element_size()
         low = None if rank is None else n * rank * each
-        most = MAX_NUMBERS * each
-        return cls(n * n * each, low, plane * plane * each, free_memory(like.device), most)
+        return cls(n * n * each, low, plane * plane * each, free_memory(like.device))
 
     def fits(self, taken: int | None) -> bool:
         """Whether a P of so many bytes, with what training keeps beside it, fits half of what is
         free.
         """
-        if taken is None or taken > self.most:
-            return False
-        return self.free is None or COPIES * taken <= self.free / 2
+        return taken is not None and COPIES * taken <= self.free / 2
 
     def __str__(self) -> str:
         low = "unknown" if self.low_rank is None else in_words(self.low_rank)
-        free = "unknown" if self.free is None else in_words(self.free)
         texts = f"dense {in_words(self.dense)}, low rank {low}, planes {in_words(self.planes)}"
-        return f"{texts}; {COPIES} times that in training; free {free}"
+        return f"{texts}; {COPIES} times that in training; free {in_words(self.free)}"
 
 
 @dataclass(frozen=True)
@@ -137,30 +128,6 @@ def _matrix_or_network(known: Known, room: Room, gains: tuple[str, ...]) -> Reco
         return Recommendation("low rank", (*gains, text))
     if room.fits(room.dense):
         return Recommendation("dense", (*gains, f"a dense P is {in_words(room.dense)}"))
-    free = "unknown" if room.free is None else in_words(room.free)
-    text = f"no matrix fits: dense {in_words(room.dense)}, {COPIES} times in training, free {free}"
+    taken = f"dense {in_words(room.dense)}, {COPIES} times in training"
+    text = f"no matrix fits: {taken}, free {in_words(room.free)}"
     return Recommendation("network", (*gains, text))
-
-
-def free_memory(place: torch.device) -> int | None:
-    """Bytes free on a GPU, or in the system (Linux: what it calls available); None where nobody
-    tells.
-    """
-    if place.type == "cuda":
-        return torch.cuda.mem_get_info(place)[0]
-    told = Path("/proc/meminfo")
-    lines = told.read_text(encoding="ascii").splitlines() if told.is_file() else []
-    for line in lines:
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    names = getattr(os, "sysconf_names", {})
-    known = "SC_AVPHYS_PAGES" in names and "SC_PAGE_SIZE" in names
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else None
-
-
-def in_words(count: int) -> str:
-    """Bytes with a unit, such as 4 MiB."""
-    for power, unit in ((3, "GiB"), (2, "MiB"), (1, "KiB")):
-        if count >= 1024**power:
-            return f"{count / 1024**power:.3g} {unit}"
-    return f"{count} B"

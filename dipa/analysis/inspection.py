@@ -220,7 +220,7 @@ def _spectrum(
     size, like = (image.shape[1], image.shape[2], image.shape[3]), image[:0].flatten()
     n, rows = math.prod(size), singular.flat(physics.A(image)).shape[1]
     free = Room.of(size, None, image).free
-    if n <= MAX_PIXELS and (free is None or 8 * n * (2 * rows + n) <= free / 4):
+    if n <= MAX_PIXELS and 8 * n * (2 * rows + n) <= free / 4:
         return singular.from_matrix(physics, size, like)
     if shifts:
         return singular.from_shifts(physics, size, like)

@@ -18,7 +18,7 @@ import torch
 from deepinv.physics import LinearPhysics
 from tqdm import tqdm
 
-from .. import device, metrics
+from .. import memory, metrics
 from ..analysis import audit, falsification
 from ..cache import Cache, Entry, directory
 from ..identity import describe, describe_code, solve_identity
@@ -224,7 +224,7 @@ def _over_batches(
         unit="batch",
         disable=hidden,
     ):
-        found += device.in_parts(batch, index, problem.device, label)
+        found += memory.in_parts(batch, index, problem.device, label)
     tensors, records = zip(
         *(batch for part in parallel.gather(found) for batch in part), strict=True
     )

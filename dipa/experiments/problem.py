@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from deepinv.physics import LinearPhysics
 
-from .. import data, denoisers, device, storage
+from .. import data, denoisers, device, memory, storage
 from ..priors import RED, Denoiser, PnP
 from ..solvers import FISTA
 from .config import Config, SolverSettings
@@ -37,7 +37,7 @@ class Problem:
         """
         place = torch.device("cpu") if place is None else place
         student, teacher = operators(config, place)
-        with device.named_shortage(
+        with memory.named_shortage(
             place, "the images of the run", "lower data.train_count and data.test_count"
         ):
             train, test = (

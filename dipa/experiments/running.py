@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from .. import cache, denoisers
+from .. import cache, denoisers, memory
 from .. import device as devices
 from ..checks import require, require_path
 from ..paths import runs_directory
@@ -97,7 +97,7 @@ def _make(
         manifest = made | {
             "finished": now(),
             "peak_memory_mib": peak_memory_mib(),
-            "peak_device_memory_mib": devices.peak_memory_mib(place),
+            "peak_device_memory_mib": memory.peak_memory_mib(place),
             "seconds": clock.seconds,
             "attempts": clock.attempts,
             "processes": parallel.size(),

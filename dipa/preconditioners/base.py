@@ -13,6 +13,7 @@ from ..physics import require_like
 from ..storage import Trained
 
 MAX_NUMBERS = 2**32  # of one preconditioner: sixteen gigabytes in float32
+COPIES = 4  # of P in training: itself, its gradient, two moments of Adam
 
 
 @dataclass(frozen=True)

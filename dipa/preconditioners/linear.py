@@ -21,9 +21,10 @@ from ..checks import (
     require_number,
 )
 from ..choices import FORMS
+from ..memory import require_room
 from ..operators import Basis, PixelBasis, plane_basis, range_basis, rebuild_basis
 from ..physics import image_size, lipschitz, numbers_like, require_operator, require_takes
-from .base import MAX_NUMBERS, Preconditioner, Traits, require_planes
+from .base import COPIES, Preconditioner, Traits, require_planes
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -182,13 +183,8 @@ def subspace(
         basis = plane_basis(physics, size) if planes else range_basis(physics, size)
     else:
         basis = PixelBasis((1 if planes else channels, height, width))
-    numbers = math.prod(basis.img_size) * basis.dim
-    require(
-        numbers <= MAX_NUMBERS,
-        "img_size",
-        size,
-        f"at most {MAX_NUMBERS:,} numbers in P, here {numbers:,}",
-    )
+    shape = (COPIES, math.prod(basis.img_size), basis.dim)
+    require_room("img_size", size, shape, numbers_like(physics))
     return basis
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from .. import device, seeding
+from .. import memory, seeding
 from ..cache import Identity
 from ..checks import InputError, is_out_of_memory, require
 from ..interrupt import Guard, Interrupted
@@ -230,10 +230,10 @@ class Training:
         trying halves.
         """
         place, fit = self._parameters()[0].device, len(index) // 2
-        device.release(place)
+        memory.release(place)
         while fit and self._backward(objective, index[:fit], step) is None:
             fit //= 2
-            device.release(place)
+            memory.release(place)
         self.optimizer.zero_grad(set_to_none=True)
         ways = ([f"training.batch_size {fit * parallel.size()} fits"] if fit else []) + (
             [less_memory] if less_memory else []

@@ -11,7 +11,7 @@ import torch
 from deepinv.physics import LinearPhysics
 from tqdm import tqdm
 
-from .. import device
+from .. import memory
 from ..cache import Cache, Entry
 from ..checks import InputError
 from ..identity import describe, solve_identity
@@ -99,7 +99,7 @@ def teacher_targets(
             unit="batch",
             disable=hidden,
         ):
-            mine += device.in_parts(batch, index, images.device, "running the teacher")
+            mine += memory.in_parts(batch, index, images.device, "running the teacher")
     batches = [batch for part in parallel.gather(mine) for batch in part]
     x, gradient = (torch.cat(parts).to(images.device) for parts in zip(*batches, strict=True))
     return TeacherTargets(x, gradient, wanted, sum(parallel.gather(found)))
