@@ -42,7 +42,7 @@ def parser(doc: str, **defaults: Any) -> argparse.ArgumentParser:
     made.add_argument(
         "--data",
         default="embedded",
-        choices=("embedded", "mnist"),
+        choices=("embedded", "mnist", "bsds500"),
         help="images (default embedded)",
     )
     made.add_argument(

@@ -12,7 +12,7 @@ from torch import nn
 from .checks import require, require_flag
 from .physics import declared_size, image_size, numbers_like, require_applies, require_operator
 from .solvers import FISTA, ProximalGradient, State, Stop
-from .solvers.proximal import PreconditionerLike, started, trained_of, weights
+from .solvers.proximal import PreconditionerLike, acting, started, trained_of, weights
 from .solvers.setting import stepsize_of, warn_differences
 
 
@@ -60,7 +60,7 @@ class PreconditionedIteration(OptimIterator):
             gradient=lambda z: cur_data_fidelity.grad(z, y, physics),
             measure=physics.A,
             prior_step=cur_prior.step,
-            preconditioner=self.preconditioner,
+            preconditioner=acting(self.preconditioner, physics),
             stepsize=cur_params["stepsize"],
             momentum=self.momentum,
         )

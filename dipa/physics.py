@@ -18,6 +18,7 @@ from .checks import InputError, foreign, require, require_img_size
 from .remembered import Remembered, kind_of
 
 MARGIN = 0.05  # beyond [0, 1] that interpolation and noise may reach without a word
+_norms = Remembered[float]()
 _sound = Remembered[bool]()  # operators with an exact adjoint
 # operators whose user has been told of a range: once is enough
 _told: weakref.WeakSet[nn.Module] = weakref.WeakSet()
@@ -200,15 +201,20 @@ def lipschitz(
     method.
 
     The power method runs on one image ``img_size`` (C, H, W), None where the operator carries its
-    size, in dtype and on the device of ``like``, None for those of the operator's own tensors.
+    size, in dtype and on the device of ``like``, None for those of the operator's own tensors. It
+    is remembered until a tensor of the operator changes.
     """
     require_operator("physics", physics)
     if hasattr(physics, "norm_sq"):
         return float(physics.norm_sq)
     like = numbers_like(physics) if like is None else like
-    size = image_size(physics, img_size)
-    require_takes("physics", physics, like.new_zeros(1, *size))
-    return linalg.squared_norm(physics.A_adjoint_A, size, like=like)
+    image = like.new_zeros(1, *image_size(physics, img_size))
+    norm = _norms.get(physics, kind_of(image))
+    if norm is None:
+        require_takes("physics", physics, image)
+        norm = linalg.squared_norm(physics.A_adjoint_A, tuple(image.shape[1:]), like=like)
+        _norms.put(physics, kind_of(image), norm)
+    return norm
 
 
 def warn_range(name: str, images: torch.Tensor, *operators: LinearPhysics | None) -> None:

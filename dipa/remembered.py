@@ -45,7 +45,11 @@ def kind_of(images: torch.Tensor) -> tuple[object, ...]:
 
 
 def _held(module: object) -> tuple[torch.Tensor, ...]:
-    return (*module.buffers(), *module.parameters()) if isinstance(module, nn.Module) else ()
+    if not isinstance(module, nn.Module):
+        return ()
+    plain = (value for part in module.modules() for value in vars(part).values())
+    tensors = (value for value in plain if isinstance(value, torch.Tensor))
+    return (*module.buffers(), *module.parameters(), *tensors)
 
 
 def _version(tensor: torch.Tensor) -> object:

@@ -275,6 +275,50 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
         applied,
         lambda: {"P": dipa.PointwiseSteps(2, SIZE), "gradient": X, "iterate": X, "k": 3},
     ),
+    "CombinedSteps": (
+        dipa.CombinedSteps,
+        lambda: {"iterations": 2, "degree": 1, "widths": (1.0,), "mixed": False},
+    ),
+    "CombinedSteps.__call__": (
+        lambda P, gradient, iterate, k: P(gradient, iterate, k),
+        lambda: {
+            "P": dipa.CombinedSteps(2, degree=0),
+            "gradient": X,
+            "iterate": X,
+            "k": 2,
+        },
+    ),
+    "CombinedSteps.on": (
+        lambda **given: dipa.CombinedSteps(2).on(**given),
+        lambda: {"physics": camera()},
+    ),
+    "Nystrom": (
+        dipa.Nystrom,
+        lambda: {
+            "physics": camera(),
+            "img_size": SIZE,
+            "rank": 3,
+            "regularization": 0.1,
+            "seed": 0,
+        },
+    ),
+    "compare": (
+        dipa.compare,
+        lambda: {
+            "physics": camera(),
+            "images": torch.rand(8, *SIZE),
+            "test": torch.rand(2, *SIZE),
+            "solver": solver(),
+            "teacher": None,
+            "budget": None,
+            "methods": ["CG-Tikhonov"],
+            "total_variation": False,
+            "held": 2,
+            "limit": 0,
+            "seed": 0,
+            "progress": False,
+        },
+    ),
     "FourierSteps": (
         dipa.FourierSteps,
         {"iterations": 2, "img_size": SIZE, "radial": False, "knots": 5},

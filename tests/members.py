@@ -12,11 +12,13 @@ from dipa import LinearPreconditioner, losses
 from dipa.experiments import problem
 from dipa.operators import ORDERINGS, mri, mri_pair, single_pixel, super_resolution
 from dipa.preconditioners import (
+    CombinedSteps,
     ConvolutionalSteps,
     FourierSteps,
     Hessian,
     LinearSteps,
     NeuralPreconditioner,
+    Nystrom,
     PointwiseSteps,
     Polynomial,
     Preconditioner,
@@ -175,6 +177,9 @@ FITTED_STEPS = {
     "convolutional": lambda physics, size, iterations: ConvolutionalSteps(iterations),
     "convolutional, 3 x 3": lambda physics, size, iterations: ConvolutionalSteps(iterations, 3),
     "pointwise": lambda physics, size, iterations: PointwiseSteps(iterations, size),
+    "combined": lambda physics, size, iterations: CombinedSteps(
+        iterations, degree=0, widths=(0.8, 2.0), mixed=True
+    ),
     "fourier": lambda physics, size, iterations: FourierSteps(iterations, size),
     "fourier, radial": lambda physics, size, iterations: FourierSteps(
         iterations, radial=True, knots=9
@@ -190,6 +195,7 @@ FITTED = FITTED_LINEAR | FITTED_STEPS
 FITTED_FIXED = {
     "identity": lambda physics, size, iterations: dipa.Identity(),
     "Hessian": lambda physics, size, iterations: Hessian(physics, size, regularization=0.1),
+    "Nyström": lambda physics, size, iterations: Nystrom(physics, size, rank=5, regularization=0.1),
     "polynomial": lambda physics, size, iterations: Polynomial(physics, (1.0, -2.0, 0.5)),
     "polynomial, Chebyshev": lambda physics, size, iterations: Polynomial.chebyshev(
         physics, img_size=size
@@ -248,6 +254,7 @@ PLANES = {
     "pointwise": lambda: shaken(PointwiseSteps(3, (1, 12, 10))),
     "scalar": lambda: shaken(ScalarSteps(3)),
     "convolutional": lambda: shaken(ConvolutionalSteps(3)),
+    "combined": lambda: shaken(CombinedSteps(3, degree=0)),
     "fourier": lambda: shaken(FourierSteps(3, (1, 12, 10))),
     "fourier, radial": lambda: shaken(FourierSteps(3, radial=True, knots=9)),
 }

@@ -45,6 +45,7 @@ ORDER = [
     "analysis",
     "interop",
     "plots",
+    "comparison",
     "experiments",
     "reports",
     "claims",

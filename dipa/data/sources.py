@@ -114,6 +114,11 @@ def _pictures(
     return Source(about, get, read, lambda split, file: len(function(split)), (1, 2, 3), **more)
 
 
+def _embedded(request: Request) -> torch.Tensor:
+    channels = 3 if request.channels == 3 else 1
+    return embedded.patches(request.split, request.size, channels=channels)
+
+
 def _fastmri(request: Request) -> torch.Tensor:
     require_int("size", request.size, 8, MAX_SIZE)
     whole = slices.fastmri(request.file)
@@ -136,10 +141,11 @@ def _npz_length(split: str, file: str) -> int:
 
 SOURCES = {
     "embedded": Source(
-        "patches of eight photographs, grey, split by photograph, size 8 to 128",
+        "patches of eight photographs, split by photograph (five in colour), size 8 to 128",
         "comes with scikit-image",
-        lambda request: embedded.patches(request.split, request.size),
+        _embedded,
         lambda split, file: len(embedded.patches(split)),
+        (1, 2, 3),
     ),
     "embedded-mri": Source(
         "axial MR slices of one head and windows of them, split by slice with a gap, size 8 to 96",
@@ -215,7 +221,7 @@ def load(
         resize: how digits get from 28 x 28 to ``size`` (MNIST only; all others are resized with
             antialias).
         channels: 1 (grey or magnitude, in [0, 1]), 2 (real and imaginary part; zero imaginary part
-            for what is real), 3 (RGB, photographs and faces from files only).
+            for what is real), 3 (RGB, photographs and faces).
         file: ``fastmri`` and ``mri-npz``: a path, or a name in ``DIPA_DATA/fastmri`` or
             ``DIPA_DATA/mri``; may be empty where there is only one.
 

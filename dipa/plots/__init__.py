@@ -10,6 +10,7 @@ from .algebra import codes, eigenvalues, matrices, matrix, spectrum
 from .explore import explorer
 from .lines import (
     against,
+    against_seconds,
     beside,
     compare,
     curves,
@@ -29,6 +30,7 @@ __all__ = [
     "ROLES",
     "STYLE",
     "against",
+    "against_seconds",
     "beside",
     "codes",
     "compare",

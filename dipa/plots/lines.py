@@ -120,6 +120,24 @@ def against(
 
 
 @figure_of
+def against_seconds(
+    runs: Mapping[str, Sequence[tuple[float, float]]], target: float | None = None
+) -> Figure:
+    """PSNR over seconds, logarithmic, of named runs as (seconds, PSNR) pairs; a dotted line is the
+    ``target``.
+    """
+    figure, axis = plt.subplots(figsize=(7.6, 3.8), layout="constrained")
+    for number, (name, points) in enumerate(runs.items()):
+        seconds, psnr = zip(*((at, value) for at, value in points if at > 0), strict=True)
+        axis.semilogx(seconds, psnr, label=name, marker="o", markersize=3, **numbered(number))
+    if target is not None:
+        axis.axhline(target, color=COLOURS["truth"], linewidth=0.8, linestyle=":")
+    axis.set(xlabel="seconds", ylabel="PSNR (dB)")
+    legend(figure, axis)
+    return figure
+
+
+@figure_of
 def training(history: Sequence[Mapping[str, float]]) -> Figure:
     """Loss and batch PSNR over training steps."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8.4, 3.0), layout="constrained")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from deepinv.physics import LinearPhysics
 from torch import nn
 
 from ..checks import foreign, require, require_int, require_tensor
@@ -67,6 +68,12 @@ class Preconditioner(Trained):
         """
         self.require_fits(images)
         require_like("preconditioner", self, images)
+
+    def on(self, physics: LinearPhysics) -> Preconditioner:
+        """This P as it acts with one operator: itself, unless it is made of the operator it is
+        used with.
+        """
+        return self
 
     def require_fits(self, images: torch.Tensor) -> None:
         """Refuse images (B, C, H, W) of a size that this preconditioner was not made for; by

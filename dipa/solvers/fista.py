@@ -38,6 +38,7 @@ from .proximal import (
     PreconditionerLike,
     ProximalGradient,
     Start,
+    acting,
     least_squares,
     started,
     trained_of,
@@ -191,7 +192,7 @@ class FISTA:
             gradient=least_squares(physics, y),
             measure=physics.A,
             prior_step=self.prior.step,
-            preconditioner=preconditioner,
+            preconditioner=acting(preconditioner, physics),
             stepsize=self.stepsize(stepsize, physics, tuple(start.shape[1:]), start),
             momentum=weights(self.momentum, self.iterations, self.restart),
         )

@@ -95,6 +95,12 @@ def trained_of(given: Any) -> Any:
     return getattr(given, "trained", given)
 
 
+def acting(preconditioner: Any, physics: LinearPhysics) -> Any:
+    """A preconditioner as it acts with one operator, see :meth:`dipa.Preconditioner.on`."""
+    on = getattr(preconditioner, "on", None)
+    return on(physics) if callable(on) else preconditioner
+
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 

@@ -27,6 +27,7 @@ from ..preconditioners.per_iteration import PerIteration
 from ..priors import PnP
 from ..solvers import FISTA, Result
 from ..solvers.loop import State
+from ..solvers.proximal import acting
 from ..solvers.setting import setting
 from .loop import Fit, Record
 
@@ -63,8 +64,9 @@ def fit_steps(
     reason it is no promise about what comes out of the denoiser.
 
     Args:
-        preconditioner: :class:`~dipa.preconditioners.ScalarSteps` or
-            :class:`~dipa.preconditioners.FourierSteps`. Parameters of iterations that the solver
+        preconditioner: :class:`~dipa.preconditioners.ScalarSteps`,
+            :class:`~dipa.preconditioners.FourierSteps` or
+            :class:`~dipa.preconditioners.CombinedSteps`. Parameters of iterations that the solver
             does not run are those of its last.
         solver: what runs. Momentum, start and prior belong to what is fitted.
         physics: the operator, with the noise that measurements will have.
@@ -94,7 +96,8 @@ def fit_steps(
         isinstance(preconditioner, PerIteration)
         and type(preconditioner).normal_equations is not PerIteration.normal_equations
     )
-    require(known, "preconditioner", kind, "one with a closed form: ScalarSteps or FourierSteps")
+    allowed = "one with a closed form: ScalarSteps, FourierSteps or CombinedSteps"
+    require(known, "preconditioner", kind, allowed)
     require_kind("solver", solver, FISTA)
     require_images("images", images)
     regularization = require_number("regularization", regularization, 0)
@@ -112,7 +115,7 @@ def fit_steps(
     warn_range("images", images, physics)
     alpha = cast(float, solver.stepsize(stepsize, physics, tuple(images.shape[1:]), images))
     run = _Run(
-        preconditioner,
+        acting(preconditioner, physics),
         solver,
         physics,
         images,

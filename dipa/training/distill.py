@@ -33,7 +33,7 @@ from ..physics import declared_size, require_adjoint, require_takes, warn_range
 from ..preconditioners import Preconditioner
 from ..settings import Budget, Differentiation, LossWeights
 from ..solvers import FISTA
-from ..solvers.proximal import trained_of
+from ..solvers.proximal import acting, trained_of
 from ..solvers.setting import setting
 from . import differentiate
 from .doors import require_contraction, warn_few_images
@@ -144,7 +144,8 @@ def distill(
     problem.check(P, images)
     warn_range("images", images, student, teacher)
     P.setting = {}
-    run, (kept, held) = StudentRun(problem, P), problem.split(len(images))
+    run = StudentRun(problem, acting(P, student))
+    kept, held = problem.split(len(images))
     looking = problem.held(images, held) if len(held) else None
     looks = Validation(partial(looking.psnr, P), *problem.looks(held)) if looking else None
     training = Training.start(
@@ -280,7 +281,8 @@ class Distillation:
         self.solver.check(require_takes(name, physics, images), preconditioner)
         require_adjoint(name, physics, images)
         alpha = self.solver.stepsize(stepsize, physics, shape, images)
-        require_contraction(name, physics, cast(float, alpha), images, preconditioner)
+        P = acting(preconditioner, physics)
+        require_contraction(name, physics, cast(float, alpha), images, P)
 
     def record(self, images: torch.Tensor) -> dict[str, Any]:
         """What shapes the training, as plain values."""
@@ -303,7 +305,8 @@ class Distillation:
             parts = describe_physics(self.teacher, images)
             found |= {f"teacher's {name}": part for name, part in parts.items()}
         found |= {"images": describe(images)}
-        found |= describe_preconditioner(preconditioner, images, self.solver.iterations)
+        P = acting(preconditioner, self.student)
+        found |= describe_preconditioner(P, images, self.solver.iterations)
         same = {"solver"} | ({"differentiation"} if self.differentiation.exact else set())
         same |= set() if self.validation else {"validation"}
         settings = {name: part for name, part in self.record(images).items() if name not in same}

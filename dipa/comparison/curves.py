@@ -1,0 +1,175 @@
+"""Runs on a group of images, as curves of PSNR against seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from deepinv.physics import LinearPhysics
+
+from .. import metrics, seeding
+from ..operators.measure import measure
+from ..solvers import FISTA
+from ..solvers.loop import State
+from ..solvers.setting import another_setting
+
+WAIT, LEAST = 10, 0.01  # iterations in which a run must gain so many dB to go on
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images with their measurements, and the limit of the plain run on them, where it is known."""
+
+    physics: LinearPhysics
+    x: torch.Tensor
+    y: torch.Tensor
+    limit: torch.Tensor | None = None
+
+    @classmethod
+    def of(
+        cls, physics: LinearPhysics, images: torch.Tensor, index: torch.Tensor, seed: int
+    ) -> Group:
+        """The images with these numbers."""
+        x = images[index]
+        return cls(physics, x, measure(physics, x, seed=seed, indices=index))
+
+    def with_limit(self, solver: FISTA, iterations: int) -> Group:
+        """With the plain run after so many iterations by 1/L for its limit; 0 leaves it unknown."""
+        if not iterations:
+            return self
+        long = replace(solver, iterations=iterations, momentum="nesterov", restart=50)
+        return replace(self, limit=long(self.y, self.physics, stepsize="1/L").x)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A run: mean PSNR in dB after k = 0, 1, ... iterations, the seconds until then, and the mean
+    relative distance to the limit of the plain run (empty where that is unknown).
+    """
+
+    psnr: list[float]
+    seconds: list[float]
+    distance: list[float]
+
+    @property
+    def best(self) -> int:
+        """The iteration of the highest PSNR."""
+        return max(range(len(self.psnr)), key=self.psnr.__getitem__)
+
+    def upto(self, k: int) -> Curve:
+        """The first k iterations."""
+        return Curve(*(values[: k + 1] for values in (self.psnr, self.seconds, self.distance)))
+
+    def seconds_to(self, psnr: float) -> float | None:
+        """When the PSNR is reached; None for never."""
+        return next(
+            (at for at, reached in zip(self.seconds, self.psnr, strict=True) if reached >= psnr),
+            None,
+        )
+
+    def seconds_within(self, share: float) -> float | None:
+        """When the distance falls to ``share`` for good; None for never, or not known."""
+        far = [k for k, distance in enumerate(self.distance) if not distance <= share]
+        first = far[-1] + 1 if far else 0
+        return self.seconds[first] if first < len(self.distance) else None
+
+
+class Enough(Exception):
+    """A run that does not get better any more."""
+
+
+class Watch:
+    """Collects a curve; its own seconds do not count. Ends the run, after ``least`` iterations,
+    where the last ``WAIT`` gained less than ``LEAST`` dB.
+    """
+
+    def __init__(self, group: Group, least: int = 0):
+        self.group, self.least = group, least
+        self.curve, self.spent = Curve([], [], []), 0.0
+        self.began = time.perf_counter()
+
+    def __call__(self, state: State) -> None:
+        """Take down one state."""
+        _wait(state.x)
+        now = time.perf_counter()
+        self.curve.seconds.append(now - self.began - self.spent)
+        self.add(state.x)
+        self.spent += time.perf_counter() - now
+        psnr = self.curve.psnr
+        if len(psnr) > max(WAIT, self.least) and not max(psnr[-WAIT:]) >= max(psnr[:-WAIT]) + LEAST:
+            raise Enough
+
+    @torch.no_grad()
+    def add(self, x: torch.Tensor) -> None:
+        """Measure one iterate."""
+        group = self.group
+        self.curve.psnr.append(metrics.psnr(x, group.x).mean().item())
+        if group.limit is not None:
+            far = (x - group.limit).flatten(1).norm(dim=1) / group.limit.flatten(1).norm(dim=1)
+            self.curve.distance.append(far.mean().item())
+
+
+def solved(
+    solver: FISTA,
+    group: Group,
+    preconditioner: Any,
+    stepsize: float | str,
+    iterations: int,
+    least: int = 0,
+) -> Curve:
+    """The curve of our solver; it ends where the run diverges, or, after ``least`` iterations, gets
+    no better.
+    """
+    long = replace(solver, iterations=iterations)
+    watch = Watch(group, least)
+    with another_setting(), contextlib.suppress(Enough):
+        long(
+            group.y,
+            group.physics,
+            preconditioner=preconditioner,
+            stepsize=stepsize,
+            observe=watch,
+        )
+    return watch.curve
+
+
+@torch.no_grad()
+def modelled(
+    make: Callable[[int], Any], iterations: int, most: int, group: Group, least: int = 0
+) -> Curve:
+    """The curve of the deepinv model of so many iterations by its own metrics, its seconds in equal
+    parts; of ``most`` iterations where it still gets better or ``least`` is more.
+    """
+    if least > iterations:
+        return _modelled(make(most), group, most)
+    curve = _modelled(make(iterations), group, iterations)
+    rising = curve.psnr[-1] >= max(curve.psnr[:-WAIT] or curve.psnr[:1]) + LEAST
+    return _modelled(make(most), group, most) if rising and most > iterations else curve
+
+
+def _modelled(model: Any, group: Group, iterations: int) -> Curve:
+    began = time.perf_counter()
+    seen = model(group.y, group.physics, x_gt=group.x, compute_metrics=True)[1]["psnr"]
+    each = (time.perf_counter() - began) / iterations
+    psnr = torch.tensor(seen).reshape(len(group.x), iterations + 1).mean(dim=0).tolist()
+    return Curve(psnr, [each * k for k in range(iterations + 1)], [])
+
+
+def _wait(images: torch.Tensor) -> None:
+    if images.device.type == "cuda":
+        torch.cuda.synchronize(images.device)
+
+
+def shares(count: int, held: int, seed: int, apart: bool = False) -> list[torch.Tensor]:
+    """The numbers of the images to fit on, to choose by, and, unless test images are ``apart``, to
+    test on: ``held`` of the last, at most a quarter of all, and half as many to choose by.
+    """
+    tested = max(2, min(held, count // 4))
+    order = torch.randperm(count, generator=seeding.generator(seed, "compared"))
+    sizes = [tested // 2] if apart else [tested // 2, tested]
+    parts = order.split([count - sum(sizes), *sizes])
+    return [part.sort().values for part in parts]

@@ -1,0 +1,173 @@
+"""What a comparison found, as a table, a sentence, a plot and plain values."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .ways import FITTED, TRAINED
+
+NEAR = 0.1  # dB below the best quality that any method reaches: the target
+CLOSE = 0.01  # of the limit of the plain run: PETRIC's rule
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method with the setting and the iteration that validation chose, on the test images.
+
+    Attributes:
+        method: its name.
+        family: untrained, deepinv, closed form or trained.
+        prior: the denoiser's name.
+        setting: as chosen.
+        k: iterations, as chosen.
+        validation: mean PSNR on the validation images.
+        psnr: mean PSNR on the test images.
+        seconds: of the k iterations on all test images.
+        setup: seconds before the first iteration, once for an operator.
+        fit: seconds of fitting or training.
+        numbers: that were learned.
+        to_target: seconds until 0.1 dB below the best of all methods, set-up included; None for
+            never.
+        to_limit: seconds until 1 % from the limit of the plain run, set-up included; None for
+            never, or where no limit was computed.
+        curve: (seconds, PSNR) of each iteration.
+    """
+
+    method: str
+    family: str
+    prior: str
+    setting: str
+    k: int
+    validation: float
+    psnr: float
+    seconds: float
+    setup: float
+    fit: float
+    numbers: int
+    to_target: float | None
+    to_limit: float | None
+    curve: list[tuple[float, float]]
+
+    @property
+    def name(self) -> str:
+        """Method and prior."""
+        return f"{self.method}, {self.prior}" if self.prior else self.method
+
+    @property
+    def learned(self) -> bool:
+        """Whether it was fitted or trained on images."""
+        return self.family in (FITTED, TRAINED)
+
+    def cells(self) -> tuple[str, ...]:
+        """The row as text."""
+        return (
+            self.name,
+            self.family,
+            self.setting,
+            str(self.k),
+            f"{self.psnr:.2f}",
+            _seconds(self.seconds),
+            _seconds(self.to_target),
+            _seconds(self.to_limit),
+            _seconds(self.setup) if self.setup >= 0.005 else "0",
+            _seconds(self.fit) if self.fit else "0",
+            f"{self.numbers:,}",
+        )
+
+
+HEAD = (
+    "method",
+    "family",
+    "chosen",
+    "k",
+    "PSNR (dB)",
+    "s",
+    "s to target",
+    "s to 1 %",
+    "set-up (s)",
+    "fit (s)",
+    "numbers",
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All methods on one operator; rows by seconds to the target, those that miss it by PSNR.
+
+    ``counts`` are the images fitted on, chosen by and tested on; ``absent`` says why a method was
+    left out.
+    """
+
+    operator: str
+    img_size: tuple[int, int, int]
+    counts: dict[str, int]
+    rows: tuple[Row, ...]
+    absent: dict[str, str]
+
+    @property
+    def best(self) -> float:
+        """The highest PSNR on the test images."""
+        return max(row.psnr for row in self.rows)
+
+    @property
+    def target(self) -> float:
+        """0.1 dB below the best."""
+        return self.best - NEAR
+
+    @property
+    def first(self) -> Row:
+        """What reaches the target first."""
+        return self.rows[0]
+
+    @property
+    def advice(self) -> str:
+        """What to use, in a sentence."""
+        first, highest = self.first, max(self.rows, key=lambda row: row.psnr)
+        reached = f"{first.to_target:.2f} s to {self.target:.2f} dB"
+        free = [row for row in self.rows if not row.learned]
+        rival = next((row for row in free if row.to_target is not None), None)
+        beside = (
+            f"{rival.name} takes {rival.to_target:.2f} s"
+            if rival
+            else f"without learning {max(row.psnr for row in free):.2f} dB are reached"
+        )
+        if first.learned:
+            text = f"Use {first.name}: {reached} after {first.fit:.0f} s of fitting; {beside}"
+        else:
+            learned = [row for row in self.rows if row.learned]
+            most = max((row.psnr for row in learned), default=float("nan"))
+            text = f"Do not train: use {first.name} ({reached}); learned ones reach {most:.2f} dB"
+        return f"{text}. Highest: {highest.name}, {highest.psnr:.2f} dB."
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{count} {use}" for use, count in self.counts.items())
+        cells = [HEAD, *(row.cells() for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = [
+            "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in cells
+        ]
+        left = [f"left out: {name} ({reason})" for name, reason in self.absent.items()]
+        head = f"{self.operator}, images {self.img_size} ({counts}); target {self.target:.2f} dB"
+        return "\n".join([head, *lines, *left, self.advice])
+
+    def plot(self, most: int = 8) -> Any:
+        """PSNR against seconds, set-up included: the best row of each method, at most ``most``."""
+        from .. import plots
+
+        seen: dict[str, list[tuple[float, float]]] = {}
+        for row in self.rows:
+            if row.method not in {name.split(",")[0] for name in seen} and len(seen) < most:
+                seen[row.name] = [(row.setup + at, psnr) for at, psnr in row.curve]
+        return plots.against_seconds(seen, self.target)
+
+    def plain(self) -> dict[str, Any]:
+        """Everything as plain values that JSON can hold."""
+        return asdict(self) | {"target": self.target, "advice": self.advice}
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if value < 100 else f"{value:.0f}"

@@ -1,0 +1,326 @@
+"""The methods of a comparison: what each is, and the settings that validation chooses among."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, cast
+
+import deepinv
+import torch
+from deepinv.physics import LinearPhysics
+from torch import nn
+
+from ..physics import lipschitz
+from ..preconditioners import (
+    CombinedSteps,
+    FourierSteps,
+    Hessian,
+    LinearPreconditioner,
+    NeuralPreconditioner,
+    Nystrom,
+    Polynomial,
+    Preconditioner,
+    ScalarSteps,
+)
+from ..preconditioners.per_iteration import PerIteration
+from ..priors import PnP
+from ..settings import Budget, LossWeights
+from ..solvers import FISTA, MOMENTA
+from ..training import distill, fit_ridge, fit_steps
+from ..training.distill import CLOSED_FORM
+from .curves import Curve, Group, modelled, solved
+
+DAMPINGS = (0.01, 0.03, 0.1, 0.3)  # of the inverses, in units of L
+TIKHONOV = (1e-3, 3e-3, 1e-2, 3e-2, 0.1)  # in units of L
+PROX = (1.0, 10.0, 100.0)  # stepsizes of HQS and DRS, in units of 1/L
+LEVELS = (0.002, 0.005, 0.01, 0.02, 0.05)  # of the total variation denoiser
+FIT_IMAGES = 24  # of steps in closed form, at most
+PATIENCE = 4  # times K that a method may run which has not learned anything
+TV_ITERATIONS = 30  # of the total variation denoiser inside
+NONE_AND_DOSSAL = ("none", "chambolle_dossal")
+Run = Callable[[Group, int], Curve]
+
+
+@dataclass(frozen=True)
+class Way:
+    """One setting of a method: in words; ``run(group, least)``, of at least so many iterations;
+    the seconds it took to make and to fit, the numbers it has learned.
+    """
+
+    text: str
+    run: Run
+    setup: float = 0.0
+    fit: float = 0.0
+    numbers: int = 0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is compared on: operator, images to fit on, teacher and budget of the trainings."""
+
+    solver: FISTA
+    physics: LinearPhysics
+    images: torch.Tensor
+    teacher: LinearPhysics | None
+    budget: Budget | None
+    seed: int
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return tuple(self.images.shape[1:])  # type: ignore[return-value]
+
+    @property
+    def norm(self) -> float:
+        """L."""
+        return lipschitz(self.physics, self.size, self.images)
+
+    @property
+    def iterations(self) -> int:
+        """K of what is fitted or trained."""
+        return self.solver.iterations
+
+    def by(
+        self, momentum: str, preconditioner: Any, stepsize: float | str = "1/L", times: int = 1
+    ) -> Run:
+        """The run of our solver with this momentum, ``times`` K iterations."""
+        solver = replace(self.solver, momentum=momentum)
+        count = self.iterations * times
+        return lambda group, least: solved(solver, group, preconditioner, stepsize, count, least)
+
+
+def total_variation(problem: Problem) -> FISTA:
+    """The solver with deepinv's total variation denoiser, its level still to be chosen."""
+    return replace(problem.solver, prior=_tv(LEVELS[0]))
+
+
+def plain(problem: Problem) -> Iterator[Way]:
+    """Steps of 1/L, with each momentum."""
+    for momentum in MOMENTA:
+        yield Way(momentum, problem.by(momentum, None, times=PATIENCE))
+
+
+def levels(problem: Problem) -> Iterator[Way]:
+    """Steps of 1/L with Nesterov's momentum, with each level of total variation."""
+    for level in LEVELS:
+        solver = replace(problem, solver=replace(problem.solver, prior=_tv(level)))
+        yield Way(f"level {level:g}", solver.by("nesterov", None, times=PATIENCE))
+
+
+def hessian(problem: Problem) -> Iterator[Way]:
+    """Newton's direction, which with a denoiser is HQS with constant weights."""
+    for damping in DAMPINGS:
+        level = damping * problem.norm
+        make = partial(Hessian, problem.physics, problem.size, regularization=level)
+        P, seconds = timed(partial(make, max_iter=50, tol=1e-3))
+        yield from _with_momenta(problem, f"{damping:g} L", P, seconds)
+
+
+def polynomial(problem: Problem) -> Iterator[Way]:
+    """Polynomials of the Gram of degree 4."""
+    for name, make in (("Chebyshev", Polynomial.chebyshev), ("L2", Polynomial.l2)):
+        P, seconds = timed(partial(make, problem.physics, img_size=problem.size))
+        yield from _with_momenta(problem, name, P, seconds)
+
+
+def nystrom(problem: Problem) -> Iterator[Way]:
+    """Sketches of a tenth of the pixels, at most 256."""
+    rank = max(1, min(256, problem.images[0].numel() // 10))
+    for damping in DAMPINGS:
+        level = damping * problem.norm
+        make = partial(Nystrom, problem.physics, problem.size, rank=rank, seed=problem.seed)
+        P, seconds = timed(partial(make, regularization=level))
+        yield from _with_momenta(problem, f"{damping:g} L", P.to(problem.images), seconds)
+
+
+def tikhonov(problem: Problem) -> Iterator[Way]:
+    """Tikhonov's solution, no denoiser, by conjugate gradients where there is no closed form."""
+    bare = replace(problem.solver, prior=cast(PnP, _Nothing()), start="zero", momentum="none")
+    for damping in TIKHONOV:
+        P = Hessian(problem.physics, problem.size, regularization=damping * problem.norm)
+        yield Way(f"{damping:g} L", partial(_solved, bare, P))
+
+
+def ridge(problem: Problem) -> Iterator[Way]:
+    """The closed-form linear predictor."""
+    several = problem.size[0] > 1
+    fit, seconds = timed(
+        lambda: fit_ridge(
+            problem.solver, problem.physics, problem.images, planes=several, seed=problem.seed
+        )
+    )
+    numbers = fit.preconditioner.parameter_count
+    for momentum in ("none", problem.solver.momentum):
+        yield Way(momentum, problem.by(momentum, fit), 0.0, seconds, numbers)
+
+
+def scalars(problem: Problem) -> Iterator[Way]:
+    """One number an iteration."""
+    yield from _fitted(problem, lambda: ScalarSteps(problem.iterations))
+
+
+def filters(problem: Problem) -> Iterator[Way]:
+    """A radial filter an iteration."""
+    yield from _fitted(problem, lambda: FourierSteps(problem.iterations, radial=True))
+
+
+def polynomials(problem: Problem) -> Iterator[Way]:
+    """A polynomial of the Gram an iteration."""
+    yield from _fitted(problem, lambda: CombinedSteps(problem.iterations, widths=()))
+
+
+def combined(problem: Problem) -> Iterator[Way]:
+    """Polynomials and Gaussians an iteration."""
+    mixed = problem.size[0] > 2
+    yield from _fitted(problem, lambda: CombinedSteps(problem.iterations, mixed=mixed))
+
+
+def l_dipa(problem: Problem) -> Iterator[Way]:
+    """One matrix, trained."""
+    several = problem.size[0] > 1
+    yield from _trained(
+        problem,
+        lambda: LinearPreconditioner.identity(problem.physics, problem.size, planes=several),
+    )
+
+
+def n_dipa(problem: Problem) -> Iterator[Way]:
+    """A small network, trained."""
+    make = partial(NeuralPreconditioner, "convnext", features=16, blocks=2, code_dim=32)
+    yield from _trained(problem, lambda: make(img_size=problem.size))
+
+
+def prox(algorithm: type, problem: Problem) -> Iterator[Way]:
+    """deepinv's HQS or DRS with the proximity operator of the data fidelity."""
+    count = problem.iterations
+    for factor in PROX:
+
+        def make(iterations: int, stepsize: float = factor / problem.norm) -> Any:
+            return algorithm(
+                data_fidelity=deepinv.optim.L2(),
+                prior=deepinv.optim.PnP(denoiser=_EachChannel(problem.solver.prior)),
+                stepsize=stepsize,
+                sigma_denoiser=problem.solver.prior.sigma,
+                max_iter=iterations,
+            )
+
+        run = partial(modelled, make, count, count * PATIENCE)
+        yield Way(f"{factor:g} / L", run)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method by name: its family, its settings, and why it may be left out."""
+
+    name: str
+    family: str
+    ways: Callable[[Problem], Iterator[Way]]
+    needs: str = ""
+
+    def absent(self, problem: Problem) -> str:
+        """Why it is left out; empty where it is not."""
+        if "budget" in self.needs and problem.budget is None:
+            return "no budget was given"
+        large = problem.images[0].numel() > CLOSED_FORM
+        return (
+            f"more than {CLOSED_FORM:,} numbers in an image"
+            if "matrix" in self.needs and large
+            else ""
+        )
+
+
+FITTED, TRAINED = "closed form", "trained"
+METHODS = (
+    Method("1/L", "untrained", plain),
+    Method("Hessian", "untrained", hessian),
+    Method("polynomial", "untrained", polynomial),
+    Method("Nyström", "untrained", nystrom),
+    Method("CG-Tikhonov", "untrained", tikhonov),
+    Method("HQS", "deepinv", partial(prox, deepinv.optim.HQS)),
+    Method("DRS", "deepinv", partial(prox, deepinv.optim.DRS)),
+    Method("learned scalars", FITTED, scalars),
+    Method("learned filters", FITTED, filters),
+    Method("learned polynomials", FITTED, polynomials),
+    Method("combined steps", FITTED, combined),
+    Method("ridge", FITTED, ridge, "matrix"),
+    Method("L-DIPA", TRAINED, l_dipa, "budget, matrix"),
+    Method("N-DIPA", TRAINED, n_dipa, "budget"),
+)
+WITH_TV = ("1/L", "HQS", "learned polynomials", "combined steps")  # also run with total variation
+
+
+def timed(make: Callable[[], Any]) -> tuple[Any, float]:
+    """What ``make`` gives, and the seconds it took."""
+    began = time.perf_counter()
+    return make(), time.perf_counter() - began
+
+
+def _tv(level: float) -> PnP:
+    return PnP(deepinv.models.TVDenoiser(n_it_max=TV_ITERATIONS), sigma=level)
+
+
+def _with_momenta(problem: Problem, text: str, P: Any, seconds: float) -> Iterator[Way]:  # noqa: N803
+    """A preconditioner that stands for the inverse: steps of 1."""
+    for momentum in NONE_AND_DOSSAL:
+        yield Way(f"{text}, {momentum}", problem.by(momentum, P, 1.0, PATIENCE), seconds)
+
+
+def _fitted(problem: Problem, make: Callable[[], PerIteration]) -> Iterator[Way]:
+    """Steps in closed form, on a few images: they have few numbers."""
+    images = problem.images[:FIT_IMAGES]
+    for momentum in ("none", "nesterov"):
+        solver = replace(problem.solver, momentum=momentum, start="zero")
+        own, steps = replace(problem, solver=solver), make().to(images)
+        fit = fit_steps(steps, solver, problem.physics, images, seed=problem.seed)
+        seconds = fit.record["training_seconds"]
+        yield Way(momentum, own.by(momentum, steps), 0.0, seconds, steps.parameter_count)
+
+
+def _trained(problem: Problem, make: Callable[[], Preconditioner]) -> Iterator[Way]:
+    """P by distillation, supervised too; without a teacher supervised alone."""
+    weights = LossWeights(supervised=1.0, imitation=float(problem.teacher is not None))
+    P = make().to(problem.images)
+    fit, seconds = timed(
+        lambda: distill(
+            problem.solver,
+            P,
+            problem.physics,
+            problem.teacher,
+            problem.images,
+            losses=weights,
+            budget=problem.budget,
+            validation=0,
+            seed=problem.seed,
+            progress=False,
+        )
+    )
+    momentum = problem.solver.momentum
+    yield Way(momentum, problem.by(momentum, fit), 0.0, seconds, P.parameter_count)
+
+
+def _solved(solver: FISTA, preconditioner: Any, group: Group, least: int) -> Curve:
+    """One step of 1 from zero by the inverse: Tikhonov's solution."""
+    return solved(solver, group, preconditioner, 1.0, 1)
+
+
+class _Nothing:
+    """No prior."""
+
+    def step(self, z: torch.Tensor, direction: torch.Tensor, stepsize: float) -> torch.Tensor:
+        """The step alone."""
+        return z - stepsize * direction
+
+
+class _EachChannel(nn.Module):
+    """A prior's denoiser as deepinv's algorithms call one."""
+
+    def __init__(self, prior: PnP):
+        super().__init__()
+        self.prior = prior
+
+    def forward(self, x: torch.Tensor, sigma: Any = None, **_: Any) -> torch.Tensor:
+        """The denoiser on each channel alone, at the prior's own level."""
+        return self.prior.denoise(x)

@@ -1,0 +1,293 @@
+"""``dipa.compare`` beside runs made by hand: what is chosen, what is told, what is refused."""
+
+import dataclasses
+import json
+
+import deepinv
+import pytest
+import torch
+from batteries import identity_denoiser, images, refuses, smooth_images
+
+import dipa
+from dipa import comparison, linalg, metrics
+from dipa.comparison import Comparison, Row, curves, ways
+from dipa.comparison.curves import Curve, Group, Watch, shares
+from dipa.operators import single_pixel
+from dipa.operators.measure import measure
+from dipa.solvers.loop import State
+
+SIZE = (1, 8, 8)
+FAST = {"total_variation": False, "progress": False, "held": 4}
+
+
+def operator(noise: float = 0.05) -> deepinv.physics.LinearPhysics:
+    kernel = deepinv.physics.functional.gaussian_blur(sigma=(1.0, 1.0))
+    return deepinv.physics.BlurFFT(
+        SIZE, filter=kernel, noise_model=deepinv.physics.GaussianNoise(noise)
+    )
+
+
+def smoothing(x, sigma):
+    """A denoiser that does something."""
+    mean = torch.nn.functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+    return 0.7 * x + 0.3 * mean
+
+
+def solver(iterations: int = 5, denoiser=smoothing) -> dipa.FISTA:
+    return dipa.FISTA(dipa.PnP(denoiser), iterations)
+
+
+def compared(physics=None, x=None, **options) -> Comparison:
+    x = smooth_images(20) if x is None else x
+    return dipa.compare(
+        operator() if physics is None else physics, x, **{"solver": solver(), **FAST, **options}
+    )
+
+
+def row(found: Comparison, method: str) -> Row:
+    return next(row for row in found.rows if row.method == method)
+
+
+# --- what is measured -----------------------------------------------------------------------------
+
+
+def test_the_plain_run_is_the_one_made_by_hand():
+    """The setting and k of the highest PSNR on the images to choose by, told on the others."""
+    physics, x = operator(), smooth_images(20)
+    found = row(compared(physics, x, methods=["1/L"]), "1/L")
+    _, choose, test = shares(20, 4, 0)
+    best = []
+    for momentum in dipa.solvers.MOMENTA:
+        run = dataclasses.replace(solver(5 * ways.PATIENCE), momentum=momentum)
+        quality = [
+            [
+                metrics.psnr(iterate, x[index]).mean().item()
+                for iterate in run(
+                    measure(physics, x[index], seed=0, indices=index), physics, iterates=True
+                ).iterates
+            ]
+            for index in (choose, test)
+        ]
+        k = max(range(len(quality[0])), key=quality[0].__getitem__)
+        best.append((quality[0][k], momentum, k, quality[1]))
+    validation, momentum, k, curve = max(best)
+    assert (found.setting, found.k) == (momentum, k)
+    assert found.validation == pytest.approx(validation, abs=1e-4)
+    assert found.psnr == pytest.approx(curve[k], abs=1e-4)
+    seen = [psnr for _, psnr in found.curve]
+    assert len(seen) > k and seen == pytest.approx(curve[: len(seen)], abs=1e-4)
+
+
+def test_tikhonov_is_the_dense_solution():
+    physics, x = operator(), smooth_images(20)
+    found = row(compared(physics, x, methods=["CG-Tikhonov"]), "CG-Tikhonov")
+    A = linalg.dense(physics.A, SIZE, device="cpu").double()
+    _, _, test = shares(20, 4, 0)
+    y = measure(physics, x[test], seed=0, indices=test).flatten(1).double()
+    norm = dipa.physics.lipschitz(physics, SIZE)
+    damping = float(found.setting.split()[0]) * norm
+    solved = torch.linalg.solve(A.T @ A + damping * torch.eye(64), A.T @ y.T).T
+    wanted = metrics.psnr(solved.reshape(-1, *SIZE).float(), x[test]).mean().item()
+    assert found.psnr == pytest.approx(wanted, abs=1e-3) and found.k == 1
+
+
+@pytest.mark.parametrize("name", ["HQS", "DRS"])
+def test_deepinv_s_rows_are_deepinv_s_own(name):
+    physics, x = operator(), smooth_images(20)
+    found = row(compared(physics, x, methods=[name]), name)
+    _, _, test = shares(20, 4, 0)
+    y = measure(physics, x[test], seed=0, indices=test)
+    factor = float(found.setting.split()[0])
+    model = getattr(deepinv.optim, name)(
+        data_fidelity=deepinv.optim.L2(),
+        prior=deepinv.optim.PnP(denoiser=smoothing),
+        stepsize=factor / dipa.physics.lipschitz(physics, SIZE),
+        sigma_denoiser=2 / 255,
+        max_iter=max(found.k, 1),
+    )
+    with torch.no_grad():
+        wanted = metrics.psnr(model(y, physics), x[test]).mean().item()
+    assert found.k > 0 and found.psnr == pytest.approx(wanted, abs=1e-3)
+
+
+def test_steps_in_closed_form_are_those_of_fit_steps():
+    physics, x = operator(), smooth_images(20)
+    found = row(compared(physics, x, methods=["combined steps"]), "combined steps")
+    fit, _, test = shares(20, 4, 0)
+    run = dataclasses.replace(solver(), momentum=found.setting, start="zero")
+    P = dipa.fit_steps(dipa.CombinedSteps(5), run, physics, x[fit]).preconditioner
+    y = measure(physics, x[test], seed=0, indices=test)
+    x_hat = run(y, physics, preconditioner=P, iterates=True).iterates[found.k]
+    assert found.psnr == pytest.approx(metrics.psnr(x_hat, x[test]).mean().item(), abs=1e-3)
+    assert found.numbers == P.parameter_count and found.fit > 0 and found.learned
+
+
+def test_training_is_the_one_of_distill():
+    physics, x = single_pixel(SIZE, ratio=0.3), smooth_images(20)
+    budget = dipa.Budget(steps=3, batch_size=4)
+    teacher = single_pixel(SIZE, ratio=0.8)
+    options = {"methods": ["L-DIPA", "N-DIPA"], "budget": budget, "teacher": teacher, "held": 8}
+    found = compared(physics, x, **options)
+    fit, _, test = shares(20, 8, 0)
+    P = dipa.LinearPreconditioner.identity(physics, SIZE)
+    losses = dipa.LossWeights(supervised=1.0, imitation=1.0)
+    dipa.distill(
+        solver(),
+        P,
+        physics,
+        teacher,
+        x[fit],
+        losses=losses,
+        budget=budget,
+        validation=0,
+        progress=False,
+    )
+    y, chosen = measure(physics, x[test], seed=0, indices=test), row(found, "L-DIPA")
+    x_hat = solver()(y, physics, preconditioner=P, iterates=True).iterates[chosen.k]
+    assert chosen.psnr == pytest.approx(metrics.psnr(x_hat, x[test]).mean().item(), abs=1e-3)
+    assert not found.absent and row(found, "N-DIPA").numbers > 0
+
+
+def test_total_variation_is_chosen_by_its_level():
+    found = compared(methods=["1/L"], total_variation=True)
+    with_tv = next(row for row in found.rows if row.prior)
+    assert float(with_tv.prior.split()[1]) in ways.LEVELS and with_tv.name.startswith("1/L, TV 0.")
+    assert {row.name for row in found.rows} == {"1/L", with_tv.name}
+
+
+def test_test_images_choose_nothing():
+    x, others = smooth_images(20), images(6, *SIZE, seed=9)
+    options = {"methods": ["1/L", "Hessian", "learned scalars"], "held": 8}
+    one, two = (compared(x=x, test=test, **options) for test in (others, 1 - others))
+    chosen = [
+        sorted((row.method, row.setting, row.k, row.validation) for row in found.rows)
+        for found in (one, two)
+    ]
+    assert chosen[0] == chosen[1]
+    assert row(one, "1/L").psnr != row(two, "1/L").psnr
+    assert one.counts == {"to fit": 18, "to choose": 2, "to test": 6}
+
+
+def test_no_image_has_two_uses():
+    for count, held, apart in ((8, 8, False), (40, 8, False), (40, 8, True), (9, 2, False)):
+        parts = shares(count, held, 3, apart)
+        together = torch.cat(parts)
+        assert sorted(together.tolist()) == list(range(count)) and all(map(len, parts))
+        assert len(parts) == 3 - apart
+
+
+# --- curves ---------------------------------------------------------------------------------------
+
+
+def test_a_curve_knows_when_it_arrives():
+    curve = Curve([20.0, 24.0, 23.0, 25.0], [0.0, 1.0, 2.0, 3.0], [0.5, 0.009, 0.02, 0.01])
+    assert curve.best == 3 and curve.upto(1).psnr == [20.0, 24.0]
+    assert (curve.seconds_to(23.5), curve.seconds_to(24.5), curve.seconds_to(26)) == (1, 3, None)
+    assert curve.seconds_within(0.01) == 3.0 and curve.seconds_within(0.6) == 0.0
+    assert curve.seconds_within(0.001) is None
+    assert dataclasses.replace(curve, distance=[]).seconds_within(1.0) is None
+
+
+def test_the_watch_s_own_seconds_do_not_count(monkeypatch):
+    x = images(2, *SIZE)
+    clock = iter([0.0, 1.0, 11.0, 13.0, 23.0])  # begin; state, done; state, done
+    monkeypatch.setattr(curves.time, "perf_counter", lambda: next(clock))
+    watch = Watch(Group(operator(), x, x))
+    for k in range(2):
+        watch(State(k, x, x))
+    assert watch.curve.seconds == [1.0, 3.0]
+
+
+def test_a_run_that_gets_no_better_ends():
+    x = images(2, *SIZE)
+    watch = Watch(Group(operator(), x, x))
+    states = [State(k, x + 0.1, x) for k in range(curves.WAIT + 1)]
+    for state in states[:-1]:
+        watch(state)
+    with pytest.raises(curves.Enough):
+        watch(states[-1])
+    flat = curves.solved(solver(denoiser=identity_denoiser), watch.group, None, 1e-9, 50)
+    assert len(flat.psnr) == curves.WAIT + 1
+
+
+def test_the_limit_is_the_end_of_the_plain_run():
+    physics, x = operator(), smooth_images(4)
+    group = Group(physics, x, measure(physics, x)).with_limit(solver(), 300)
+    again = group.with_limit(solver(), 600).limit
+    assert (group.limit - again).norm() < 1e-3 * again.norm()
+    assert Group(physics, x, x).with_limit(solver(), 0).limit is None
+    found = compared(methods=["1/L", "Hessian"], limit=300, solver=solver(40))
+    assert row(found, "1/L").to_limit > 0
+
+
+# --- what is told ---------------------------------------------------------------------------------
+
+
+def made(method: str, family: str, psnr: float, to_target: float | None, **more) -> Row:
+    values = {
+        "prior": "",
+        "setting": "none",
+        "k": 3,
+        "validation": psnr,
+        "seconds": 1.0,
+        "setup": 0.0,
+        "fit": 0.0,
+        "numbers": 0,
+        "to_limit": None,
+        "curve": [(0.0, 10.0), (1.0, psnr)],
+    }
+    return Row(method, family, psnr=psnr, to_target=to_target, **{**values, **more})
+
+
+def told(*rows: Row) -> Comparison:
+    return Comparison("Blur", SIZE, {"to fit": 4}, rows, {"L-DIPA": "no budget was given"})
+
+
+def test_the_advice_is_what_reaches_the_target_first():
+    learned = made("combined steps", "closed form", 30.0, 0.5, fit=7.0)
+    plain, fast = made("1/L", "untrained", 29.95, 2.0), made("Hessian", "untrained", 29.95, 0.2)
+    assert told(learned, plain).advice == (
+        "Use combined steps: 0.50 s to 29.90 dB after 7 s of fitting; 1/L takes 2.00 s. Highest: "
+        "combined steps, 30.00 dB."
+    )
+    assert told(fast, learned).advice.startswith("Do not train: use Hessian (0.20 s to 29.90 dB)")
+    alone = told(learned, made("1/L", "untrained", 25.0, None)).advice
+    assert "without learning 25.00 dB are reached" in alone
+
+
+def test_rows_are_sorted_by_seconds_to_the_target():
+    found = compared(methods=["1/L", "Hessian", "CG-Tikhonov", "polynomial"])
+    times = [row.to_target for row in found.rows]
+    reached = [at for at in times if at is not None]
+    assert reached == sorted(reached) and times[len(reached) :] == [None] * (
+        len(times) - len(reached)
+    )
+    assert found.target == pytest.approx(max(row.psnr for row in found.rows) - 0.1)
+    for one in found.rows:
+        assert (one.to_target is not None) == any(psnr >= found.target for _, psnr in one.curve)
+
+
+def test_a_comparison_is_a_table_a_figure_and_plain_values():
+    found = compared(methods=["1/L", "learned scalars", "L-DIPA"])
+    text = str(found)
+    assert "BlurFFT, images (1, 8, 8) (14 to fit, 2 to choose, 4 to test)" in text
+    assert "left out: L-DIPA (no budget was given)" in text and text.endswith(found.advice)
+    assert json.loads(json.dumps(found.plain()))["target"] == pytest.approx(found.target)
+    axis = found.plot().axes[0]
+    labels = {line.get_label() for line in axis.lines}
+    assert {"1/L", "learned scalars"} <= labels and axis.get_xlabel() == "seconds"
+
+
+def test_what_it_refuses():
+    x = smooth_images(20)
+    refuses(lambda: compared(x=x[:7]), "images", "7", "8")
+    refuses(lambda: compared(methods=["Newton"]), "methods", "Newton", "CG-Tikhonov")
+    refuses(lambda: compared(methods=[]), "methods")
+    refuses(lambda: compared(budget=3), "budget", "Budget")
+    refuses(lambda: compared(test=torch.rand(4, 1, 9, 8)), "test.shape", "(B, 1, 8, 8)")
+    refuses(lambda: compared(methods=["L-DIPA"]), "methods", "none that can run here")
+    wrong = deepinv.physics.LinearPhysics(
+        A=lambda x, **_: 2 * x, A_adjoint=lambda y, **_: y.flip(3)
+    )
+    refuses(lambda: compared(wrong), "adjoint")
+    assert comparison.compare is dipa.compare
