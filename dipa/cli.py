@@ -24,10 +24,21 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from . import __version__, choices, experiments
-from .checks import InputError, one_line, require, require_choice, require_path, shortened
+from .checks import (
+    InputError,
+    one_line,
+    require,
+    require_choice,
+    require_int,
+    require_path,
+    shortened,
+)
 from .interrupt import Guard
 
 if TYPE_CHECKING:
+    from .analysis import Inspection
+    from .comparison import Comparison
+    from .experiments.inspecting import Target
     from .experiments.results import Run
 
 # What a command does once its arguments are checked and what it needs is imported: torch takes
@@ -111,17 +122,48 @@ def _show(options: argparse.Namespace) -> Work:
     )
 
 
+def _target(options: argparse.Namespace) -> tuple[Target, tuple[int, int, int] | None]:
+    size = None if options.size is None else (options.size[0], options.size[1], options.size[2])
+    from .experiments.inspecting import Target
+
+    return Target(options.preset, options.profile, options.set), size
+
+
 def _inspect(options: argparse.Namespace) -> Work:
-    from .experiments.inspecting import inspection
+    from .experiments.inspecting import ROLES, inspection
 
-    size = None if options.size is None else tuple(options.size)
-    look = inspection(options.preset, options.profile, options.set, options.role, size)
+    require_choice("--role", options.role, ROLES)
+    target, size = _target(options)
+    return lambda: _tell(inspection(target, options.role, size), options.json)
 
-    def work() -> None:
-        found = look()
-        print(json.dumps(found.plain(), indent=2, allow_nan=False) if options.json else found)
 
-    return work
+def _compare(options: argparse.Namespace) -> Work:
+    from .experiments.inspecting import comparison
+
+    target, size = _target(options)
+    count, steps = (
+        require_int("--count", options.count, 8),
+        require_int("--steps", options.steps, 0),
+    )
+    limit, seed = require_int("--limit", options.limit, 0), require_int("--seed", options.seed, 0)
+    return lambda: _tell(
+        comparison(
+            target,
+            images=options.images,
+            count=count,
+            img_size=size,
+            steps=steps,
+            methods=options.methods,
+            limit=limit,
+            seed=seed,
+            progress=not options.quiet,
+        ),
+        options.json,
+    )
+
+
+def _tell(found: Inspection | Comparison, as_json: bool) -> None:
+    print(json.dumps(found.plain(), indent=2, allow_nan=False) if as_json else found)
 
 
 def _run(options: argparse.Namespace) -> Work:
@@ -297,16 +339,28 @@ def _parser() -> argparse.ArgumentParser:
             where = "auto (a GPU where there is one), cpu, cuda, cuda:N or mps (default auto)"
             command.add_argument("--device", default="auto", help=where)
             command.add_argument("--quiet", action="store_true", help="no progress bars")
-    command = add("inspect", _inspect, "look at an operator before anything is trained")
-    command.add_argument(
-        "preset", help="a name from 'dipa list', or module:function that returns an operator"
+    command = _of_operator(
+        add("inspect", _inspect, "look at an operator before anything is trained")
     )
-    command.add_argument("--profile", help="smoke, small (default) or paper, of a preset")
-    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override")
     command.add_argument("--role", default="student", help="student (default) or teacher")
-    where = "of the images, where the operator does not say"
-    command.add_argument("--size", nargs=3, type=int, metavar=("C", "H", "W"), help=where)
-    command.add_argument("--json", action="store_true", help="one JSON object")
+    command = _of_operator(add("compare", _compare, "every method on an operator, against seconds"))
+    where = (
+        "a data set of 'dipa data', or a folder of pictures (default: the preset's, or embedded)"
+    )
+    command.add_argument("--images", metavar="NAME|FOLDER", help=where)
+    command.add_argument(
+        "--count", type=int, default=40, help="images to fit and choose on (default 40)"
+    )
+    command.add_argument(
+        "--methods", nargs="+", metavar="NAME", help="those to compare (default all)"
+    )
+    command.add_argument(
+        "--steps", type=int, default=0, help="of training L-DIPA and N-DIPA (default 0: not)"
+    )
+    where = "iterations of the plain run to its limit, for the time to 1 %% of it (default 0: not)"
+    command.add_argument("--limit", type=int, default=0, help=where)
+    command.add_argument("--seed", type=int, default=0, help="of split and noise (default 0)")
+    command.add_argument("--quiet", action="store_true", help="no progress bar")
     command = add("claims", _claims, "what the papers claim, judged from recorded runs")
     command.add_argument("--json", action="store_true", help="one JSON object per claim of a list")
     where = "judge by the runs in FOLDER (default: the recorded runs of the book)"
@@ -327,6 +381,19 @@ def _parser() -> argparse.ArgumentParser:
     again = "also solve each run again on its stored image, which needs neither data nor denoiser"
     command.add_argument("--solve", action="store_true", help=again)
     return parser
+
+
+def _of_operator(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """A command about one operator, whose arguments say which."""
+    command.add_argument(
+        "preset", help="a name from 'dipa list', or module:function that returns an operator"
+    )
+    command.add_argument("--profile", help="smoke, small (default) or paper, of a preset")
+    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override")
+    where = "of the images, where the operator does not say"
+    command.add_argument("--size", nargs=3, type=int, metavar=("C", "H", "W"), help=where)
+    command.add_argument("--json", action="store_true", help="one JSON object")
+    return command
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import skimage
 import torch
 from batteries import identity_denoiser, images, tiny_denoiser
 
@@ -43,6 +44,9 @@ FIRST = X[:1] - 0.5
 @functools.cache
 def camera():
     return operators.single_pixel(SIZE, ratio=0.3)
+
+
+PICTURES = str(Path(skimage.__file__).parent / "data")  # a folder that holds some
 
 
 @functools.cache
@@ -684,6 +688,10 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
         data.load,
         {"name": "embedded", "split": "test", "size": 8, "count": 2, "channels": 1, "file": ""},
     ),
+    "data.folder": (
+        data.folder,
+        {"path": PICTURES, "size": 8, "count": 1, "channels": 1},
+    ),
     "data.lengths": (data.lengths, {"name": "embedded", "file": ""}),
     "data.here": (data.here, {"name": "embedded"}),
 }
@@ -696,7 +704,7 @@ RECORDS = {
     "ProximalGradient", "InputError", "names", "profiles", "run_folders", "runs_directory",
     "downloads", "download", "run", "SettingWarning", "another_setting",
     "teacher_targets", "load_checkpoint", "save_checkpoint", "Inspection", "Recommendation", "Room",
-    "Spectrum",
+    "Spectrum", "Comparison",
 }  # fmt: skip
 WORK = {
     "iterations",

@@ -49,10 +49,10 @@ def compare(
     r"""What to use on ``physics``: quality against seconds of every method, learned or not.
 
     The images are split: some are to fit on, some to choose settings and the iteration k by. The
-    table is about others. Every method gets its best setting
-    and its best k; what has not learned anything may run for 4 K iterations, while it gets better.
-    The target is 0.1 dB below the best quality that any method reaches: the table is sorted by the
-    seconds until then, set-up included, fitting and training beside.
+    table is about others. Every method gets its best setting and its best k: of at most K where it
+    was trained for K, else of 4 K, while it gets better. The target is 0.1 dB below the best
+    quality that any method reaches: the table is sorted by the seconds until then, set-up included,
+    fitting and training beside.
 
     Untrained: steps of 1/L with each momentum, :class:`~dipa.Hessian` and
     :class:`~dipa.Polynomial` preconditioners, :class:`~dipa.preconditioners.Nystrom`, Tikhonov's
@@ -72,7 +72,7 @@ def compare(
         teacher: operator of the teacher of L-DIPA and N-DIPA; None trains them supervised.
         budget: of their training; None leaves them out.
         methods: the names of those to compare, as in the table; None for all.
-        total_variation: whether 1/L, HQS, polynomials and combined steps also run with deepinv's
+        total_variation: whether 1/L, HQS, filters and combined steps also run with deepinv's
             total variation in the place of the solver's denoiser, its level chosen too.
         held: images to test on, at least 2, at most a quarter of all; half as many to choose by.
         limit: iterations of the plain run whose end is taken for its limit: the table then says

@@ -38,7 +38,7 @@ TIKHONOV = (1e-3, 3e-3, 1e-2, 3e-2, 0.1)  # in units of L
 PROX = (1.0, 10.0, 100.0)  # stepsizes of HQS and DRS, in units of 1/L
 LEVELS = (0.002, 0.005, 0.01, 0.02, 0.05)  # of the total variation denoiser
 FIT_IMAGES = 24  # of steps in closed form, at most
-PATIENCE = 4  # times K that a method may run which has not learned anything
+PATIENCE = 4  # times K that a method may run which was not trained for K
 TV_ITERATIONS = 30  # of the total variation denoiser inside
 NONE_AND_DOSSAL = ("none", "chambolle_dossal")
 Run = Callable[[Group, int], Curve]
@@ -249,7 +249,7 @@ METHODS = (
     Method("L-DIPA", TRAINED, l_dipa, "budget, matrix"),
     Method("N-DIPA", TRAINED, n_dipa, "budget"),
 )
-WITH_TV = ("1/L", "HQS", "learned polynomials", "combined steps")  # also run with total variation
+WITH_TV = ("1/L", "HQS", "learned filters", "combined steps")  # also run with total variation
 
 
 def timed(make: Callable[[], Any]) -> tuple[Any, float]:
@@ -276,7 +276,8 @@ def _fitted(problem: Problem, make: Callable[[], PerIteration]) -> Iterator[Way]
         own, steps = replace(problem, solver=solver), make().to(images)
         fit = fit_steps(steps, solver, problem.physics, images, seed=problem.seed)
         seconds = fit.record["training_seconds"]
-        yield Way(momentum, own.by(momentum, steps), 0.0, seconds, steps.parameter_count)
+        run = own.by(momentum, steps, times=PATIENCE)
+        yield Way(momentum, run, 0.0, seconds, steps.parameter_count)
 
 
 def _trained(problem: Problem, make: Callable[[], Preconditioner]) -> Iterator[Way]:

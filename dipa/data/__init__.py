@@ -3,7 +3,18 @@ files.
 """
 
 from . import embedded, mnist
-from .sources import DATASETS, SOURCES, SPLITS, ImageSet, download, downloads, here, lengths, load
+from .sources import (
+    DATASETS,
+    SOURCES,
+    SPLITS,
+    ImageSet,
+    download,
+    downloads,
+    folder,
+    here,
+    lengths,
+    load,
+)
 
 __all__ = [
     "DATASETS",
@@ -13,6 +24,7 @@ __all__ = [
     "download",
     "downloads",
     "embedded",
+    "folder",
     "here",
     "lengths",
     "load",

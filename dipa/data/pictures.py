@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..checks import InputError
-from ..encoded import Picture, by_number, in_tar, is_picture, numbers
+from ..checks import InputError, require
+from ..encoded import ENDINGS, Picture, by_number, in_tar, is_picture, numbers
 from ..paths import cache_directory, data_files, data_folder
 from .pixels import centre_square, resized
 from .splits import blocks, shuffled
@@ -65,6 +65,19 @@ def stack(pictures: Sequence[Picture], size: int, channels: int, count: int | No
     are read.
     """
     return torch.stack([decode(picture, size, channels) for picture in pictures[:count]])
+
+
+def in_folder(path: Path) -> list[Picture]:
+    """The pictures of a folder and of those below it, by name.
+
+    Raises:
+        InputError: no folder, or one without pictures.
+    """
+    require(path.is_dir(), "folder", str(path), "a folder of pictures")
+    found = [file for file in path.rglob("*") if is_picture(file.name) and file.is_file()]
+    require(len(found) > 0, "folder", str(path), f"one with pictures in it ({', '.join(ENDINGS)})")
+    found.sort(key=lambda file: by_number(file.relative_to(path).as_posix()))
+    return [Picture(str(file), file.read_bytes) for file in found]
 
 
 def bsds500(split: str) -> list[Picture]:

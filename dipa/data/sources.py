@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 
@@ -238,6 +239,31 @@ def load(
     images = SOURCES[name].images(Request(split, size, count, channels, resize, file))
     whole = ImageSet(images, name, split)
     return whole if count is None else ImageSet(whole.take(count).contiguous(), name, split)
+
+
+def folder(
+    path: str | Path, *, size: int = 32, count: int | None = None, channels: int = 1
+) -> ImageSet:
+    """The first ``count`` pictures (all for None) of one's own folder, by name: the centre square
+    of each resized, (count, channels, size, size); their split is ``all``.
+
+    Args:
+        path: the folder; those below it count.
+        size: side in pixels.
+        count: how many; more than there are is refused.
+        channels: as for :func:`load`.
+
+    Raises:
+        InputError: an argument out of range, no pictures, one that is damaged.
+    """
+    path, channels = require_path("folder", path), require_int("channels", channels, 1, 3)
+    size = require_int("size", size, 8, MAX_SIZE)
+    if count is not None:
+        count = require_int("count", count, 1)
+    found = pictures.in_folder(path)
+    images = with_channels(pictures.stack(found, size, channels, count), channels)
+    whole = ImageSet(images, path.name, "all")
+    return whole if count is None else ImageSet(whole.take(count).contiguous(), path.name, "all")
 
 
 def lengths(name: str, file: str = "") -> dict[str, int]:

@@ -25,7 +25,7 @@ class CombinedSteps(PerIteration):
     r"""A weighted sum of directions that need no training:
 
     .. math::
-        d=\sum_{i,j}p_{k,ij}\,G_i\,T_j\!\Big(\tfrac2LH^\top H-I\Big)\nabla g,
+        d=\sum_{i,j}p_{k,ji}\,G_i\,T_j\!\Big(\tfrac2LH^\top H-I\Big)\nabla g,
 
     :math:`T_j` the Chebyshev polynomials up to ``degree``, which even out the spectrum of
     :math:`H^\top H`, :math:`G_0=I` and :math:`G_i` a Gaussian of the standard deviations
@@ -65,7 +65,7 @@ class CombinedSteps(PerIteration):
         degree, mixed = require_int("degree", degree, 0, MAX_DEGREE), require_flag("mixed", mixed)
         known = in_a_row(widths) and len(widths) <= MAX_WIDTHS
         require(known, "widths", widths, f"at most {MAX_WIDTHS} numbers in a row")
-        start = torch.zeros(1 + mixed, 1 + len(widths), 1 + degree)
+        start = torch.zeros(1 + mixed, 1 + degree, 1 + len(widths))
         start[0, 0, 0] = 1
         super().__init__(iterations, start)
         self.traits = Traits(linear=True, iteration_dependent=self.iterations > 1)
@@ -84,7 +84,7 @@ class CombinedSteps(PerIteration):
     def forward(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
         """The directions in the proportions of iteration k."""
         powers = torch.stack(self._polynomials(gradient))
-        sums = torch.einsum("mij,jbchw->imbchw", self._step(k), powers)
+        sums = torch.einsum("mji,jbchw->imbchw", self._step(k), powers)
         direction = sums[0] + self._smoothed(sums[1:]).sum(dim=0)
         mean = direction[1:].mean(dim=2, keepdim=True).sum(dim=0)  # 0 where nothing is mixed
         return direction[0] + mean
@@ -94,7 +94,7 @@ class CombinedSteps(PerIteration):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         powers = torch.stack(self._polynomials(direction))
         same = powers.expand(len(self.widths), *powers.shape)
-        parts = torch.cat([powers[None], self._smoothed(same)])
+        parts = torch.cat([powers[None], self._smoothed(same)]).transpose(0, 1)
         if self.mixed:
             mean = parts.mean(dim=3, keepdim=True).expand_as(parts)
             parts = torch.stack([parts, mean])

@@ -163,11 +163,13 @@ def scaled_adjoint(y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
     projector.
     """
     image = physics.A_adjoint(y)
-    seen = physics.A(image)
+    sides = (-1, *[1] * (image.ndim - 1))
+    largest = image.flatten(1).abs().amax(dim=1).reshape(sides)
+    unit = image / torch.where(largest > 0, largest, 1)  # whose square is a number
     squared = lambda values: values.flatten(1).abs().square().sum(dim=1)  # noqa: E731
-    top, bottom = squared(image), squared(seen)
+    top, bottom = squared(unit), squared(physics.A(unit))
     t = torch.where(bottom > 0, top / torch.where(bottom > 0, bottom, 1), 0)
-    return image * t.to(image.dtype).reshape(-1, *[1] * (image.ndim - 1))
+    return image * t.to(image.dtype).reshape(sides)
 
 
 def pseudo_inverse(y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
