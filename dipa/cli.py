@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .analysis import Inspection
     from .comparison import Comparison
     from .experiments.inspecting import Target
+    from .experiments.own_images import Evaluation
     from .experiments.results import Run
 
 # What a command does once its arguments are checked and what it needs is imported: torch takes
@@ -162,7 +163,22 @@ def _compare(options: argparse.Namespace) -> Work:
     )
 
 
-def _tell(found: Inspection | Comparison, as_json: bool) -> None:
+def _evaluate(options: argparse.Namespace) -> Work:
+    run = experiments.Run(require_path("run", options.run))
+    count = None if options.count is None else require_int("--count", options.count, 1)
+    from . import device
+    from .experiments.own_images import evaluate_on, own_images
+
+    place = device.choose(options.device)
+
+    def work() -> None:
+        images = own_images(run, options.images, count)
+        _tell(evaluate_on(run, images, place), options.json)
+
+    return work
+
+
+def _tell(found: Inspection | Comparison | Evaluation, as_json: bool) -> None:
     print(json.dumps(found.plain(), indent=2, allow_nan=False) if as_json else found)
 
 
@@ -361,6 +377,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--limit", type=int, default=0, help=where)
     command.add_argument("--seed", type=int, default=0, help="of split and noise (default 0)")
     command.add_argument("--quiet", action="store_true", help="no progress bar")
+    command = add("evaluate", _evaluate, "a finished run's student on images of your own")
+    command.add_argument("run", help="a run folder")
+    where = "a data set of 'dipa data' (its test split), or a folder of pictures"
+    command.add_argument("--images", required=True, metavar="NAME|FOLDER", help=where)
+    command.add_argument("--count", type=int, help="how many of them (default: all)")
+    command.add_argument("--device", default="auto", help="as for run (default auto)")
+    command.add_argument("--json", action="store_true", help="one JSON object")
     command = add("claims", _claims, "what the papers claim, judged from recorded runs")
     command.add_argument("--json", action="store_true", help="one JSON object per claim of a list")
     where = "judge by the runs in FOLDER (default: the recorded runs of the book)"

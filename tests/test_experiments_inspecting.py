@@ -1,9 +1,13 @@
-"""``dipa inspect``, in process: of a preset, of a function of the user's, and what is neither."""
+"""``dipa inspect`` and ``dipa compare``, in process: of a preset, of a function of the user's,
+and what is neither.
+"""
 
 import json
 import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from dipa import cli, experiments
 
@@ -101,5 +105,50 @@ def test_inspect_looks_at_what_a_function_returns(capsys, own_operators):
 )
 def test_inspect_says_in_one_line_what_is_no_operator(capsys, own_operators, arguments, words):
     status, out, err = call(capsys, "inspect", *arguments)
+    assert (status, out) == (2, "") and err.startswith("error: ") and err.count("\n") == 1
+    assert words in err
+
+
+FEW = ["--quiet", "--methods", "CG-Tikhonov", "--count", "8", "--json"]
+
+
+def test_compare_runs_on_an_operator_of_one_s_own(capsys, own_operators, tmp_path):
+    """On the embedded photographs, and on a folder of pictures, of which some are held back."""
+    draw = np.random.default_rng(0)
+    (tmp_path / "mine").mkdir()
+    for name in range(9):
+        values = draw.integers(0, 256, (12, 12), dtype=np.uint8)
+        Image.fromarray(values).save(tmp_path / "mine" / f"{name}.png")
+    counts = {}
+    for images in ([], ["--images", str(tmp_path / "mine")]):
+        status, out, err = call(capsys, "compare", f"{own_operators}:single", *FEW, *images)
+        assert status == 0, err
+        told = json.loads(out)
+        assert told["operator"] == "Inpainting" and told["rows"][0]["method"] == "CG-Tikhonov"
+        counts[len(images)] = told["counts"]
+    assert counts[0] == {"to fit": 7, "to choose": 1, "to test": 8}
+    assert counts[2] == {"to fit": 5, "to choose": 1, "to test": 2}
+
+
+def test_compare_takes_the_images_of_a_preset(capsys):
+    smaller = ["--set", "task.size=8", "--set", "data.name=embedded"]
+    status, out, err = call(capsys, "compare", "idea", "--profile", "smoke", *smaller, *FEW)
+    assert status == 0, err
+    assert json.loads(out)["img_size"] == [1, 8, 8]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--count", "7"], "--count"),
+        (["--steps", "-1"], "--steps"),
+        (["--images", "lost"], "a folder of pictures"),
+        (["--methods", "Newton"], "CG-Tikhonov"),
+        (["--size", "1", "8", "9"], "square images"),
+    ],
+)
+def test_compare_says_in_one_line_what_is_wrong(capsys, own_operators, arguments, words):
+    target = f"{own_operators}:{'nameless' if '--size' in arguments else 'single'}"
+    status, out, err = call(capsys, "compare", target, *arguments)
     assert (status, out) == (2, "") and err.startswith("error: ") and err.count("\n") == 1
     assert words in err

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from deepinv.physics import LinearPhysics
@@ -12,6 +13,7 @@ from tqdm import tqdm
 from .. import denoisers
 from ..checks import (
     InputError,
+    in_a_row,
     require,
     require_flag,
     require_images,
@@ -39,7 +41,7 @@ def compare(
     solver: FISTA | None = None,
     teacher: LinearPhysics | None = None,
     budget: Budget | None = None,
-    methods: Iterable[str] | None = None,
+    methods: Sequence[str] | None = None,
     total_variation: bool = True,
     held: int = 8,
     limit: int = 0,
@@ -118,11 +120,11 @@ def compare(
     return Comparison(type(physics).__name__, size, counts, _sorted(rows), absent)
 
 
-def _chosen(methods: Iterable[str] | None) -> tuple[Method, ...]:
-    names = NAMES if methods is None else tuple(methods)
-    known = len(names) > 0 and set(names) <= set(NAMES)
-    require(known, "methods", names, f"some of {', '.join(NAMES)}")
-    return tuple(method for method in METHODS if method.name in names)
+def _chosen(methods: Sequence[str] | None) -> tuple[Method, ...]:
+    names: Any = NAMES if methods is None else methods
+    known = in_a_row(names) and len(names) > 0 and all(name in NAMES for name in names)
+    require(known, "methods", methods, f"some of {', '.join(NAMES)}")
+    return tuple(method for method in METHODS if method.name in list(names))
 
 
 def _rows(

@@ -13,7 +13,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from ..checks import InputError, require, require_path
 from ..files import read_yaml
 from . import manifest as manifests
 from .config import RUN_NAME, Config, build
+from .presets import resolve
 
 if TYPE_CHECKING:
     from torch import nn
@@ -139,6 +140,15 @@ class Run:
         """
         return self._arrays("replay.npz")
 
+    @property
+    def command(self) -> str:
+        """The command that makes this run again."""
+        config = self.config
+        plain = resolve(config.preset, config.profile, seed=config.seed)
+        seed = f" --seed {config.seed}" if config.seed else ""
+        changed = "".join(f" --set {text}" for text in _changed(asdict(plain), asdict(config)))
+        return f"dipa run {config.preset} --profile {config.profile}{seed}{changed}"
+
     def preconditioner(self) -> Preconditioner:
         """The trained preconditioner. Large ones are not committed; the manifest keeps their
         SHA-256.
@@ -215,8 +225,8 @@ class Run:
         listed = manifests.listed(self.manifest)
         if name in self._left_out():
             raise InputError(
-                f"{self.path / name}: left out of this copy of the run for its size; run "
-                f"its config.yaml again"
+                f"{self.path / name}: left out of this copy of the run for its size; make it "
+                f"again: {self.command}"
             )
         if manifests.is_sealed(self.manifest) and name not in listed:
             raise InputError(f"{self.path / name}: this run has no such file")
@@ -229,6 +239,16 @@ class Run:
             for name in manifests.left_out(self.manifest)
             if not os.path.lexists(self.path / name)
         ]
+
+
+def _changed(plain: dict[str, Any], config: dict[str, Any], under: str = "") -> Iterator[str]:
+    """Each setting that is another than in ``plain``, as ``key=value``."""
+    for name, value in config.items():
+        if isinstance(value, dict) and isinstance(plain.get(name), dict):
+            yield from _changed(plain[name], value, f"{under}{name}.")
+        elif plain.get(name) != value:
+            text = value if isinstance(value, str) else json.dumps(value)
+            yield f"{under}{name}={text}"
 
 
 def results_folder(topic: str = "") -> Path:
