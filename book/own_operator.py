@@ -28,13 +28,14 @@ notebook.where()
 # %% [markdown]
 # # Bring your own operator
 #
-# The papers treat three instruments. Nothing in the method depends on them: student and teacher may be any two linear operators on
-# the same images, as long as each has an exact adjoint. This page takes one that is in neither paper, sparse-view tomography, from
-# two operators to a saved preconditioner that runs inside deepinv, with the checks to make on the way.
+# The papers treat three instruments. Nothing in the method depends on them. This page takes any linear operator, looks at it, and
+# finds out **what to use on it**: a preconditioner, learned or not, or none. Then it goes one step further on an operator that is
+# in neither paper, sparse-view tomography: from two operators, a student and a teacher, to a saved preconditioner that
+# runs inside deepinv, with the checks to make on the way.
 #
-# The pieces are deepinv's `Tomography` with parallel beams ([Tachella et al., 2025](references.md)), the packaged denoiser, and
-# slices of a head that ship inside nibabel. These are MR images, not X-ray ones, and training and test slices are of the same
-# head, with a gap between them: good enough to see how the steps fit together, no claim about tomography.
+# The pieces are deepinv's operators ([Tachella et al., 2025](references.md)), the packaged denoiser, and slices of a head that ship
+# inside nibabel. These are MR images, not X-ray ones, and training and test slices are of the same head, with a gap between them:
+# good enough to see how the steps fit together, no claim about tomography.
 
 # %% tags=["hide-input"]
 import tempfile
@@ -44,7 +45,7 @@ import torch
 from IPython.display import Markdown, display
 
 import dipa
-from dipa import plots, reports
+from dipa import experiments, plots, reports
 from dipa.operators.measure import measure
 
 # %% tags=["parameters"]
@@ -52,10 +53,12 @@ device = "auto"  # a GPU where there is one; or cpu, cuda, cuda:N, mps
 steps = 32  # of training
 
 # %% [markdown]
-# ## 1. Two operators
+# ## 1. Look at it
 #
-# The student is the scanner that exists: few views, with noise. The teacher exists in simulation only; first guess, the same
-# scanner with five times the views and no noise. They are two objects, since deepinv's operators hold state.
+# Any deepinv `LinearPhysics` will do, ready-made or from two functions. A wrong adjoint raises no error, it sends every gradient
+# somewhere else; so `dipa.inspect` looks before anything is trained: is it linear, is the adjoint one (the dot test compares
+# $\langle Hx,y\rangle$ with $\langle x,H^\top y\rangle$), how large is $L=\lVert H\rVert^2$, which decides the stepsize, what does it
+# see, what does it cost.
 
 # %%
 from deepinv.physics import GaussianNoise, LinearPhysics, Tomography
@@ -64,45 +67,95 @@ size = (1, 32, 32)
 place = notebook.place(device)
 noise = GaussianNoise(0.01)
 student = Tomography(angles=12, img_width=32, normalize=True, noise_model=noise, device=place).to(place)
-views = Tomography(angles=60, img_width=32, normalize=True, device=place).to(place)
+print(dipa.inspect(student, size))
 
 # %% [markdown]
-# ## 2. Check them
-#
-# Is the adjoint an adjoint? The dot test compares $\langle Hx,y\rangle$ with $\langle x,H^\top y\rangle$
-# (`dipa.linalg.dot_test_error`). A wrong adjoint raises no error, it sends every gradient somewhere else; the last row
-# puts filtered backprojection, a fine reconstruction, in the place of $H^\top$. Then the norm, which decides the stepsize, and what the
-# operator sees: its rank, and the condition number on its range.
-
-# %% tags=["hide-input"]
-_wrong = LinearPhysics(A=student.A, A_adjoint=student.fbp)
-torch.manual_seed(0)
-_x = torch.rand(1, *size).to(place)
-rows, errors = [], {}
-for name, physics in {"12 views": student, "60 views": views, "12 views, wrong adjoint": _wrong}.items():
-    errors[name] = dipa.linalg.dot_test_error(physics.A, physics.A_adjoint, _x, torch.rand_like(physics.A(_x)))
-    values = torch.linalg.svdvals(dipa.linalg.dense(physics.A, size, device=place).cpu().double())
-    kept = values[values > 1e-6 * values.max()]
-    numbers = (f"{values[0] ** 2:.3f}", f"{len(kept)} of {_x.numel()}", f"{kept[0] / kept[-1]:.0f}")
-    rows.append((name, f"{errors[name]:.0e}", *(numbers if physics is not _wrong else ("", "", ""))))
-display(Markdown(reports.table(("operator", "dot test", "$L=\\lVert H\\rVert^2$", "rank", "$\\kappa(H)$ on the range"), rows)))
-assert errors["12 views"] < 1e-5 and errors["60 views"] < 1e-5 and errors["12 views, wrong adjoint"] > 1e-2
-
-# %% [markdown]
-# The singular values come from the dense matrix, which small images allow; for large ones `dipa.solvers.lipschitz` finds $L$ by the
-# power method. Unlike the single-pixel camera this operator has a null space *and* is ill-conditioned. `normalize=True` has set $L$ to 1,
-# so the stepsize $1/L$ is 1.
-#
-# ## 3. Does the teacher know more?
-#
-# Imitation cannot end above what it imitates. So before any training: what do student and teacher reach, without a
-# preconditioner, in the $K$ iterations they will have?
+# Filtered backprojection, a fine reconstruction, in the place of $H^\top$ would be found out:
 
 # %%
-prior = dipa.PnP(dipa.denoisers.load().to(place))
-solver = dipa.FISTA(prior, iterations=10, start="zero")
+_wrong = LinearPhysics(A=student.A, A_adjoint=student.fbp)
+found = dipa.inspect(_wrong, size)
+print(f"adjoint: error {found.adjoint:.2f}, holds: {found.adjoint_holds}; recommended: {found.recommended.form}")
+assert not found.adjoint_holds
+
+# %% [markdown]
+# ## 2. What to use on it
+#
+# `dipa.compare` runs every method on the operator: steps of $1/L$ with each momentum, preconditioners made from the operator, HQS
+# and DRS of deepinv, preconditioners fitted to images in closed form; with a `budget` it trains L-DIPA and N-DIPA too. Settings and
+# iterations are chosen on other images than those that the table is about. The target is 0.1 dB below the best that any method
+# reaches, and who is there first is first. Here a few of them, on small images; the whole table takes two to four minutes at
+# 64 x 64.
+
+# %%
+solver = dipa.FISTA(dipa.PnP(dipa.denoisers.load().to(place), precision="auto"), iterations=10, start="zero")
 images = dipa.data.load("embedded-mri", "train", size=32).images.to(place)
 test = dipa.data.load("embedded-mri", "test", size=32, count=4).images.to(place)
+methods = ["1/L", "Hessian", "learned scalars", "combined steps"]
+compared = dipa.compare(student, images[:28], test=test, solver=solver, methods=methods, total_variation=False, progress=False)
+print(compared)
+
+# %%
+compared.plot()
+plots.plt.show()
+
+# %% [markdown]
+# *Combined steps* are the form of $P$ to try first on an operator of one's own. In iteration $k$
+#
+# $$P_k=\sum_{i,j}p_{k,ji}\,G_i\,T_j\!\left(\tfrac2LH^\top H-I\right),$$
+#
+# Chebyshev polynomials of the Gram, which even out what is measured unevenly, each followed by Gaussians of several widths, which
+# carry what is measured to the pixels around it, into the null space. These are 30 numbers an iteration, found by least squares on
+# the solver's own iterates, one iteration after the other: seconds, and no training loop. They have no units and belong to
+# no image size. The start is zero, so that the first gradient holds all that was measured.
+
+# %%
+fit = dipa.fit_steps(dipa.CombinedSteps(solver.iterations).to(place), solver, student, images[:24])
+y = measure(student, test)
+x_hat = solver(y, student, preconditioner=fit).x
+print(f"{dipa.metrics.psnr(x_hat, test).mean():.2f} dB after {fit.record['training_seconds']:.0f} s of fitting")
+
+# %% [markdown]
+# ## 3. Eight operators
+#
+# The same, recorded in full on eight operators of deepinv (`benchmarks/eight_operators.py`): photographs of BSDS500 at 48 x 48, for
+# MRI the embedded slices, noise of 0.01 everywhere, 8 test images of other photographs than those that were fitted on. Bold is what
+# has learned from images; seconds are those of all 8 test images, set-up included, the time of fitting beside.
+
+# %% tags=["hide-input"]
+_outputs = reports.cost.read(experiments.results_folder("benchmarks"))
+eight = reports.comparisons(_outputs["eight_operators"])
+display(Markdown(reports.by_operator(eight)))
+_count, _where = reports.learned_first(eight), reports.cost.measured_on(_outputs["eight_operators"])
+display(Markdown(f"A preconditioner that has learned from images is first on **{_count} of {len(eight)}**. {_where}"))
+
+# %% [markdown]
+# And what the tool itself says about each:
+
+# %% tags=["hide-input"]
+display(Markdown("\n".join(f"- *{name}*: {comparison.advice}" for name, comparison in eight.items())))
+
+# %% [markdown]
+# Where much is not measured at all, the difference is large: a denoiser for little noise cannot fill holes, and steps of $1/L$ never
+# reach what the operator does not see. Total variation can; it is in the table as a prior (TV and its level), alone and with learned
+# steps in front of it. One of the tables in full:
+
+# %% tags=["hide-input"]
+display(Markdown(reports.whole(eight["inpainting"])))
+eight["inpainting"].plot()
+plots.plt.show()
+
+# %% [markdown]
+# ## 4. A teacher, and whether it knows more
+#
+# What was fitted above needs no second operator. Distillation asks for one: a teacher, simulated, that measures more. The student
+# is the scanner that exists. First guess for a teacher: the same scanner with five times the views and no noise. They are two objects,
+# since deepinv's operators hold state. Imitation cannot end above what it imitates. So before any training: what do student and
+# teacher reach, without a preconditioner, in the $K$ iterations they will have?
+
+# %%
+views = Tomography(angles=60, img_width=32, normalize=True, device=place).to(place)
+solver = replace(solver, prior=replace(solver.prior, precision="float32"))
 
 # %% [markdown]
 # More views are more information, but the iteration has to get at it. $H^\top H$ of a tomograph weights a frequency by about
@@ -123,7 +176,7 @@ def filtered(sinogram, **_):
 teacher = LinearPhysics(A=filtered, A_adjoint=filtered) * views
 
 # %% tags=["hide-input"]
-psnr, y = {}, measure(student, test)
+psnr = {}
 for name, physics in {"student, 12 views": student, "60 views": views, "60 views, filtered": teacher}.items():
     x = solver(measure(physics, test), physics, stepsize=1 / dipa.solvers.lipschitz(physics, size)).x
     psnr[name] = dipa.metrics.psnr(x, test).mean().item()
@@ -135,7 +188,7 @@ assert psnr["60 views"] < psnr["student, 12 views"] + 2
 # %% [markdown]
 # At this $K$ five times the views teach next to nothing, and the same views, filtered, are a teacher. This table costs seconds.
 #
-# ## 4. Distil, save, load, solve
+# ## 5. Distil, save, load, solve
 #
 # $P$ can be anything that maps a gradient to a direction. The smallest that could help comes first: a kernel of 5 x 5 pixels
 # for each iteration, started as the identity, the convolutional step of [Ehrhardt et al. (2024)](references.md). The loss is
@@ -150,7 +203,7 @@ options = {
     "teacher_stepsize": 1 / dipa.solvers.lipschitz(teacher, size),
     "validation": 0,  # all images are trained on
 }
-fast = replace(solver, prior=replace(prior, precision="auto"))  # half the time of float32
+fast = replace(solver, prior=replace(solver.prior, precision="auto"))  # half the time of float32
 fit = dipa.distill(fast, P, student, teacher, images[:48], **options, progress=False)
 
 folder = tempfile.TemporaryDirectory()
@@ -174,22 +227,24 @@ display(
 )
 
 # %% [markdown]
-# ## 5. What it is worth
+# ## 6. What it is worth
 #
 # Beside the baseline belong the competitors that need no training, or no distillation:
 #
 # - patience: the baseline with more iterations, and from the pseudo-inverse;
 # - the Hessian preconditioner $(H^\top H+\lambda I)^{-1}$, made for ill-conditioned operators, with the better of two $\lambda$;
+# - combined steps, fitted in closed form as in section 2;
 # - the closed-form linear predictor ([L-DIPA](l_dipa.ipynb)). For an operator that has no fast basis of its own, it takes a dense
 #   SVD, up to 4096 pixels.
 
 # %%
 weights = {"regularization": 3e-4, "null_weight": 0.5}
 ridge = dipa.LinearPreconditioner.ridge(student, images, stepsize=1.0, **weights)
+fitted = dipa.fit_steps(dipa.CombinedSteps(solver.iterations).to(place), fast, student, images[:24], stepsize=1.0)
 damped = {value: dipa.Hessian(student, size, regularization=value) for value in (0.1, 0.3)}
 
 # %% tags=["hide-input"]
-tried = {"baseline": None, "distilled": P, "closed form": ridge} | {
+tried = {"baseline": None, "distilled": P, "combined steps": fitted, "closed form": ridge} | {
     f"Hessian {value:g}": matrix for value, matrix in damped.items()
 }
 twice, K = replace(solver, iterations=2 * solver.iterations), solver.iterations
@@ -246,7 +301,7 @@ display(
 assert middle > coarse and middle > fine
 
 # %% [markdown]
-# ## 6. Inside deepinv
+# ## 7. Inside deepinv
 #
 # `dipa.to_deepinv` makes a deepinv `BaseOptim` of solver and preconditioner: `model(y, physics)` is the reconstruction, and deepinv's
 # metrics and trainers work on it.
@@ -259,7 +314,7 @@ print(f"largest difference to our solver: {difference:.1e}")
 assert difference < 5e-5
 
 # %% [markdown]
-# ## 7. Audit the result
+# ## 8. Audit the result
 #
 # Does the reconstruction still explain the measurements, and where is its error? The falsification test, its thresholds and its limits
 # are explained on [the audit page](audit.ipynb).
@@ -285,7 +340,7 @@ display(
 # A good part of the baseline's error lies in the range: measured, but not yet reached. That is where a preconditioner of an
 # ill-conditioned operator helps first; the pseudo-inverse, which explains every measurement, explains the noise as well.
 #
-# ## 8. Errors you will meet
+# ## 9. Errors you will meet
 #
 # Bad input is refused at the door, in one line that says what was given and what is allowed.
 
@@ -328,14 +383,14 @@ print(P.parameter_count, len(rows), verdict["passed"], len(fit.history))
 # %% [markdown]
 # ## For your own operator
 #
-# 1. A deepinv `LinearPhysics`, ready-made or from two functions `A` and `A_adjoint` that take batches (B, C, H, W). Dot test below 1e-5 in
-#    float32.
-# 2. Images of one size, real, in [0, 1]: the denoiser is trained for that range. Complex images are two channels. Ranges are not
-#    checked for you.
-# 3. Know $L$, and state stepsizes in units of $1/L$. Two operators of different scale need two stepsizes.
-# 4. Make the teacher a better *algorithm run*, not only a richer measurement: look at its PSNR at your $K$.
-# 5. Start with a small $P$ (`ScalarSteps`, `ConvolutionalSteps`) or the closed form; `NeuralPreconditioner` and a trained
-#    `LinearPreconditioner` come after, with more images and steps.
-# 6. Start the iteration at zero or the adjoint. From $H^\dagger y$ of noiseless data the first gradient is zero, and a $P$ that fills the
-#    null space from gradients has nothing to start from.
+# 1. A deepinv `LinearPhysics`, ready-made or from two functions `A` and `A_adjoint` that take batches (B, C, H, W). `dipa.inspect` it.
+# 2. Images of one size, real, in [0, 1]: the denoiser is trained for that range. Complex images are two channels.
+# 3. `dipa.compare` it on 40 images like yours, and use what is first. "Do not train" is an answer.
+# 4. Try `CombinedSteps` from a start of zero before anything that is trained; the closed form of `LinearPreconditioner.ridge` (by
+#    `dipa.training.fit_ridge`) where you have thousands of images of one kind.
+# 5. Distil where a better operator can be simulated. Make the teacher a better *algorithm run*, not only a richer measurement: look
+#    at its PSNR at your $K$. `NeuralPreconditioner` and a trained `LinearPreconditioner` want more images and steps.
+# 6. From $H^\dagger y$ of noiseless data the first gradient is zero, and a $P$ that fills the null space from gradients has nothing
+#    to start from.
 # 7. Train with the noise you will have, and audit the result against a baseline that was given its best stepsize and $K$.
+# 8. `dipa evaluate RUN --images FOLDER` says what a finished run does on pictures of yours; a $P$ knows the images it was made from.

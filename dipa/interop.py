@@ -10,7 +10,7 @@ from deepinv.physics import LinearPhysics
 from torch import nn
 
 from .checks import require, require_flag
-from .physics import declared_size, image_size, numbers_like, require_applies, require_operator
+from .physics import declared_size, image_size, numbers_of, require_applies, require_operator
 from .solvers import FISTA, ProximalGradient, State, Stop
 from .solvers.proximal import PreconditionerLike, acting, started, trained_of, weights
 from .solvers.setting import stepsize_of, warn_differences
@@ -128,7 +128,7 @@ def to_deepinv(
     alpha = solver.stepsize(stepsize, physics, size)
     known = size or (declared_size(physics) if img_size is None else image_size(physics, img_size))
     if known:
-        blank = numbers_like(physics).new_zeros(1, *known)
+        blank = numbers_of(physics, known).new_zeros(1, *known)
         warn_differences(preconditioner, solver, physics, alpha, blank)
     momentum, stop = (
         weights(solver.momentum, solver.iterations, solver.restart),

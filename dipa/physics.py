@@ -14,11 +14,12 @@ from deepinv.physics.noise import GaussianNoise, ZeroNoise
 from torch import nn
 
 from . import adjoint, linalg
-from .checks import InputError, foreign, require, require_img_size
+from .checks import FOREIGN, InputError, foreign, require, require_img_size
 from .remembered import Remembered, kind_of
 
 MARGIN = 0.05  # beyond [0, 1] that interpolation and noise may reach without a word
 _norms = Remembered[float]()
+_numbers = Remembered[torch.Tensor]()
 _sound = Remembered[bool]()  # operators with an exact adjoint
 # operators whose user has been told of a range: once is enough
 _told: weakref.WeakSet[nn.Module] = weakref.WeakSet()
@@ -53,10 +54,46 @@ def numbers_like(module: nn.Module) -> torch.Tensor:
     Scalars come last: one that deepinv puts into a composition says nothing of the operators
     composed.
     """
+    return next((tensor.new_empty(0) for tensor in _floating(module)), torch.empty(0))
+
+
+@torch.no_grad()
+def numbers_of(physics: LinearPhysics, img_size: tuple[int, ...]) -> torch.Tensor:
+    """An empty tensor in the numbers, and on the device, that an operator works in on images
+    ``img_size`` (C, H, W): those of its tensors; of one made of plain functions, which has none,
+    the first that it takes and gives back of float32 and float64 on the processor and on a GPU.
+    """
+    held = next(iter(_floating(physics)), None)
+    if held is not None and held.ndim > 0:
+        return held.new_empty(0)
+    known = _numbers.get(physics, tuple(img_size))
+    if known is None:
+        given = (like.new_zeros(1, *img_size) for like in _candidates(held))
+        taken = (image.new_empty(0) for image in given if _works(physics, image))
+        known = next(taken, numbers_like(physics))
+        _numbers.put(physics, tuple(img_size), known)
+    return known
+
+
+def _floating(module: nn.Module) -> list[torch.Tensor]:
     held = sorted((*module.buffers(), *module.parameters()), key=lambda tensor: tensor.ndim == 0)
-    return next(
-        (tensor.new_empty(0) for tensor in held if tensor.is_floating_point()), torch.empty(0)
-    )
+    return [tensor for tensor in held if tensor.is_floating_point()]
+
+
+def _candidates(scalar: torch.Tensor | None) -> list[torch.Tensor]:
+    first = [] if scalar is None else [scalar.new_empty(0)]
+    places = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    kinds = (torch.get_default_dtype(), torch.float32, torch.float64)
+    return first + [torch.empty(0, dtype=kind, device=place) for place in places for kind in kinds]
+
+
+def _works(physics: LinearPhysics, image: torch.Tensor) -> bool:
+    try:
+        seen = physics.A_adjoint(physics.A(image))
+    except FOREIGN:
+        return False
+    same = isinstance(seen, torch.Tensor) and seen.device == image.device
+    return same and seen.dtype == image.dtype
 
 
 def require_operator(name: str, physics: object) -> None:
@@ -156,7 +193,7 @@ def require_adjoint(name: str, physics: LinearPhysics, images: torch.Tensor) -> 
 
 def require_applies(name: str, physics: LinearPhysics, img_size: tuple[int, int, int]) -> None:
     """As :func:`require_takes`, of images ``img_size`` (C, H, W) in the operator's own dtype."""
-    require_takes(name, physics, torch.zeros(1, *img_size).to(numbers_like(physics)))
+    require_takes(name, physics, numbers_of(physics, img_size).new_zeros(1, *img_size))
 
 
 def require_like(
@@ -207,8 +244,9 @@ def lipschitz(
     require_operator("physics", physics)
     if hasattr(physics, "norm_sq"):
         return float(physics.norm_sq)
-    like = numbers_like(physics) if like is None else like
-    image = like.new_zeros(1, *image_size(physics, img_size))
+    size = image_size(physics, img_size)
+    like = numbers_of(physics, size) if like is None else like
+    image = like.new_zeros(1, *size)
     norm = _norms.get(physics, kind_of(image))
     if norm is None:
         require_takes("physics", physics, image)

@@ -272,7 +272,9 @@ def test_a_comparison_is_a_table_a_figure_and_plain_values():
     text = str(found)
     assert "BlurFFT, images (1, 8, 8) (14 to fit, 2 to choose, 4 to test)" in text
     assert "left out: L-DIPA (no budget was given)" in text and text.endswith(found.advice)
-    assert json.loads(json.dumps(found.plain()))["target"] == pytest.approx(found.target)
+    plain = json.loads(json.dumps(found.plain()))
+    assert plain["target"] == pytest.approx(found.target)
+    assert str(Comparison.read(plain)) == text and Comparison.read(plain) == found
     axis = found.plot().axes[0]
     labels = {line.get_label() for line in axis.lines}
     assert {"1/L", "learned scalars"} <= labels and axis.get_xlabel() == "seconds"

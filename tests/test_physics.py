@@ -4,11 +4,11 @@ import warnings
 import deepinv
 import pytest
 import torch
-from batteries import downsampling, images, inpainting, refuses, solver
+from batteries import downsampling, images, inpainting, refuses, rng, solver
 
 import dipa
 from dipa.operators import mri, single_pixel, super_resolution
-from dipa.physics import declared_size, image_size, numbers_like, warn_range
+from dipa.physics import declared_size, image_size, numbers_like, numbers_of, warn_range
 
 
 def test_image_size_is_read_wherever_the_operator_keeps_it():
@@ -130,3 +130,39 @@ def test_measurements_that_no_image_in_the_unit_range_gives_are_said_once_for_an
     assert told(lambda: solver()(plain.A(255 * images(2, *SIZE)), plain, stepsize=1.0)) == [], (
         "says nothing of its norm"
     )
+
+
+# --- operators made of plain functions ------------------------------------------------------------
+
+
+def plain(dtype: torch.dtype) -> deepinv.physics.LinearPhysics:
+    """Functions around a matrix of one dtype, with noise whose scalar says float32."""
+    matrix = torch.randn(30, 64, generator=rng(0), dtype=dtype)
+    return deepinv.physics.LinearPhysics(
+        A=lambda x, **_: x.flatten(1) @ matrix.T,
+        A_adjoint=lambda y, **_: (y @ matrix).reshape(-1, 1, 8, 8),
+        noise_model=deepinv.physics.GaussianNoise(0.1),
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_plain_functions_are_asked_in_what_numbers_they_work(dtype):
+    physics, size = plain(dtype), (1, 8, 8)
+    matrix = dipa.linalg.dense(physics.A, size, dtype=dtype, device="cpu")
+    assert numbers_of(physics, size).dtype == dtype
+    norm = torch.linalg.matrix_norm(matrix, 2).item() ** 2
+    assert dipa.physics.lipschitz(physics, size) == pytest.approx(norm, rel=1e-3)
+    assert dipa.LinearPreconditioner.identity(physics, size).matrix.dtype == dtype
+    x = torch.rand(2, *size, dtype=dtype)
+    assert dipa.LinearPreconditioner.ridge(physics, x).matrix.dtype == dtype
+    solver = dipa.FISTA(dipa.PnP(lambda images, sigma: images), iterations=2)
+    model = dipa.to_deepinv(solver, None, physics, img_size=size)
+    assert model(physics.A(x), physics).dtype == dtype
+    assert dipa.inspect(physics, images=x).spectrum.rank == 30
+    assert dipa.inspect(physics, size).dtype == str(dtype).removeprefix("torch.")
+
+
+def test_what_takes_no_numbers_is_refused_by_name():
+    broken = deepinv.physics.LinearPhysics(A=lambda x, **_: x @ "no", A_adjoint=lambda y, **_: y)
+    assert numbers_of(broken, (1, 8, 8)).dtype == torch.float32
+    refuses(lambda: dipa.LinearPreconditioner.identity(broken, (1, 8, 8)), "physics")

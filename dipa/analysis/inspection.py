@@ -18,7 +18,7 @@ from deepinv.physics.noise import ZeroNoise
 
 from ..adjoint import Probe, norm, normal_like, parts, probe, repeat_error
 from ..checks import foreign, require, require_images
-from ..physics import image_size, numbers_like, require_operator, require_takes
+from ..physics import image_size, numbers_of, require_operator, require_takes
 from . import singular
 from .forms import Known, Recommendation, Room, recommend
 from .singular import Spectrum
@@ -161,8 +161,10 @@ def _image(
 ) -> torch.Tensor:
     """One random image of the size, dtype and device that are given, or the operator's own."""
     if images is None:
-        blank = numbers_like(physics) if isinstance(physics, torch.nn.Module) else torch.empty(0)
-        return normal_like(blank.new_zeros(1, *image_size(physics, img_size)), 0, "image")
+        size = image_size(physics, img_size)
+        known = isinstance(physics, torch.nn.Module)
+        blank = numbers_of(physics, size) if known else torch.empty(0)
+        return normal_like(blank.new_zeros(1, *size), 0, "image")
     require_images("images", images, None if img_size is None else image_size(physics, img_size))
     return normal_like(images[:1], 0, "image")
 

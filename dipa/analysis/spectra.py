@@ -22,7 +22,7 @@ from deepinv.physics import LinearPhysics
 from .. import device
 from ..checks import foreign, require, require_images, require_kind, require_number
 from ..operators import Basis, range_basis
-from ..physics import image_size, numbers_like, require_beside, require_operator, require_takes
+from ..physics import image_size, numbers_of, require_beside, require_operator, require_takes
 from ..solvers.proximal import PreconditionerLike, takes_fit
 from .jacobian import directional, is_linear
 
@@ -139,7 +139,7 @@ def spectra(
             "one image (1, C, H, W), for a preconditioner that is not linear",
         )
         size = basis.img_size if basis is not None else image_size(physics)
-        gradient = torch.zeros(1, *size).to(numbers_like(physics))
+        gradient = numbers_of(physics, size).new_zeros(1, *size)
     require_images("gradient", gradient)
     require_takes("physics", physics, gradient)
     basis = range_basis(physics, tuple(gradient.shape[1:])) if basis is None else basis

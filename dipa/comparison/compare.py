@@ -20,6 +20,7 @@ from ..checks import (
     require_int,
     require_kind,
 )
+from ..gathered import Images, images_of
 from ..physics import require_adjoint, require_takes, warn_range
 from ..priors import PnP
 from ..settings import Budget
@@ -35,9 +36,9 @@ TV = "TV"  # how rows are marked that ran with total variation
 
 def compare(
     physics: LinearPhysics,
-    images: torch.Tensor,
+    images: Images,
     *,
-    test: torch.Tensor | None = None,
+    test: Images | None = None,
     solver: FISTA | None = None,
     teacher: LinearPhysics | None = None,
     budget: Budget | None = None,
@@ -66,7 +67,8 @@ def compare(
 
     Args:
         physics: the operator, with the noise that measurements will have.
-        images: clean images (N, C, H, W) in [0, 1], at least 8.
+        images: clean images (N, C, H, W) in [0, 1], at least 8; a tensor, or an array,
+            list, ``Dataset``, ``DataLoader`` or :class:`~dipa.data.ImageSet` of them.
         test: images that the table is about; None holds some of ``images`` back for it.
         solver: prior, K, momentum and start; by default the packaged denoiser on each channel in
             the precision ``auto``, K = 20. What is fitted in closed form starts at zero: what is
@@ -97,6 +99,7 @@ def compare(
     require_kind("solver", solver, FISTA)
     if budget is not None:
         require_kind("budget", budget, Budget)
+    images = images_of("images", images)
     require_images("images", images)
     require_int("images", len(images), FEWEST)
     held, limit = require_int("held", held, 2), require_int("limit", limit, 0)
@@ -106,6 +109,7 @@ def compare(
     require_adjoint("physics", physics, images)
     warn_range("images", images, physics)
     if test is not None:
+        test = images_of("test", test)
         require_images("test", test, tuple(images.shape[1:]))
     parts = shares(len(images), held, seed, apart=test is not None)
     problem = Problem(solver, physics, images[parts[0]], teacher, budget, seed)

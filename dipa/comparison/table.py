@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from .ways import FITTED, TRAINED
@@ -161,6 +162,18 @@ class Comparison:
             if row.method not in {name.split(",")[0] for name in seen} and len(seen) < most:
                 seen[row.name] = [(row.setup + at, psnr) for at, psnr in row.curve]
         return plots.against_seconds(seen, self.target)
+
+    @classmethod
+    def read(cls, plain: Mapping[str, Any]) -> Comparison:
+        """The inverse of :meth:`plain`."""
+        given = {field.name: plain[field.name] for field in fields(cls)}
+        channels, height, width = given.pop("img_size")
+        curve = [[tuple(point) for point in row["curve"]] for row in given["rows"]]
+        rows = tuple(
+            Row(**{**row, "curve": points})
+            for row, points in zip(given.pop("rows"), curve, strict=True)
+        )
+        return cls(img_size=(channels, height, width), rows=rows, **given)
 
     def plain(self) -> dict[str, Any]:
         """Everything as plain values that JSON can hold."""

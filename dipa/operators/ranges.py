@@ -12,7 +12,7 @@ import torch
 
 from .. import device, linalg, seeding
 from ..checks import InputError, require_int
-from ..physics import image_size, numbers_like, require_applies, require_operator
+from ..physics import image_size, numbers_like, numbers_of, require_applies, require_operator
 from .bases import Basis, FourierBasis, HartleyBasis, MatrixBasis, PolyphaseBasis
 
 RANK_TOLERANCE = 1e-6  # of the largest singular value, as in linalg.orthonormal_range
@@ -41,7 +41,7 @@ def range_basis(
     if fast is not None:
         return fast
     rows = linalg.orthonormal_range(_matrix(physics, img_size, max_pixels, "range_basis"))
-    return MatrixBasis(img_size, rows.to(numbers_like(physics)))
+    return MatrixBasis(img_size, rows.to(numbers_of(physics, img_size)))
 
 
 def plane_basis(
@@ -67,7 +67,7 @@ def plane_basis(
         return fast
     planes = _matrix(physics, img_size, max_pixels, "plane_basis").reshape(-1, height * width)
     return MatrixBasis(
-        (1, height, width), linalg.orthonormal_range(planes).to(numbers_like(physics))
+        (1, height, width), linalg.orthonormal_range(planes).to(numbers_of(physics, img_size))
     )
 
 
@@ -169,7 +169,7 @@ def _matrix(
             f"img_size: got {img_size}; allowed: at most {max_pixels} pixels for an "
             f"operator without {kind}()"
         )
-    like = numbers_like(physics)
+    like = numbers_of(physics, img_size)
     place = device.able(like).device
     try:
         matrix = linalg.dense(

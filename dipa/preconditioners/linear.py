@@ -21,9 +21,10 @@ from ..checks import (
     require_number,
 )
 from ..choices import FORMS
+from ..gathered import images_of
 from ..memory import require_room
 from ..operators import Basis, PixelBasis, plane_basis, range_basis, rebuild_basis
-from ..physics import image_size, lipschitz, numbers_like, require_operator, require_takes
+from ..physics import image_size, lipschitz, numbers_of, require_operator, require_takes
 from .base import COPIES, Preconditioner, Traits, require_planes
 
 if TYPE_CHECKING:
@@ -102,8 +103,9 @@ class LinearPreconditioner(Preconditioner):
         """
         require_choice("form", form, FORMS)
         require_operator("physics", physics)
-        basis = subspace(physics, img_size, form=form, planes=planes)
-        rows = basis.image(torch.eye(basis.dim).to(numbers_like(physics))).flatten(1)
+        size = image_size(physics, img_size)
+        basis = subspace(physics, size, form=form, planes=planes)
+        rows = basis.image(torch.eye(basis.dim).to(numbers_of(physics, size))).flatten(1)
         return cls(rows.T, basis, complement)
 
     @classmethod
@@ -135,6 +137,7 @@ class LinearPreconditioner(Preconditioner):
         ``form``, ``planes`` and ``complement`` as in :meth:`identity`. Raises :class:`InputError`
         for other values.
         """
+        images = images_of("images", images)
         require_images("images", images)
         require_takes("physics", physics, images)
         if stepsize is None:
@@ -184,7 +187,7 @@ def subspace(
     else:
         basis = PixelBasis((1 if planes else channels, height, width))
     shape = (COPIES, math.prod(basis.img_size), basis.dim)
-    require_room("img_size", size, shape, numbers_like(physics))
+    require_room("img_size", size, shape, numbers_of(physics, size))
     return basis
 
 

@@ -10,7 +10,7 @@ from deepinv.physics import LinearPhysics
 from .. import device, seeding
 from ..checks import require_int, require_number
 from ..memory import require_room
-from ..physics import image_size, numbers_like, require_applies
+from ..physics import image_size, numbers_of, require_applies
 from .base import Preconditioner, Traits
 from .fixed import require_size
 
@@ -61,7 +61,7 @@ class Nystrom(Preconditioner):
         rank, seed = require_int("rank", rank, 1, pixels), require_int("seed", seed, 0)
         regularization = require_number("regularization", regularization, 0, open_low=True)
         require_applies("physics", physics, size)
-        like = numbers_like(physics)
+        like = numbers_of(physics, size)
         require_room("rank", rank, (4, pixels, rank), like.double())  # twice, and work space
         basis, values = _sketch(physics, size, rank, seed, like)
         self.img_size, self.regularization = size, float(regularization)

@@ -7,6 +7,7 @@ from ..lazy import lazy
 MODULES = ("cost",)
 HOMES = {
     "compare": ("differences", "margins", "paper_beside_ours", "profile_table", "shift_table"),
+    "operators": ("by_operator", "comparisons", "learned_first", "whole"),
     "markdown": ("mean_sd", "short_count", "table"),
     "paper": (
         *("paper_baseline", "paper_gain", "paper_values", "presets_of", "published"),

@@ -21,6 +21,7 @@ from ..checks import (
     require_kind,
     require_number,
 )
+from ..gathered import Images, images_of
 from ..operators.measure import measure
 from ..physics import require_adjoint, require_takes, warn_range
 from ..preconditioners.per_iteration import PerIteration
@@ -36,7 +37,7 @@ def fit_steps(
     preconditioner: PerIteration,
     solver: FISTA,
     physics: LinearPhysics,
-    images: torch.Tensor,
+    images: Images,
     *,
     stepsize: float | str = "1/L",
     regularization: float = 1e-6,
@@ -71,7 +72,8 @@ def fit_steps(
         solver: what runs. Momentum, start and prior belong to what is fitted.
         physics: the operator, with the noise that measurements will have.
         images: clean images (N, C, H, W) in [0, 1], all run at once; the prior takes
-            ``batch_size`` of them at a time.
+            ``batch_size`` of them at a time; a tensor, or an array,
+            list, ``Dataset``, ``DataLoader`` or :class:`~dipa.data.ImageSet` of them.
         stepsize: :math:`\alpha`, a positive number or ``"1/L"``. With the latter, P does not depend
             on the units of the operator.
         regularization: :math:`\lambda` over the mean of the diagonal of the normal equations, >= 0
@@ -99,6 +101,7 @@ def fit_steps(
     allowed = "one with a closed form: ScalarSteps, FourierSteps or CombinedSteps"
     require(known, "preconditioner", kind, allowed)
     require_kind("solver", solver, FISTA)
+    images = images_of("images", images)
     require_images("images", images)
     regularization = require_number("regularization", regularization, 0)
     sweeps = require_int("sweeps", sweeps, 1)

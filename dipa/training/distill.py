@@ -27,6 +27,7 @@ from ..checks import (
     require_number,
     require_path,
 )
+from ..gathered import Images, images_of
 from ..identity import describe, describe_physics, describe_preconditioner, solve_identity
 from ..operators.measure import measure
 from ..physics import declared_size, require_adjoint, require_takes, warn_range
@@ -52,7 +53,7 @@ def distill(
     preconditioner: Preconditioner | Fit,
     student: LinearPhysics,
     teacher: LinearPhysics | None,
-    images: torch.Tensor,
+    images: Images,
     *,
     losses: LossWeights,
     budget: Budget | None = None,
@@ -91,7 +92,8 @@ def distill(
         teacher: :math:`H_t`, on the same image space; a separate object; None where no loss needs
             it.
         images: clean images (N, C, H, W) in [0, 1] ([-1, 1] for real and imaginary parts); another
-            range is one warning.
+            range is one warning; a tensor, or an array,
+            list, ``Dataset``, ``DataLoader`` or :class:`~dipa.data.ImageSet` of them.
         losses: weights of the terms.
         budget: steps, optimiser, schedule.
         stepsize: :math:`\alpha_s`, a positive number or ``"1/L"``, with which the steps, and so the
@@ -141,6 +143,7 @@ def distill(
     absent = cache is None or (isinstance(cache, str) and not cache)
     folder = None if absent else require_path("cache", cache)
     progress = require_flag("progress", progress)
+    images = images_of("images", images)
     problem.check(P, images)
     warn_range("images", images, student, teacher)
     P.setting = {}

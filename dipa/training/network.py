@@ -16,6 +16,7 @@ from torch import nn
 from .. import losses, metrics
 from ..cache import Identity
 from ..checks import require, require_flag, require_images, require_int, require_new_file
+from ..gathered import Images, images_of
 from ..identity import describe, describe_code, describe_physics
 from ..operators.measure import measure
 from ..physics import declared_size, require_like, require_takes, warn_range
@@ -27,7 +28,7 @@ from .loop import Fit, Record, Training
 def train_network(
     network: nn.Module,
     physics: LinearPhysics,
-    images: torch.Tensor,
+    images: Images,
     *,
     budget: Budget | None = None,
     seed: int = 0,
@@ -73,6 +74,7 @@ def train_network(
         require_new_file("checkpoint", checkpoint),
         require_flag("progress", progress),
     )
+    images = images_of("images", images)
     require_images("images", images)
     size = declared_size(physics) or tuple(images.shape[1:])
     require(

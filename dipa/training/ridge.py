@@ -9,6 +9,7 @@ import torch
 from deepinv.physics import LinearPhysics
 
 from ..checks import require_flag, require_images, require_int, require_kind, require_number
+from ..gathered import Images, images_of
 from ..physics import lipschitz, require_adjoint
 from ..preconditioners import LinearPreconditioner
 from ..solvers import FISTA
@@ -23,7 +24,7 @@ NULL_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 def fit_ridge(
     solver: FISTA,
     physics: LinearPhysics,
-    images: torch.Tensor,
+    images: Images,
     *,
     stepsize: float | str = "1/L",
     planes: bool = False,
@@ -39,7 +40,8 @@ def fit_ridge(
     Args:
         solver: what P is for.
         physics: H.
-        images: clean images (N, C, H, W) in [0, 1], at least 5.
+        images: clean images (N, C, H, W) in [0, 1], at least 5; a tensor, or an array,
+            list, ``Dataset``, ``DataLoader`` or :class:`~dipa.data.ImageSet` of them.
         stepsize: :math:`\alpha`, a positive number or ``"1/L"``.
         planes: one P for every channel.
         validation: share of the images held out, in ]0, 1/2].
@@ -53,6 +55,7 @@ def fit_ridge(
     """
     began = time.monotonic()
     require_kind("solver", solver, FISTA)
+    images = images_of("images", images)
     require_images("images", images)
     require_int("images", len(images), 5)
     validation = float(require_number("validation", validation, 0, 0.5, open_low=True))
