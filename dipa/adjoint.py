@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from . import seeding
 
+Measurements: TypeAlias = Any  # a tensor, or several in a TensorList of deepinv's
 TOLERANCE = 1e-3  # relative; in half precisions the square root of their rounding
 TINY = 1e-30
 
@@ -24,6 +25,12 @@ def parts(measured: Any) -> tuple[torch.Tensor, ...]:
     if isinstance(measured, torch.Tensor):
         return (measured,)
     return tuple(tensor for part in measured for tensor in parts(part))
+
+
+def sizes(measured: Any) -> torch.Tensor:
+    """The Euclidean norm of the measurement, or image, of each image of a batch: (B,)."""
+    squares = [_wide(part).flatten(1).abs().square().sum(dim=1) for part in parts(measured)]
+    return torch.stack(squares).sum(dim=0).sqrt()
 
 
 def inner(a: Any, b: Any) -> float:

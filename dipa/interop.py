@@ -26,6 +26,10 @@ class StepPrior(Prior):
         self.explicit_prior, self.prior = False, prior
         denoiser = getattr(prior, "denoiser", None)
         self.denoiser = denoiser if isinstance(denoiser, nn.Module) else None
+        own = isinstance(prior, nn.Module)
+        held = [prior] if own else list(getattr(prior, "__dict__", {}).values())
+        others = (part for part in held if isinstance(part, nn.Module) and part is not denoiser)
+        self.others = nn.ModuleList(others)  # of a prior of one's own: they follow .to(...)
 
     def step(self, z: torch.Tensor, direction: torch.Tensor, stepsize: float) -> torch.Tensor:
         """The next iterate from the extrapolated point and the preconditioned gradient."""
@@ -117,7 +121,7 @@ def to_deepinv(
     stepsize = stepsize_of(preconditioner) if stepsize is None else stepsize
     size = image_size(physics, img_size) if isinstance(stepsize, str) and stepsize == "1/L" else ()
     if size:
-        require_applies("physics", physics, size)
+        require_applies("physics", physics, size, several=True)
     unfold = require_flag("unfold", unfold)
     require(
         not callable(stepsize),
@@ -148,5 +152,5 @@ def to_deepinv(
         trainable_params=[],
     )
     if not unfold:  # deepinv registers the prior's tensors with ``unfold`` alone
-        iterator.denoiser = prior.denoiser
+        iterator.denoiser, iterator.others = prior.denoiser, prior.others
     return model.eval()

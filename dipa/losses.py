@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from . import device
+from .adjoint import parts
 from .checks import answer, require, require_alike, require_same_images, require_tensor
 from .settings import LossWeights
 
@@ -123,7 +124,12 @@ def row_space(
 TERMS: dict[str, Callable[[Any], torch.Tensor]] = {
     "supervised": lambda batch: supervised(batch.x_hat, batch.x),
     "imitation": lambda batch: imitation(batch.x_hat, batch.targets.x),
-    "data_fidelity": lambda batch: data_fidelity(batch.measured, batch.y),
+    "data_fidelity": lambda batch: torch.stack(
+        [
+            data_fidelity(part, y)
+            for part, y in zip(parts(batch.measured), parts(batch.y), strict=True)
+        ]
+    ).sum(dim=0),
     "gradient": lambda batch: gradient_cosine(batch.direction, batch.targets.gradient),
     "row_space": lambda batch: row_space(batch.direction, batch.project),
     "convergence": lambda batch: convergence(batch.update, batch.teacher_update),

@@ -14,6 +14,7 @@ from deepinv.physics.noise import GaussianNoise, ZeroNoise
 from torch import nn
 
 from . import adjoint, linalg
+from .adjoint import Measurements
 from .checks import FOREIGN, InputError, foreign, require, require_img_size
 from .remembered import Remembered, kind_of
 
@@ -191,9 +192,12 @@ def require_adjoint(name: str, physics: LinearPhysics, images: torch.Tensor) -> 
     _sound.put(physics, kind_of(images), True)
 
 
-def require_applies(name: str, physics: LinearPhysics, img_size: tuple[int, int, int]) -> None:
+def require_applies(
+    name: str, physics: LinearPhysics, img_size: tuple[int, int, int], *, several: bool = False
+) -> None:
     """As :func:`require_takes`, of images ``img_size`` (C, H, W) in the operator's own dtype."""
-    require_takes(name, physics, numbers_of(physics, img_size).new_zeros(1, *img_size))
+    image = numbers_of(physics, img_size).new_zeros(1, *img_size)
+    require_takes(name, physics, image, several=several)
 
 
 def require_like(
@@ -249,7 +253,7 @@ def lipschitz(
     image = like.new_zeros(1, *size)
     norm = _norms.get(physics, kind_of(image))
     if norm is None:
-        require_takes("physics", physics, image)
+        require_takes("physics", physics, image, several=True)
         norm = linalg.squared_norm(physics.A_adjoint_A, tuple(image.shape[1:]), like=like)
         _norms.put(physics, kind_of(image), norm)
     return norm
@@ -274,7 +278,7 @@ def warn_range(name: str, images: torch.Tensor, *operators: LinearPhysics | None
     )
 
 
-def warn_measurements(y: torch.Tensor, physics: LinearPhysics, img_size: tuple[int, ...]) -> None:
+def warn_measurements(y: Measurements, physics: LinearPhysics, img_size: tuple[int, ...]) -> None:
     r"""One ``UserWarning`` per operator for measurements larger than it makes of any image in [0,
     1].
 
@@ -287,7 +291,7 @@ def warn_measurements(y: torch.Tensor, physics: LinearPhysics, img_size: tuple[i
         and hasattr(physics, "norm_sq")
         and isinstance(noise, (GaussianNoise, ZeroNoise))
     )
-    if not known or physics in _told:
+    if not known or physics in _told or not isinstance(y, torch.Tensor):
         return
     sigma = float(noise.sigma.max()) if isinstance(noise, GaussianNoise) else 0.0
     most = math.sqrt(float(physics.norm_sq) * math.prod(img_size)) + 2 * sigma * math.sqrt(

@@ -47,9 +47,11 @@ def kind_of(images: torch.Tensor) -> tuple[object, ...]:
 def _held(module: object) -> tuple[torch.Tensor, ...]:
     if not isinstance(module, nn.Module):
         return ()
-    plain = (value for part in module.modules() for value in vars(part).values())
-    tensors = (value for value in plain if isinstance(value, torch.Tensor))
-    return (*module.buffers(), *module.parameters(), *tensors)
+    plain = [value for part in module.modules() for value in vars(part).values()]
+    listed = [part for value in plain if isinstance(value, list) for part in value]  # of a stack
+    tensors = [value for value in plain if isinstance(value, torch.Tensor)]
+    within = [tensor for part in listed for tensor in _held(part)]
+    return (*module.buffers(), *module.parameters(), *tensors, *within)
 
 
 def _version(tensor: torch.Tensor) -> object:

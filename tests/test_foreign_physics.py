@@ -7,13 +7,14 @@ import copy
 import deepinv
 import pytest
 import torch
-from batteries import refuses, rng, smooth_images, tiny_denoiser
+from batteries import matrix_physics, refuses, rng, smooth_images, tiny_denoiser
 from deepinv import physics as dp
 from members import PRIORS
 from tried import result_or_clear_error
 
 import dipa
-from dipa import analysis, endtoend, losses, operators
+from dipa import analysis, endtoend, losses, operators, solvers, training
+from dipa.operators.measure import measure
 
 # deepinv's own, of operators it makes here
 pytestmark = [
@@ -21,6 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings(
         "ignore:At least one input physics is a DecomposablePhysics:UserWarning"
     ),
+    pytest.mark.filterwarnings("ignore:Warning. least_squares_implicit_backward:UserWarning"),
 ]
 SIDE = 8
 GREY, PAIR, COLOUR = (1, SIDE, SIDE), (2, SIDE, SIDE), (3, SIDE, SIDE)
@@ -256,3 +258,134 @@ def test_what_is_no_preconditioner_is_refused_by_name(P):
         lambda: solver(physics.A(smooth_images(2, SIDE)), physics, preconditioner=P),
         "preconditioner: got",
     )
+
+
+# --- several tensors of measurements --------------------------------------------------------------
+
+
+def stacked(noise: float = 0.0):
+    """An operator of two parts, and the matrix of both."""
+    matrices = [torch.randn(rows, 64, generator=rng(rows)) / 8 for rows in (10, 20)]
+    parts = [matrix_physics(matrix, GREY) for matrix in matrices]
+    for part in parts:
+        part.set_noise_model(dp.GaussianNoise(noise))
+    return dp.stack(*parts), torch.cat(matrices)
+
+
+def test_a_stack_is_solved_as_the_matrix_of_its_parts():
+    physics, matrix = stacked()
+    whole, x = matrix_physics(matrix, GREY), smooth_images(3)
+    solver = dipa.FISTA(dipa.PnP(tiny_denoiser()), iterations=4)
+    for options in ({}, {"stepsize": solvers.Armijo(first=8.0)}):
+        one, two = (solver(p.A(x), p, history=True, x_true=x, **options) for p in (physics, whole))
+        assert torch.allclose(one.x, two.x, atol=1e-5)
+        for a, b in zip(one.history, two.history, strict=True):
+            assert a["residual"] == pytest.approx(b["residual"], rel=1e-4)
+    terms = dipa.LossWeights(supervised=1.0, data_fidelity=1.0)
+    budget = dipa.Budget(steps=2, batch_size=3)
+    trained = [
+        dipa.distill(
+            solver,
+            dipa.ScalarSteps(4),
+            p,
+            None,
+            x,
+            losses=terms,
+            budget=budget,
+            validation=0,
+            progress=False,
+        ).preconditioner.steps
+        for p in (physics, whole)
+    ]
+    assert torch.allclose(*trained, atol=1e-5)
+    fitted = [
+        solver(p.A(x), p, preconditioner=dipa.fit_steps(dipa.CombinedSteps(4), solver, p, x)).x
+        for p in (physics, whole)
+    ]
+    assert torch.allclose(*fitted, atol=1e-2)
+    model = dipa.to_deepinv(solver, None, physics, img_size=GREY)
+    assert torch.allclose(model(physics.A(x), physics), solver(physics.A(x), physics).x, atol=1e-5)
+
+
+def test_each_part_of_a_stack_has_noise_of_its_own():
+    physics, _ = stacked(0.1)
+    x = smooth_images(40)
+    y, again = measure(physics, x, seed=3), measure(physics, x, seed=3)
+    clean = physics.A(x)
+    for part, same, exact in zip(y, again, clean, strict=True):
+        assert torch.equal(part, same)
+        assert (part - exact).std().item() == pytest.approx(0.1, rel=0.15)
+    first, second = (part - exact for part, exact in zip(y, clean, strict=True))
+    assert not torch.allclose(first, second[:, :10])
+
+
+def test_the_norm_of_a_stack_is_computed_again_when_a_part_changes():
+    mask = bits(1, *GREY).float()
+    physics = dp.stack(dp.Inpainting(GREY, mask=mask), dp.Denoising())
+    before = dipa.physics.lipschitz(physics, GREY)
+    physics.physics_list[0].mask = 2 * mask
+    assert dipa.physics.lipschitz(physics, GREY) == pytest.approx(5, rel=1e-3)
+    assert before == pytest.approx(2, rel=1e-3)
+
+
+def test_several_tensors_are_refused_as_one():
+    physics, _ = stacked()
+    solver, y = dipa.FISTA(dipa.PnP(tiny_denoiser()), iterations=1), physics.A(smooth_images(2))
+    refuses(lambda: solver(y[0], physics), "y")
+    y[1] = y[1][:, :5]
+    refuses(lambda: solver(y, physics), "y", "(2, 5)")
+    y[1] = y[1] * torch.nan
+    refuses(lambda: solver(y, physics), "y", "NaN")
+
+
+# --- denoisers that cannot be differentiated again, half precision --------------------------------
+
+
+def test_a_denoiser_that_is_a_gradient_says_which_way_works():
+    physics, x = operators.single_pixel(GREY, ratio=0.4), smooth_images(4)
+    solver = dipa.FISTA(
+        dipa.PnP(
+            deepinv.models.GSDRUNet(
+                in_channels=1, out_channels=1, pretrained=None, nb=1, nc=[4, 4, 4, 4]
+            )
+        ),
+        iterations=2,
+    )
+    options = {
+        "losses": dipa.LossWeights(supervised=1.0),
+        "budget": dipa.Budget(steps=1, batch_size=2),
+        "validation": 0,
+        "progress": False,
+    }
+    run = lambda **more: dipa.distill(  # noqa: E731
+        solver, dipa.ScalarSteps(2), physics, None, x, **options, **more
+    )
+    refuses(run, "differentiation", "straight_through")
+    way = training.Differentiation("straight_through")
+    assert len(run(differentiation=way).history) == 1
+
+
+def test_half_precision_is_refused_by_name():
+    physics, x = operators.single_pixel(GREY, ratio=0.4), smooth_images(4).half()
+    solver = dipa.FISTA(dipa.PnP(tiny_denoiser()), iterations=1)
+    losses = dipa.LossWeights(supervised=1.0)
+    refuses(
+        lambda: dipa.distill(solver, dipa.ScalarSteps(1), physics, None, x, losses=losses),
+        "images.dtype",
+        "float16",
+        "float32 or float64",
+    )
+    refuses(lambda: dipa.fit_steps(dipa.ScalarSteps(1), solver, physics, x), "float16")
+
+
+def test_the_packaged_denoiser_works_in_float64_throughout(tmp_path):
+    physics, x = operators.single_pixel(GREY, ratio=0.4).double(), smooth_images(4).double()
+    solver = dipa.FISTA(dipa.PnP(dipa.denoisers.load().double()), iterations=2)
+    P = dipa.LinearPreconditioner.identity(physics)
+    losses, budget = dipa.LossWeights(supervised=1.0), dipa.Budget(steps=1, batch_size=2)
+    fit = dipa.distill(
+        solver, P, physics, None, x, losses=losses, budget=budget, validation=0, progress=False
+    )
+    again, _ = dipa.load(dipa.save(fit, tmp_path / "P.safetensors"))
+    x_hat = solver(physics.A(x), physics, preconditioner=again).x
+    assert x_hat.dtype == torch.float64 == again.matrix.dtype

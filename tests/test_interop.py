@@ -167,3 +167,22 @@ def test_refuses():
     )
     refuses(lambda: to_deepinv(solver(), None, camera(), "auto"), "stepsize", "'auto'", "1/L")
     refuses(lambda: to_deepinv(solver(), None, camera(), 0.0), "stepsize", "0.0")
+
+
+class Own:
+    """A prior of one's own: no module, but it holds one."""
+
+    def __init__(self):
+        self.net = tiny_denoiser()
+
+    def step(self, z, direction, stepsize):
+        return self.net(z - stepsize * direction, 0.0)
+
+
+def test_what_a_prior_of_one_s_own_holds_follows_the_model():
+    physics = single_pixel((1, 8, 8), ratio=0.4)
+    model = dipa.to_deepinv(dipa.FISTA(Own(), iterations=2), None, physics)
+    held = Own().net.state_dict()
+    assert len(model.state_dict()) == len(held)
+    model, physics = model.double(), physics.double()
+    assert model(physics.A(torch.rand(1, 1, 8, 8).double()), physics).dtype == torch.float64

@@ -1,5 +1,6 @@
 import dataclasses
 
+import deepinv
 import pytest
 import torch
 from batteries import (
@@ -143,3 +144,53 @@ def test_red_refuses_a_weight_out_of_range():
 def test_the_shared_part_is_no_prior():
     with pytest.raises(TypeError, match="step"):
         DenoiserPrior(identity_denoiser).step(images(1, 1, 4, 4), images(1, 1, 4, 4), 0.5)
+
+
+def test_a_denoiser_of_colours_gets_them_together():
+    seen = []
+
+    def denoiser(x, sigma):
+        seen.append(tuple(x.shape))
+        return x.mean(dim=1, keepdim=True).expand_as(x)
+
+    x = images(2, 6, 8, 4)
+    for prior in (dipa.PnP(denoiser, channels=3), RED(denoiser, channels=3)):
+        grouped = x.reshape(4, 3, 8, 4)
+        wanted = grouped.mean(dim=1, keepdim=True).expand_as(grouped).reshape_as(x)
+        assert torch.allclose(prior.denoise(x), wanted) and seen.pop() == (4, 3, 8, 4)
+        assert prior.describe()["channels"] == 3
+    assert "channels" not in dipa.PnP(denoiser).describe()
+    refuses(lambda: dipa.PnP(denoiser, channels=0), "channels", "0")
+    physics = deepinv.physics.Denoising()
+    solver = dipa.FISTA(dipa.PnP(denoiser, channels=3), iterations=1)
+    refuses(lambda: solver(images(1, 2, 8, 8), physics), "images.shape[1]", "3 channels")
+
+
+def test_a_prior_of_deepinv_is_its_proximity_operator():
+    """Soft thresholding at alpha lambda; and what FISTA converges to is what it minimises."""
+    z, direction = images(2, 1, 8, 8) - 0.5, images(2, 1, 8, 8, seed=1)
+    prior = dipa.Prox(deepinv.optim.prior.L1Prior(), weight=0.4)
+    moved = z - 0.5 * direction
+    wanted = moved.sign() * (moved.abs() - 0.2).clamp_min(0)
+    assert torch.allclose(prior.step(z, direction, 0.5), wanted, atol=1e-6)
+    matrix = torch.randn(20, 64, generator=rng(3))
+    physics, y = matrix_physics(matrix, (1, 8, 8)), torch.randn(2, 20, generator=rng(4))
+    x = dipa.FISTA(prior, iterations=3000, restart=50)(y, physics).x.flatten(1)
+    gradient = (x @ matrix.T - y) @ matrix  # in -lambda sign(x), or within where x is 0
+    assert (gradient.abs() <= 0.4 + 1e-3).all()
+    on = x.abs() > 1e-4
+    assert on.any() and torch.allclose(gradient[on], -0.4 * x[on].sign(), atol=1e-3)
+
+
+def test_total_variation_starts_cold_every_time():
+    prior, x = dipa.Prox(deepinv.optim.prior.TVPrior(n_it_max=5), 0.5), images(1, 1, 8, 8)
+    assert torch.equal(prior.step(x, x, 0.1), prior.step(x, x, 0.1))
+
+
+def test_what_is_no_prior_of_deepinv_is_refused():
+    refuses(lambda: dipa.Prox(identity_denoiser), "prior", "deepinv")
+    refuses(lambda: dipa.Prox(deepinv.optim.prior.L1Prior(), weight=-1.0), "weight", "-1")
+    refuses(lambda: dipa.PnP(deepinv.optim.prior.TVPrior()), "denoiser", "Prox")
+    broken = dipa.Prox(deepinv.optim.prior.L1Prior())
+    object.__setattr__(broken.prior, "prox", lambda x, gamma: x[..., :2])
+    refuses(lambda: broken.step(images(1, 1, 8, 8), images(1, 1, 8, 8), 0.1), "prior")

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from deepinv.physics import LinearPhysics
 
+from ..adjoint import sizes
 from ..checks import in_a_row, plain_value, require, require_choice, require_int, require_kind
 from ..solvers import FISTA, State
 from ..solvers.loop import Observer
@@ -71,7 +72,7 @@ def convergence(
     def measure(state: State) -> dict[str, float]:
         if observe is not None:
             observe(state)
-        fidelity = 0.5 * (physics.A(state.x) - y).flatten(1).square().sum(dim=1).mean().item()
+        fidelity = 0.5 * sizes(physics.A(state.x) - y).square().mean().item()
         return {"fidelity": fidelity, "norm": state.x.flatten(1).norm(dim=1).mean().item()}
 
     result = dataclasses.replace(solver, iterations=iterations)(

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from .. import denoisers
 from ..checks import (
+    FOREIGN,
     InputError,
     in_a_row,
     require,
@@ -105,7 +106,7 @@ def compare(
     held, limit = require_int("held", held, 2), require_int("limit", limit, 0)
     seed, tv = require_int("seed", seed, 0), require_flag("total_variation", total_variation)
     progress = require_flag("progress", progress)
-    solver.check(require_takes("physics", physics, images))
+    solver.check(require_takes("physics", physics, images, several=True))
     require_adjoint("physics", physics, images)
     warn_range("images", images, physics)
     if test is not None:
@@ -154,7 +155,7 @@ def _rows(
         if not reason:
             try:
                 rows.append(_best(method, where, prior, choose, group))
-            except InputError as error:
+            except (InputError, *FOREIGN) as error:
                 reason = str(error)
         if reason:
             absent[method.name] = reason

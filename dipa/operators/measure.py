@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from deepinv.physics import LinearPhysics
+from deepinv.physics import LinearPhysics, StackedPhysics
 from deepinv.physics.noise import GaussianNoise, NoiseModel, ZeroNoise
+from deepinv.utils import TensorList
 
 from .. import seeding
+from ..adjoint import Measurements
 from ..checks import (
     foreign,
     image_sides,
@@ -88,13 +90,13 @@ def measure(
     seed: int = 0,
     indices: torch.Tensor | None = None,
     stream: str = "noise",
-) -> torch.Tensor:
+) -> Measurements:
     r""":math:`y=Hx+\varepsilon` for images (B, C, H, W); image i draws its noise from (seed,
     stream, index i).
 
     So the same image gets the same noise in any batch, order or resumed run and on any device (it
     is drawn on the processor), also from a deepinv noise model made without a generator.
-    ``indices`` (B,) defaults to 0, 1, ...
+    ``indices`` (B,) defaults to 0, 1, ... Of stacked operators each part has noise of its own.
     """
     require_operator("physics", physics)
     require_same_images(images=images)
@@ -105,6 +107,12 @@ def measure(
         f"images that this {type(physics).__name__} takes",
     ):
         clean = physics.A(images)
+    if isinstance(physics, StackedPhysics):
+        several = [
+            measure(part, images, seed=seed, indices=indices, stream=f"{stream}, part {number}")
+            for number, part in enumerate(physics.physics_list)
+        ]
+        return TensorList(several)
     noise_model = getattr(physics, "noise_model", None)
     if not isinstance(noise_model, NoiseModel) or isinstance(noise_model, ZeroNoise):
         return clean

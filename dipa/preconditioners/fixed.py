@@ -80,7 +80,7 @@ class Hessian(Preconditioner):
 
     def check(self, images: torch.Tensor) -> None:  # noqa: D102
         self.require_fits(images)
-        require_takes("preconditioner", self.physics, images)
+        require_takes("preconditioner", self.physics, images, several=True)
 
     def require_fits(self, images: torch.Tensor) -> None:  # noqa: D102
         require_size(images, self.img_size)
@@ -143,7 +143,7 @@ class Polynomial(Preconditioner):
 
     def check(self, images: torch.Tensor) -> None:  # noqa: D102
         self.require_fits(images)
-        require_takes("preconditioner", self.physics, images)
+        require_takes("preconditioner", self.physics, images, several=True)
 
     def require_fits(self, images: torch.Tensor) -> None:  # noqa: D102
         require_size(images, declared_size(self.physics) or tuple(images.shape[1:]))

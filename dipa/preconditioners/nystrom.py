@@ -60,7 +60,7 @@ class Nystrom(Preconditioner):
         pixels = math.prod(size)
         rank, seed = require_int("rank", rank, 1, pixels), require_int("seed", seed, 0)
         regularization = require_number("regularization", regularization, 0, open_low=True)
-        require_applies("physics", physics, size)
+        require_applies("physics", physics, size, several=True)
         like = numbers_of(physics, size)
         require_room("rank", rank, (4, pixels, rank), like.double())  # twice, and work space
         basis, values = _sketch(physics, size, rank, seed, like)

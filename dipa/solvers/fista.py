@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 from deepinv.physics import LinearPhysics
+from deepinv.utils import TensorList
 
 from .. import metrics
+from ..adjoint import Measurements, parts, sizes
 from ..checks import (
     foreign,
     plain_fields,
@@ -99,7 +101,7 @@ class FISTA:
 
     def __call__(
         self,
-        y: torch.Tensor,
+        y: Measurements,
         physics: LinearPhysics,
         *,
         preconditioner: PreconditionerLike | None = None,
@@ -113,7 +115,7 @@ class FISTA:
         r"""Reconstruct images from measurements ``y``.
 
         Args:
-            y: measurements as ``physics`` makes them.
+            y: measurements as ``physics`` makes them, a tensor or (of stacked operators) several.
             physics: a deepinv linear operator H.
             preconditioner: ``P(gradient, iterate, k) -> direction`` with k from 1 to K, or the
                 :class:`~dipa.training.Fit` of one; None is the identity. One that was made in
@@ -179,7 +181,7 @@ class FISTA:
 
     def scheme(
         self,
-        y: torch.Tensor,
+        y: Measurements,
         physics: LinearPhysics,
         start: torch.Tensor,
         preconditioner: PreconditionerLike | None = None,
@@ -257,42 +259,49 @@ class FISTA:
             name: value for name in ("restart", "tolerance") if (value := getattr(self, name))
         }
 
-    def _start(self, y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
+    def _start(self, y: Measurements, physics: LinearPhysics) -> torch.Tensor:
         require_operator("physics", physics)
-        require_tensor("y", y, "a tensor of measurements")
-        number = y.is_floating_point() or y.is_complex()
-        require(
-            number,
-            "y.dtype",
-            y.dtype,
-            "a floating-point type, real, or complex where the operator's measurements are",
-        )
-        require(bool(torch.isfinite(y).all()), "y", "NaN or infinite values", "finite values")
-        require_beside("y", y, "physics", physics)
-        require(
-            y.ndim > 0 and len(y) > 0,
-            "y.shape",
-            tuple(y.shape),
-            "measurements of at least one image",
-        )
-        got = f"shape {tuple(y.shape)}, {y.dtype} on {y.device}"
-        with foreign("y", got, f"measurements of this {type(physics).__name__}"):
+        several = isinstance(y, TensorList) and len(y) > 0
+        for part in y if several else (y,):
+            _check_measurement(part, physics)
+        kind = type(physics).__name__
+        got = f"shape {_shapes(y)}, {parts(y)[0].dtype} on {parts(y)[0].device}"
+        with foreign("y", got, f"measurements of this {kind}"):
             start = started(self.start, y, physics)
             with torch.no_grad():
-                made = tuple(physics.A(start).shape)
-        _check_shapes(tuple(y.shape), made, tuple(start.shape[1:]), physics)
-        kind = type(physics).__name__
+                made = _shapes(physics.A(start))
+        _check_shapes(_shapes(y), made, tuple(start.shape[1:]), physics)
         require(
             start.is_floating_point(),
             "y.dtype",
-            y.dtype,
+            parts(y)[0].dtype,
             f"what this {kind} makes of real images: its adjoint must give them",
         )
         return start
 
 
+def _check_measurement(y: torch.Tensor, physics: LinearPhysics) -> None:
+    require_tensor("y", y, "a tensor of measurements")
+    require(
+        y.is_floating_point() or y.is_complex(),
+        "y.dtype",
+        y.dtype,
+        "a floating-point type, real, or complex where the operator's measurements are",
+    )
+    require(bool(torch.isfinite(y).all()), "y", "NaN or infinite values", "finite values")
+    require_beside("y", y, "physics", physics)
+    allowed = "measurements of at least one image"
+    require(y.ndim > 0 and len(y) > 0, "y.shape", tuple(y.shape), allowed)
+
+
+def _shapes(y: Measurements) -> tuple[Any, ...]:
+    """The shape of a measurement; of several tensors the shape of each."""
+    whole = isinstance(y, torch.Tensor)
+    return tuple(y.shape) if whole else tuple(tuple(part.shape) for part in parts(y))
+
+
 def _check_shapes(
-    got: tuple[int, ...], made: tuple[int, ...], image: tuple[int, ...], physics: LinearPhysics
+    got: tuple[Any, ...], made: tuple[Any, ...], image: tuple[int, ...], physics: LinearPhysics
 ) -> None:
     """``image`` is the size the adjoint gives, ``made`` what the operator makes of such images."""
     kind, size = type(physics).__name__, declared_size(physics)
@@ -306,19 +315,19 @@ def _check_shapes(
 
 
 def _observer(
-    y: torch.Tensor, physics: LinearPhysics, x_true: torch.Tensor | None
+    y: Measurements, physics: LinearPhysics, x_true: torch.Tensor | None
 ) -> loop.Observer:
     """History records: norms are means over the batch, residual and change relative, seconds
     since the start.
     """
-    began, scale = time.perf_counter(), y.flatten(1).norm(dim=1).clamp_min(1e-12)
+    began, scale = time.perf_counter(), sizes(y).clamp_min(1e-12)
 
     @torch.no_grad()
     def observe(state: loop.State) -> dict[str, Any]:
         x, residual = state.x, physics.A(state.x) - y
         record = {
             "k": state.k,
-            "residual": (residual.flatten(1).norm(dim=1) / scale).mean().item(),
+            "residual": (sizes(residual) / scale).mean().item(),
             "gradient_norm": physics.A_adjoint(residual).flatten(1).norm(dim=1).mean().item(),
             "change": ((x - state.previous).norm() / x.norm().clamp_min(1e-12)).item(),
             "seconds": time.perf_counter() - began,

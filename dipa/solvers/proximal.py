@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 import torch
 from deepinv.physics import LinearPhysics
 
+from ..adjoint import sizes
 from ..checks import FOREIGN, refuse_foreign, require, require_same_shape
 from .loop import State
 from .searches import Move, Search, Stepsize
@@ -166,8 +167,7 @@ def scaled_adjoint(y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
     sides = (-1, *[1] * (image.ndim - 1))
     largest = image.flatten(1).abs().amax(dim=1).reshape(sides)
     unit = image / torch.where(largest > 0, largest, 1)  # whose square is a number
-    squared = lambda values: values.flatten(1).abs().square().sum(dim=1)  # noqa: E731
-    top, bottom = squared(unit), squared(physics.A(unit))
+    top, bottom = sizes(unit).square(), sizes(physics.A(unit)).square()
     t = torch.where(bottom > 0, top / torch.where(bottom > 0, bottom, 1), 0)
     return image * t.to(image.dtype).reshape(sides)
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import torch
 
+from ..adjoint import sizes
 from ..checks import plain_fields, require, require_int, require_number
 from .loop import State
 
@@ -94,8 +95,7 @@ class Armijo:
     @torch.no_grad()
     def _refused(self, moved: torch.Tensor, stepsize: Stepsize, move: Move) -> torch.Tensor:
         model, curved = (
-            part.flatten(1).norm(dim=1).square().reshape(-1, 1, 1, 1)
-            for part in (moved, move.measure(moved))
+            sizes(part).square().reshape(-1, 1, 1, 1) for part in (moved, move.measure(moved))
         )
         return stepsize * curved > model * (1 + 1e-5)  # of rounding in float32
 

@@ -30,6 +30,7 @@ from ..solvers import FISTA, Result
 from ..solvers.loop import State
 from ..solvers.proximal import acting
 from ..solvers.setting import setting
+from .doors import require_wide
 from .loop import Fit, Record
 
 
@@ -103,6 +104,7 @@ def fit_steps(
     require_kind("solver", solver, FISTA)
     images = images_of("images", images)
     require_images("images", images)
+    require_wide(images)
     regularization = require_number("regularization", regularization, 0)
     sweeps = require_int("sweeps", sweeps, 1)
     batch_size, seed = require_int("batch_size", batch_size, 1), require_int("seed", seed, 0)
@@ -113,7 +115,7 @@ def fit_steps(
         stepsize,
         "a positive number or '1/L': a search has none",
     )
-    solver.check(require_takes("physics", physics, images), preconditioner)
+    solver.check(require_takes("physics", physics, images, several=True), preconditioner)
     require_adjoint("physics", physics, images)
     warn_range("images", images, physics)
     alpha = cast(float, solver.stepsize(stepsize, physics, tuple(images.shape[1:]), images))

@@ -37,7 +37,7 @@ from ..solvers import FISTA
 from ..solvers.proximal import acting, trained_of
 from ..solvers.setting import setting
 from . import differentiate
-from .doors import require_contraction, warn_few_images
+from .doors import require_contraction, require_wide, warn_few_images
 from .loop import Fit, Record, Training
 from .student import StudentRun
 from .teacher import TeacherTargets, teacher_targets
@@ -248,6 +248,7 @@ class Distillation:
     def check(self, preconditioner: nn.Module, images: torch.Tensor) -> None:
         """Refuse what does not go together, before anything is computed."""
         require_images("images", images)
+        require_wide(images)
         self._check_teacher()
         trained = any(parameter.requires_grad for parameter in preconditioner.parameters())
         kind = type(preconditioner).__name__
@@ -281,7 +282,7 @@ class Distillation:
         shape = tuple(images.shape[1:])
         size = declared_size(physics) or shape
         require(size == shape, f"{name}.img_size", size, f"that of the images, {shape}")
-        self.solver.check(require_takes(name, physics, images), preconditioner)
+        self.solver.check(require_takes(name, physics, images, several=True), preconditioner)
         require_adjoint(name, physics, images)
         alpha = self.solver.stepsize(stepsize, physics, shape, images)
         P = acting(preconditioner, physics)

@@ -15,6 +15,13 @@ FASTEST = 2.0  # of alpha times the norm: beyond, a gradient step moves away
 ROUNDING, APPLICATIONS = 0.05, 30  # of the power method
 
 
+def require_wide(images: torch.Tensor) -> None:
+    """Refuse images in half precision: iterates and losses need more than it holds."""
+    wide = images.dtype in (torch.float32, torch.float64)
+    allowed = "float32 or float64; a prior with precision='auto' computes in halves where it can"
+    require(wide, "images.dtype", images.dtype, allowed)
+
+
 def warn_few_images(module: nn.Module, images: torch.Tensor) -> None:
     """One warning where more numbers are trained than the training images hold."""
     trained = sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -29,6 +29,12 @@ from .checkpoint import load_checkpoint, save_checkpoint
 from .validation import Validation
 
 WARM_UP = 0.05
+# what torch says where a denoiser is itself a gradient whose graph is gone
+TWICE = "backward through the graph a second time"
+_ONCE = (
+    "differentiation: got a way through a denoiser that cannot be differentiated again (one that "
+    "is itself a gradient); allowed: Differentiation('straight_through')"
+)
 Record = dict[str, float]
 Objective = Callable[[torch.Tensor, int], tuple[torch.Tensor, Record]]
 
@@ -218,6 +224,8 @@ class Training:
                 )
             loss.backward()
         except (RuntimeError, MemoryError) as error:
+            if TWICE in str(error):
+                raise InputError(_ONCE) from error
             if not is_out_of_memory(error):
                 raise
             return None
