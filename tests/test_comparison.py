@@ -267,6 +267,14 @@ def test_rows_are_sorted_by_seconds_to_the_target():
         assert (one.to_target is not None) == any(psnr >= found.target for _, psnr in one.curve)
 
 
+def test_set_up_counts_until_the_target():
+    found = compared(methods=["Nyström"])
+    (one,) = found.rows
+    assert one.setup > 0
+    curve = Curve([psnr for _, psnr in one.curve], [at for at, _ in one.curve], [])
+    assert one.to_target == pytest.approx(one.setup + curve.seconds_to(found.target))
+
+
 def test_a_comparison_is_a_table_a_figure_and_plain_values():
     found = compared(methods=["1/L", "learned scalars", "L-DIPA"])
     text = str(found)

@@ -1,5 +1,7 @@
 """Steps in closed form, against dense least squares and the properties they must have."""
 
+import warnings
+
 import deepinv
 import numpy as np
 import pytest
@@ -10,16 +12,18 @@ from batteries import (
     matrix_physics,
     refuses,
     relative,
+    rng,
     smooth_images,
     solver,
     tiny_denoiser,
 )
 
 import dipa
-from dipa import fit_steps, linalg
+from dipa import fit_steps, linalg, metrics
 from dipa.operators import single_pixel
 from dipa.operators.measure import gaussian_noise, measure
-from dipa.preconditioners import FourierSteps, PointwiseSteps, ScalarSteps
+from dipa.preconditioners import CombinedSteps, FourierSteps, PointwiseSteps, ScalarSteps
+from dipa.training.family import Family
 
 SHAPE = (1, 8, 8)
 
@@ -354,3 +358,105 @@ def test_operators_that_are_no_filters_are_fitted_too():
             made = bare(3)(physics.A(x), physics, preconditioner=P).x
             assert (made - x).norm() <= (plain - x).norm() * (1 + 1e-5)
     assert linalg.dense(physics.A, SHAPE).shape == (32, 64)
+
+
+# --- several operators ----------------------------------------------------------------------------
+
+
+def masks(count: int, noise: float = 0.0) -> list[deepinv.physics.LinearPhysics]:
+    """Inpainting with other pixels each, and one that measures another number."""
+    made = [
+        deepinv.physics.Inpainting(
+            SHAPE, mask=(torch.rand(1, 8, 8, generator=rng(s)) < 0.5).float()
+        )
+        for s in range(count - 1)
+    ]
+    made.append(matrix_physics(torch.randn(30, 64, generator=rng(9)) / 8, SHAPE))
+    for physics in made:
+        physics.set_noise_model(deepinv.physics.GaussianNoise(noise))
+    return made
+
+
+@pytest.mark.parametrize("name", ["scalar", "radial", "combined"])
+def test_a_family_of_one_is_the_operator(name):
+    makers = MAKERS | {"combined": lambda K: CombinedSteps(K, degree=2, widths=(1.0,))}
+    x = images(4, *SHAPE)
+    for physics in (masks(2)[0], masks(2)[1]):
+        runs = [
+            fit_steps(makers[name](3), solver(3), given, x).preconditioner.steps
+            for given in (physics, [physics])
+        ]
+        assert relative(*runs) < 1e-3
+
+
+def test_the_sum_goes_over_the_operators_in_units_of_their_norms():
+    """One number for one step from zero: sum of <x, d> over sum of <d, d>, d = H^T H x / L."""
+    physics, x = masks(3), images(5, *SHAPE)
+    fit = fit_steps(ScalarSteps(2), bare(1, start="zero"), physics, x, regularization=0.0)
+    top = bottom = 0.0
+    for one in physics:
+        d = one.A_adjoint_A(x) / dipa.physics.lipschitz(one, SHAPE, x)
+        top, bottom = top + (x * d).sum(), bottom + d.square().sum()
+    assert fit.preconditioner.steps[0].item() == pytest.approx((top / bottom).item(), rel=1e-4)
+    assert fit.record["operators"] == 3
+
+
+def test_a_family_may_measure_complex_numbers_of_several_sizes():
+    size = (2, 8, 8)
+    lines = [(torch.rand(1, 1, 1, 8, generator=rng(s)) < 0.6).float() for s in range(2)]
+    physics = [deepinv.physics.MRI(mask=line.expand(1, 2, 8, 8)) for line in lines]
+    maps = torch.ones(1, 3, 8, 8, dtype=torch.complex64) / 3**0.5
+    physics.append(
+        deepinv.physics.MultiCoilMRI(
+            mask=lines[0].expand(1, 2, 8, 8), coil_maps=maps, img_size=(8, 8)
+        )
+    )
+    matrix = torch.randn(20, 128, dtype=torch.complex64, generator=rng(4)) / 16
+    physics.append(
+        deepinv.physics.LinearPhysics(
+            A=lambda x, **_: x.flatten(1).to(torch.complex64) @ matrix.T,
+            A_adjoint=lambda y, **_: (y @ matrix.conj()).real.reshape(-1, *size),
+        )
+    )
+    x = images(3, *size)
+    family = Family(physics, x)
+    y = family.A(x.repeat(4, 1, 1, 1))
+    back = family.A_adjoint(y)
+    for number, one in enumerate(physics):
+        wanted = one.A_adjoint_A(x) / dipa.physics.lipschitz(one, size, x)
+        assert relative(back[3 * number : 3 * number + 3], wanted) < 1e-5
+    fit = fit_steps(CombinedSteps(2), bare(2, start="zero"), physics, x)
+    assert torch.isfinite(fit.preconditioner.steps).all()
+
+
+def test_what_a_family_taught_serves_another_of_its_kind():
+    physics, x = masks(5, noise=0.01), smooth_images(12)
+    run = solver(6, identity_denoiser, start="zero")
+    fit = fit_steps(CombinedSteps(6), run, physics[:3], x[:8])
+    other, test = physics[3], x[8:]
+    y = measure(other, test, seed=5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with_P = run(y, other, preconditioner=fit).x
+    assert fit.preconditioner.setting["operator is"] == "a family of operators"
+    gained = metrics.psnr(with_P, test).mean() - metrics.psnr(run(y, other).x, test).mean()
+    assert gained > 3
+
+
+def test_a_family_that_is_none_is_refused():
+    x, run = images(4, *SHAPE), bare(1)
+    refuses(lambda: fit_steps(ScalarSteps(1), run, [], x), "physics", "no operators")
+    refuses(lambda: fit_steps(ScalarSteps(1), run, masks(2), x, stepsize=0.4), "stepsize", "1/L")
+    wrong = deepinv.physics.LinearPhysics(A=lambda x, **_: x, A_adjoint=lambda y, **_: y.flip(3))
+    refuses(lambda: fit_steps(ScalarSteps(1), run, [*masks(1), wrong], x), "physics[1]", "adjoint")
+    refuses(lambda: fit_steps(ScalarSteps(1), run, [*masks(1), 3], x), "physics[1]")
+    stack = deepinv.physics.stack(*masks(2))
+    refuses(lambda: fit_steps(ScalarSteps(1), run, [stack], x), "physics[0]", "one tensor")
+
+
+def test_each_operator_of_a_family_has_noise_of_its_own():
+    physics = [deepinv.physics.Denoising(deepinv.physics.GaussianNoise(0.1)) for _ in range(2)]
+    x = images(30, *SHAPE)
+    noise = Family(physics, x).measured(x, 3) - x.repeat(2, 1, 1, 1).flatten(1)
+    assert noise.std().item() == pytest.approx(0.1, rel=0.05)
+    assert not torch.equal(noise[:30], noise[30:])

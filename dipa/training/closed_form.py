@@ -5,6 +5,7 @@ no training loop.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -31,13 +32,14 @@ from ..solvers.loop import State
 from ..solvers.proximal import acting
 from ..solvers.setting import setting
 from .doors import require_wide
+from .family import Family
 from .loop import Fit, Record
 
 
 def fit_steps(
     preconditioner: PerIteration,
     solver: FISTA,
-    physics: LinearPhysics,
+    physics: LinearPhysics | Sequence[LinearPhysics],
     images: Images,
     *,
     stepsize: float | str = "1/L",
@@ -71,11 +73,14 @@ def fit_steps(
             :class:`~dipa.preconditioners.CombinedSteps`. Parameters of iterations that the solver
             does not run are those of its last.
         solver: what runs. Momentum, start and prior belong to what is fitted.
-        physics: the operator, with the noise that measurements will have.
+        physics: the operator, with the noise that measurements will have; or several of one kind
+            (masks, blurs), each of which sees all images: P then belongs to none of them, and
+            serves others of that kind.
         images: clean images (N, C, H, W) in [0, 1], all run at once; the prior takes
             ``batch_size`` of them at a time; a tensor, or an array,
             list, ``Dataset``, ``DataLoader`` or :class:`~dipa.data.ImageSet` of them.
-        stepsize: :math:`\alpha`, a positive number or ``"1/L"``. With the latter, P does not depend
+        stepsize: :math:`\alpha`, a positive number or ``"1/L"`` (the one for several operators).
+            With the latter, P does not depend
             on the units of the operator.
         regularization: :math:`\lambda` over the mean of the diagonal of the normal equations, >= 0
             (for a filter: over the mean power of a frequency; of a radial filter it also holds
@@ -115,23 +120,15 @@ def fit_steps(
         stepsize,
         "a positive number or '1/L': a search has none",
     )
-    solver.check(require_takes("physics", physics, images, several=True), preconditioner)
-    require_adjoint("physics", physics, images)
-    warn_range("images", images, physics)
-    alpha = cast(float, solver.stepsize(stepsize, physics, tuple(images.shape[1:]), images))
-    run = _Run(
-        acting(preconditioner, physics),
-        solver,
-        physics,
-        images,
-        measure(physics, images, seed=seed),
-        alpha,
-        regularization,
-        batch_size,
+    several = isinstance(physics, (list, tuple))
+    run = (_several if several else _single)(
+        preconditioner, solver, physics, images, stepsize, regularization, batch_size, seed
     )
     with torch.no_grad():
         history = run.pooled(sweeps) if preconditioner.iterations == 1 else run.greedy()
-    preconditioner.setting = setting(solver, physics, alpha, images)
+    first = physics[0] if isinstance(physics, (list, tuple)) else run.physics
+    made_in = setting(solver, first, run.alpha, images)
+    preconditioner.setting = _of_family(made_in) if several else made_in
     record = {
         "stepsize": stepsize,
         "regularization": regularization,
@@ -140,9 +137,57 @@ def fit_steps(
         "images": len(images),
         "training_seconds": round(time.monotonic() - began, 2),
     }
-    return Fit(
-        preconditioner, history, record | ({"sweeps": sweeps} if run.P.iterations == 1 else {})
+    record |= {"operators": len(physics)} if isinstance(physics, (list, tuple)) else {}
+    record |= {"sweeps": sweeps} if run.P.iterations == 1 else {}
+    return Fit(preconditioner, history, record)
+
+
+def _single(
+    preconditioner: PerIteration,
+    solver: FISTA,
+    physics: LinearPhysics,
+    images: torch.Tensor,
+    stepsize: float | str,
+    regularization: float,
+    batch_size: int,
+    seed: int,
+) -> _Run:
+    """The run on one operator."""
+    solver.check(require_takes("physics", physics, images, several=True), preconditioner)
+    require_adjoint("physics", physics, images)
+    warn_range("images", images, physics)
+    alpha = cast(float, solver.stepsize(stepsize, physics, tuple(images.shape[1:]), images))
+    P, y = acting(preconditioner, physics), measure(physics, images, seed=seed)
+    return _Run(P, solver, physics, images, y, alpha, regularization, batch_size)
+
+
+def _several(
+    preconditioner: PerIteration,
+    solver: FISTA,
+    physics: Sequence[LinearPhysics],
+    images: torch.Tensor,
+    stepsize: float | str,
+    regularization: float,
+    batch_size: int,
+    seed: int,
+) -> _Run:
+    """The run on several operators side by side, the normal equations of all images at once."""
+    require(
+        stepsize == "1/L", "stepsize", stepsize, "'1/L' for several operators: each has its own"
     )
+    warn_range("images", images, *physics)
+    family = Family(physics, images)
+    solver.check(images, preconditioner)
+    P, x = acting(preconditioner, family), images.repeat(len(physics), 1, 1, 1)
+    run = _Run(P, solver, family, x, family.measured(images, seed), 1.0, regularization, batch_size)
+    return replace(run, apart=len(x))
+
+
+def _of_family(made_in: dict[str, Any]) -> dict[str, Any]:
+    """The setting of a P that belongs to no operator alone: steps of 1/L, whatever L is."""
+    parts = {name: part for name, part in made_in["parts"].items() if name in ("prior", "denoiser")}
+    kept = {name: value for name, value in made_in.items() if name != "stepsize"}
+    return kept | {"operator is": "a family of operators", "parts": parts}
 
 
 @dataclass(frozen=True)
@@ -157,6 +202,7 @@ class _Run:
     alpha: float
     regularization: float
     batch_size: int
+    apart: int = 0  # images in one set of normal equations, 0 for as many as the batch
 
     def greedy(self) -> list[Record]:
         """Each iteration's parameters when the run comes to it."""
@@ -198,8 +244,8 @@ class _Run:
     def _sums(self, gradient: torch.Tensor, z: torch.Tensor) -> list[torch.Tensor]:
         """The normal equations of one iteration."""
         batches = zip(
-            (z - self.x).split(self.batch_size),
-            (self.alpha * gradient).split(self.batch_size),
+            (z - self.x).split(self.apart or self.batch_size),
+            (self.alpha * gradient).split(self.apart or self.batch_size),
             strict=True,
         )
         parts = [self.P.normal_equations(error, direction) for error, direction in batches]
