@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import gc
 import json
 import statistics
@@ -191,6 +192,14 @@ def exponent(sizes: list[float], values: list[float]) -> float:
     return (((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum()).item()
 
 
+@functools.cache
+def started(device: str) -> dict[str, Any]:
+    """Where this process runs, and with what: as it was when first asked for. A script of an hour
+    asks before its work: the repository may move on meanwhile.
+    """
+    return provenance(torch.device(device))
+
+
 def finish(
     result: dict[str, Any], headline: Mapping[str, Any], options: argparse.Namespace
 ) -> None:
@@ -205,5 +214,5 @@ def finish(
     )
     if options.json:
         settings = {name: value for name, value in vars(options).items() if name != "json"}
-        made = {"settings": settings, "manifest": provenance(torch.device(options.device))}
+        made = {"settings": settings, "manifest": started(options.device)}
         files.write_json(require_path("--json", options.json), {**headline, **result, **made})

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import finish, parser
+from common import finish, parser, started
 from deepinv import physics as dp
 
 import dipa
@@ -86,6 +86,14 @@ OPERATORS: dict[str, tuple[int, Callable[[Size], dp.LinearPhysics]]] = {
 }
 
 
+def operator(name: str, side: int) -> dp.LinearPhysics:
+    """An operator for images of a side, the same each time: deepinv draws where it normalises."""
+    channels, make = OPERATORS[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return make((channels, side, side))
+
+
 def images(data: str, channels: int, side: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """``count`` to fit and choose on, and 8 to test on, of other photographs or slices."""
     name = "embedded-mri" if channels == 2 else data
@@ -98,9 +106,8 @@ def images(data: str, channels: int, side: int, count: int) -> tuple[torch.Tenso
 
 def compared(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """The comparison on one operator as plain values, with its seconds."""
-    channels, make = OPERATORS[name]
+    physics, channels = operator(name, options.size), OPERATORS[name][0]
     train, test = images(options.data, channels, options.size, options.count)
-    physics = make((channels, options.size, options.size))
     physics.set_noise_model(dp.GaussianNoise(NOISE))
     physics.to(options.device)
     trained = dipa.Budget(steps=options.steps or 1, batch_size=8, learning_rate=1e-3)
@@ -123,6 +130,7 @@ def main(argv: list[str] | None = None) -> None:
     for name in options.operators:
         if name not in OPERATORS:
             raise SystemExit(f"error: --operators: got {name!r}; allowed: {', '.join(OPERATORS)}")
+    started(options.device)
     shaped = {key: getattr(options, key) for key in ("data", "size", "count", "steps", "limit")}
     known = _known(options.json, shaped)
     for name in options.operators:

@@ -6,6 +6,7 @@ import json
 import sys
 
 import common
+import eight_operators
 import gpu_step as step
 import pytest
 import reference
@@ -127,3 +128,43 @@ def test_peak_memory_sees_what_was_held_for_a_moment():
     assert common.peak_mib(lambda: hold(50)) == pytest.approx(50, abs=16), (
         "the high-water mark was set back"
     )
+
+
+@pytest.mark.parametrize("name", eight_operators.OPERATORS)
+def test_the_eight_operators_are_operators(name):
+    physics, channels = eight_operators.operator(name, 16), eight_operators.OPERATORS[name][0]
+    train, test = eight_operators.images("embedded", channels, 16, 8)
+    dipa.physics.require_adjoint("physics", physics, train)
+    assert train.shape == test.shape == (8, channels, 16, 16)
+    again = eight_operators.operator(name, 16)
+    assert torch.equal(physics.A(train), again.A(train)), "drawn the same each time"
+
+
+def test_coils_see_every_pixel_alike():
+    maps = eight_operators.coil_maps(4, 12)
+    assert torch.allclose(maps.abs().square().sum(dim=1), torch.ones(1, 12, 12), atol=1e-5)
+
+
+def test_a_comparison_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys):
+    """Operators that the file has of the same options are not compared again."""
+    done = []
+
+    def compared(name, options):
+        done.append(name)
+        return {"rows": [{"method": "1/L"}]}
+
+    monkeypatch.setattr(eight_operators, "compared", compared)
+    path = str(tmp_path / "out.json")
+    for operators, size in (
+        (["inpainting"], "16"),
+        (["inpainting", "demosaicing"], "16"),
+        (["inpainting"], "32"),
+    ):
+        eight_operators.main(
+            ["--json", path, "--device", "cpu", "--size", size, "--operators", *operators]
+        )
+    assert done == ["inpainting", "demosaicing", "inpainting"]
+    kept = json.loads((tmp_path / "out.json").read_text())
+    assert list(kept["operators"]) == ["inpainting"] and kept["options"]["size"] == 32
+    with pytest.raises(SystemExit, match="--operators"):
+        eight_operators.main(["--operators", "lens"])

@@ -113,7 +113,10 @@ def _gains(known: Known) -> tuple[str, ...]:
     even = "every direction that is seen is seen alike: the fixed preconditioners are stepsizes"
     unseen = known.unseen
     hidden = "the rank is unknown" if unseen is None else f"{100 * unseen:.1f} % is not seen"
-    learned = f"{hidden}: only a P that has learned from images puts something there"
+    learned = (
+        f"{hidden}: only a P that has learned from images puts something there; the smallest that "
+        f"does is CombinedSteps (dipa.compare says what it is worth)"
+    )
     return (even if known.flat else steep, *((learned,) if unseen != 0 else ()))
 
 
