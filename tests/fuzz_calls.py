@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import deepinv
 import numpy as np
 import skimage
 import torch
@@ -121,6 +122,7 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
     "metrics.psnr_batch_mse": (metrics.psnr_batch_mse, {"x": X, "x_true": Y, "batch_size": 2}),
     "metrics.magnitude": (metrics.magnitude, {"images": images(2, 2, 8, 8)}),
     "metrics.summary": (metrics.summary, {"x": X, "x_true": Y, "batch_size": 2}),
+    "Prox": (dipa.Prox, lambda: {"prior": deepinv.optim.prior.L1Prior(), "weight": 0.1}),
     "PnP": (dipa.PnP, {"denoiser": identity_denoiser, "sigma": 0.1, "precision": "float32"}),
     "RED": (dipa.RED, {"denoiser": identity_denoiser, "sigma": 0.1, "weight": 0.5}),
     "FISTA": (

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from dipa import experiments, reports
 from dipa.comparison import Comparison, Row
 
@@ -46,5 +48,6 @@ def test_what_is_recorded_is_read_back():
     assert len(recorded) == 8
     for name, comparison in recorded.items():
         plain = output["operators"][name]
-        assert comparison.advice == plain["advice"] and comparison.target == plain["target"]
+        assert comparison.advice == plain["advice"]
+        assert comparison.target == pytest.approx(plain["target"])
         assert comparison.first.to_target is not None and comparison.counts["to test"] == 8

@@ -216,7 +216,7 @@ def _sorted(rows: list[_Row]) -> tuple[Row, ...]:
             row.way.numbers,
             _with(row.way.setup, curve.seconds_to(target)),
             _with(row.way.setup, row.curve.seconds_within(CLOSE)),
-            list(zip(row.curve.seconds, row.curve.psnr, strict=True)),
+            list(zip(curve.seconds, curve.psnr, strict=True)),
         )
         for row, curve in zip(rows, upto, strict=True)
     ]

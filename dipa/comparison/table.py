@@ -32,7 +32,7 @@ class Row:
             never.
         to_limit: seconds until 1 % from the limit of the plain run, set-up included; None for
             never, or where no limit was computed.
-        curve: (seconds, PSNR) of each iteration.
+        curve: (seconds, PSNR) of the iterations 0 to k.
     """
 
     method: str
@@ -154,7 +154,9 @@ class Comparison:
         return "\n".join([head, *lines, *left, self.advice])
 
     def plot(self, most: int = 8) -> Any:
-        """PSNR against seconds, set-up included: the best row of each method, at most ``most``."""
+        """PSNR against seconds, set-up included, until the chosen iteration: the best row of each
+        method, at most ``most``.
+        """
         from .. import plots
 
         seen: dict[str, list[tuple[float, float]]] = {}
@@ -177,7 +179,16 @@ class Comparison:
 
     def plain(self) -> dict[str, Any]:
         """Everything as plain values that JSON can hold."""
-        return asdict(self) | {"target": self.target, "advice": self.advice}
+        return _rounded(asdict(self) | {"target": self.target, "advice": self.advice})
+
+
+def _rounded(value: Any) -> Any:
+    """Plain values with numbers of six digits."""
+    if isinstance(value, dict):
+        return {name: _rounded(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(part) for part in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _seconds(value: float | None) -> str:

@@ -7,7 +7,7 @@ import math
 import torch
 from deepinv.physics import LinearPhysics
 
-from .. import device, seeding
+from .. import seeding
 from ..checks import require_int, require_number
 from ..memory import require_room
 from ..physics import image_size, numbers_of, require_applies
@@ -62,7 +62,8 @@ class Nystrom(Preconditioner):
         regularization = require_number("regularization", regularization, 0, open_low=True)
         require_applies("physics", physics, size, several=True)
         like = numbers_of(physics, size)
-        require_room("rank", rank, (4, pixels, rank), like.double())  # twice, and work space
+        room = torch.empty(0, dtype=torch.float64)  # the algebra is the processor's
+        require_room("rank", rank, (4, pixels, rank), room)
         basis, values = _sketch(physics, size, rank, seed, like)
         self.img_size, self.regularization = size, float(regularization)
         self.register_buffer("basis", basis)
@@ -90,7 +91,7 @@ def _sketch(
     probes = torch.linalg.qr(drawn.double())[0]
     images = probes.T.reshape(rank, *size).to(like)
     seen = torch.cat([physics.A_adjoint_A(part) for part in images.split(CHUNK)])
-    seen = device.able(seen).double().flatten(1).T
+    seen = seen.cpu().double().flatten(1).T
     shift = torch.finfo(like.dtype).eps * seen.norm()
     seen = seen + shift * probes
     small = probes.T @ seen
