@@ -198,6 +198,17 @@ def test_the_watch_s_own_seconds_do_not_count(monkeypatch):
     assert watch.curve.seconds == [1.0, 3.0]
 
 
+def test_a_model_of_deepinv_that_diverges_is_told_until_then():
+    group = Group(operator(), images(2, *SIZE), images(2, *SIZE))
+
+    class Diverging:
+        def __call__(self, y, physics, **options):
+            return y, {"psnr": [[20.0, 21.0, float("nan"), 30.0]] * 2}
+
+    curve = curves.modelled(lambda iterations: Diverging(), 3, 3, group)
+    assert curve.psnr == [20.0, 21.0] and len(curve.seconds) == 2 and curve.best == 1
+
+
 def test_a_run_that_gets_no_better_ends():
     x = images(2, *SIZE)
     watch = Watch(Group(operator(), x, x))
@@ -300,6 +311,9 @@ def test_what_it_refuses():
     refuses(lambda: compared(methods=["Newton"]), "methods", "Newton", "CG-Tikhonov")
     refuses(lambda: compared(methods=[]), "methods")
     refuses(lambda: compared(budget=3), "budget", "Budget")
+    refuses(lambda: dipa.compare(operator(), 3), "images")
+    told = dipa.compare(operator(), list(x), methods=["CG-Tikhonov"], progress=False)
+    assert told.rows[0].prior == "", "the packaged denoiser, beside a list"
     refuses(lambda: compared(test=torch.rand(4, 1, 9, 8)), "test.shape", "(B, 1, 8, 8)")
     refuses(lambda: compared(methods=["L-DIPA"]), "methods", "none that can run here")
     wrong = deepinv.physics.LinearPhysics(

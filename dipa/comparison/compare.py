@@ -95,13 +95,12 @@ def compare(
     Source: the time to 1 % of a converged reference is the rule of the PETRIC challenge of the
     SyneRBI community.
     """
-    chosen = _chosen(methods)
+    chosen, images = _chosen(methods), images_of("images", images)
+    require_images("images", images)
     solver = FISTA(PnP(denoisers.load().to(images), precision="auto")) if solver is None else solver
     require_kind("solver", solver, FISTA)
     if budget is not None:
         require_kind("budget", budget, Budget)
-    images = images_of("images", images)
-    require_images("images", images)
     require_int("images", len(images), FEWEST)
     held, limit = require_int("held", held, 2), require_int("limit", limit, 0)
     seed, tv = require_int("seed", seed, 0), require_flag("total_variation", total_variation)

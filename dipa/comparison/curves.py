@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -156,7 +157,8 @@ def _modelled(model: Any, group: Group, iterations: int) -> Curve:
     seen = model(group.y, group.physics, x_gt=group.x, compute_metrics=True)[1]["psnr"]
     each = (time.perf_counter() - began) / iterations
     psnr = torch.tensor(seen).reshape(len(group.x), iterations + 1).mean(dim=0).tolist()
-    return Curve(psnr, [each * k for k in range(iterations + 1)], [])
+    kept = next((k for k, value in enumerate(psnr) if not math.isfinite(value)), iterations + 1)
+    return Curve(psnr[:kept], [each * k for k in range(kept)], [])  # until it diverges
 
 
 def _wait(images: torch.Tensor) -> None:
