@@ -72,7 +72,7 @@ def _print(tensor: torch.Tensor) -> object:
     """
     if tensor.device.type == "meta":
         return object()
-    flat = tensor.detach().cpu().flatten()
+    flat = tensor.detach().cpu().resolve_conj().resolve_neg().flatten()
     real = torch.view_as_real(flat).flatten() if flat.is_complex() else flat
     numbers = real.double()
     weights = torch.cos(0.731 * torch.arange(len(numbers), dtype=torch.float64) + 0.3)

@@ -167,8 +167,8 @@ def test_it_costs_four_applications_on_one_image_and_is_remembered():
     taken = [("A", 1), ("A_adjoint", 1)]  # by require_takes
     assert counted.calls == [*taken, *[("A", 1)] * 3, ("A_adjoint", 1)]
     for change in (
-        lambda: physics.mask.mul_(1),
-        lambda: physics.update_parameters(mask=physics.mask.clone()),
+        lambda: physics.mask.mul_(2),
+        lambda: physics.update_parameters(mask=physics.mask.flip(-1)),
         lambda: physics.register_buffer("more", torch.zeros(1)),
     ):
         counted.calls.clear()
