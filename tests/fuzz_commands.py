@@ -20,6 +20,8 @@ LINES = (
     "inspect idea --profile smoke --role teacher --json",
     "inspect ridge --profile smoke --set task.size=8",
     "inspect json:dumps --size 1 8 8",
+    "compare json:dumps --images embedded --steps 1 --limit 1 --seed 2",
+    "evaluate folder --images embedded --count 2 --device cpu --json",
     "data",
     "data mnist",
     "data embedded",

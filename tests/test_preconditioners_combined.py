@@ -6,7 +6,7 @@ import deepinv
 import numpy as np
 import pytest
 import torch
-from batteries import refuses
+from batteries import refuses, smooth_images, tiny_denoiser
 from members import images, shaken
 
 import dipa
@@ -122,3 +122,26 @@ def test_what_it_refuses():
     refuses(lambda: CombinedSteps(1, mixed=1), "mixed", "True or False")
     refuses(lambda: CombinedSteps(1).on(7), "physics", "LinearPhysics")
     assert CombinedSteps(1, degree=0)(g, g, 1).shape == g.shape
+
+
+def test_what_was_fitted_is_refined_by_training():
+    """The best of the looks at held-out images is kept, the fit among them."""
+    physics, x = single_pixel((1, 8, 8), ratio=0.4), smooth_images(40)
+    solver = dipa.FISTA(prior=dipa.PnP(tiny_denoiser()), iterations=4, start="zero")
+    P = dipa.fit_steps(CombinedSteps(4, degree=1, widths=(1.0,)), solver, physics, x).preconditioner
+    before = P.steps.detach().clone()
+    fit = dipa.distill(
+        solver,
+        P,
+        physics,
+        None,
+        x,
+        losses=dipa.LossWeights(supervised=1.0),
+        budget=dipa.Budget(steps=60, batch_size=8, learning_rate=1e-3),
+        validation=0.25,
+        progress=False,
+    )
+    looks = dict(fit.record["validation"]["looks"])
+    assert max(looks.values()) > looks[0] and not torch.equal(P.steps, before)
+    assert fit.record["worth"]["trained"] == pytest.approx(max(looks.values()), abs=1e-4)
+    assert P.setting["iterations"] == 4
