@@ -59,9 +59,10 @@ def compare(
     fitting and training beside.
 
     Untrained: steps of 1/L with each momentum, :class:`~dipa.preconditioners.Hessian` and
-    :class:`~dipa.preconditioners.Polynomial` preconditioners, :class:`~dipa.preconditioners.Nystrom`, Tikhonov's
-    solution; deepinv's HQS and DRS. In closed form from images: scalars, radial filters,
-    polynomials, :class:`~dipa.preconditioners.CombinedSteps` for each iteration
+    :class:`~dipa.preconditioners.Polynomial` preconditioners,
+    :class:`~dipa.preconditioners.Nystrom`, Tikhonov's solution; deepinv's HQS and DRS. In closed
+    form from images: scalars, radial filters, polynomials,
+    :class:`~dipa.preconditioners.CombinedSteps` for each iteration
     (:func:`~dipa.training.fit_steps`); up to 1,024 numbers in an image the ridge predictor
     (:func:`~dipa.training.fit_ridge`). Trained where there is a ``budget``: L-DIPA up to 1,024
     numbers, N-DIPA.

@@ -97,7 +97,9 @@ def trained_of(given: Any) -> Any:
 
 
 def acting(preconditioner: Any, physics: LinearPhysics) -> Any:
-    """A preconditioner as it acts with one operator, see :meth:`dipa.preconditioners.Preconditioner.on`."""
+    """A preconditioner as it acts with one operator, see
+    :meth:`dipa.preconditioners.Preconditioner.on`.
+    """
     on = getattr(preconditioner, "on", None)
     return on(physics) if callable(on) else preconditioner
 
