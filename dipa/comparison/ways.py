@@ -71,7 +71,8 @@ class Problem:
     @property
     def size(self) -> tuple[int, int, int]:
         """(C, H, W)."""
-        return tuple(self.images.shape[1:])  # type: ignore[return-value]
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
 
     @property
     def norm(self) -> float:

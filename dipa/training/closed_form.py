@@ -121,9 +121,9 @@ def fit_steps(
         "a positive number or '1/L': a search has none",
     )
     several = isinstance(physics, (list, tuple))
-    run = (_several if several else _single)(
-        preconditioner, solver, physics, images, stepsize, regularization, batch_size, seed
-    )
+    seen, x, y, alpha = _measured(preconditioner, solver, physics, images, stepsize, seed)
+    P, apart = acting(preconditioner, seen), len(x) if several else 0
+    run = _Run(P, solver, seen, x, y, alpha, regularization, batch_size, apart)
     with torch.no_grad():
         history = run.pooled(sweeps) if preconditioner.iterations == 1 else run.greedy()
     first = physics[0] if isinstance(physics, (list, tuple)) else run.physics
@@ -142,45 +142,29 @@ def fit_steps(
     return Fit(preconditioner, history, record)
 
 
-def _single(
+def _measured(
     preconditioner: PerIteration,
     solver: FISTA,
-    physics: LinearPhysics,
+    physics: LinearPhysics | Sequence[LinearPhysics],
     images: torch.Tensor,
     stepsize: float | str,
-    regularization: float,
-    batch_size: int,
     seed: int,
-) -> _Run:
-    """The run on one operator."""
-    solver.check(require_takes("physics", physics, images, several=True), preconditioner)
-    require_adjoint("physics", physics, images)
-    warn_range("images", images, physics)
-    alpha = cast(float, solver.stepsize(stepsize, physics, tuple(images.shape[1:]), images))
-    P, y = acting(preconditioner, physics), measure(physics, images, seed=seed)
-    return _Run(P, solver, physics, images, y, alpha, regularization, batch_size)
-
-
-def _several(
-    preconditioner: PerIteration,
-    solver: FISTA,
-    physics: Sequence[LinearPhysics],
-    images: torch.Tensor,
-    stepsize: float | str,
-    regularization: float,
-    batch_size: int,
-    seed: int,
-) -> _Run:
-    """The run on several operators side by side, the normal equations of all images at once."""
-    require(
-        stepsize == "1/L", "stepsize", stepsize, "'1/L' for several operators: each has its own"
-    )
+) -> tuple[LinearPhysics, torch.Tensor, torch.Tensor, float]:
+    """Operator, images, measurements and stepsize of the run; several operators are one, side by
+    side, each with all images.
+    """
+    if not isinstance(physics, (list, tuple)):
+        solver.check(require_takes("physics", physics, images, several=True), preconditioner)
+        require_adjoint("physics", physics, images)
+        warn_range("images", images, physics)
+        alpha = cast(float, solver.stepsize(stepsize, physics, tuple(images.shape[1:]), images))
+        return physics, images, measure(physics, images, seed=seed), alpha
+    allowed = "'1/L' for several operators: each has its own"
+    require(stepsize == "1/L", "stepsize", stepsize, allowed)
     warn_range("images", images, *physics)
     family = Family(physics, images)
     solver.check(images, preconditioner)
-    P, x = acting(preconditioner, family), images.repeat(len(physics), 1, 1, 1)
-    run = _Run(P, solver, family, x, family.measured(images, seed), 1.0, regularization, batch_size)
-    return replace(run, apart=len(x))
+    return family, images.repeat(len(physics), 1, 1, 1), family.measured(images, seed), 1.0
 
 
 def _of_family(made_in: dict[str, Any]) -> dict[str, Any]:
