@@ -120,17 +120,17 @@ def row_space(
 
 
 # What each weight of LossWeights multiplies, on a batch that the student has solved
-# (SolvedBatch of dipa.training.distill says what there is to compare).
+# (SolvedBatch of dipa.training.student says what there is to compare).
 TERMS: dict[str, Callable[[Any], torch.Tensor]] = {
     "supervised": lambda batch: supervised(batch.x_hat, batch.x),
-    "imitation": lambda batch: imitation(batch.x_hat, batch.targets.x),
+    "imitation": lambda batch: imitation(batch.x_hat, batch.teacher_x),
     "data_fidelity": lambda batch: torch.stack(
         [
             data_fidelity(part, y)
             for part, y in zip(parts(batch.measured), parts(batch.y), strict=True)
         ]
     ).sum(dim=0),
-    "gradient": lambda batch: gradient_cosine(batch.direction, batch.targets.gradient),
+    "gradient": lambda batch: gradient_cosine(batch.direction, batch.teacher_gradient),
     "row_space": lambda batch: row_space(batch.direction, batch.project),
     "convergence": lambda batch: convergence(batch.update, batch.teacher_update),
 }

@@ -4,9 +4,17 @@ way to differentiate.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
-from .checks import plain_fields, require, require_choice, require_int, require_number
+from .checks import (
+    plain_fields,
+    require,
+    require_choice,
+    require_flag,
+    require_int,
+    require_kind,
+    require_number,
+)
 from .choices import WAYS
 
 SCHEDULES = ("plateau", "cosine", "one_cycle", "constant")
@@ -30,8 +38,8 @@ class LossWeights:
 
     def __post_init__(self):
         plain_fields(self)
-        for field in fields(self):
-            require_number(f"losses.{field.name}", getattr(self, field.name), 0)
+        for term in fields(self):
+            require_number(f"losses.{term.name}", getattr(self, term.name), 0)
         given = self.supervised + self.imitation + self.gradient + self.data_fidelity
         require(
             given > 0,
@@ -47,11 +55,8 @@ class LossWeights:
 
     def active(self) -> dict[str, float]:
         """The terms with a positive weight."""
-        return {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if getattr(self, field.name) > 0
-        }
+        weights = {term.name: getattr(self, term.name) for term in fields(self)}
+        return {name: weight for name, weight in weights.items() if weight > 0}
 
 
 @dataclass(frozen=True)
@@ -185,3 +190,101 @@ class Differentiation:
         if self.exact or self.way == "straight_through":
             return None
         return 1 if self.way == "jacobian_free" else self.tail
+
+
+@dataclass(frozen=True)
+class Phase:
+    r"""One part of a training: what is compared with what, through which iterations the gradient
+    goes, and for how long.
+
+    A training is a list of phases. Each begins where the one before ended, with a fresh optimiser:
+
+    ``Phase(iterations=1, before_prior=True)``
+        the first iteration alone. :math:`z^1-\alpha P(\nabla g(z^1),z^1,1)` is compared, so neither
+        the denoiser nor a solve is run: a step costs one call of P.
+    ``Phase(stretch=1)``
+        every iteration alone, on the run's own iterates: the losses are compared after each, and
+        no gradient passes from one to the one before.
+    ``Phase(iterations=8)``
+        the first eight iterations, exactly.
+    ``Phase()``
+        the whole solve, as in the papers. What is compared is :math:`x^K`.
+
+    Args:
+        budget: steps, optimiser, schedule.
+        losses: weights of the terms.
+        differentiation: how the gradient of a run (with ``stretch``: of a stretch, and then a way
+            through all of its iterations) is computed.
+        iterations: that the student runs, at most the solver's K; 0 is K.
+        stretch: iterations between two comparisons, a divisor of the number that is run; the loss
+            is the mean of all comparisons. 0 compares once, at the end.
+        before_prior: compare what the prior is given, :math:`z^k-\alpha P(\nabla g(z^k),z^k,k)`, in
+            the place of what it makes of it, :math:`x^k`.
+        teacher_iterates: the imitation loss compares with the teacher's iterate of the same k (the
+            teacher then runs along, uncached), not with its output. With ``stretch`` or
+            ``before_prior`` the gradient loss compares the direction of iteration k with the
+            teacher's gradient at the same point, :math:`H_t^\top H_t(z^k-x)`.
+
+    Raises:
+        InputError: a number out of range, a stretch that does not divide the iterations or whose
+            way leaves some of them out.
+
+    Source: the phases are this project's; one update for each iteration on the iterates' own
+    states is the cumulative training of "Accelerating Optimization Algorithms With Dynamic
+    Parameter Selections Using CNNs" (arXiv 1902.02449).
+    """
+
+    budget: Budget = field(default_factory=Budget)
+    losses: LossWeights = field(default_factory=lambda: LossWeights(supervised=1.0))
+    differentiation: Differentiation = field(default_factory=Differentiation)
+    iterations: int = 0
+    stretch: int = 0
+    before_prior: bool = False
+    teacher_iterates: bool = False
+
+    def __post_init__(self):
+        plain_fields(self)
+        for name, kind in (
+            ("budget", Budget),
+            ("losses", LossWeights),
+            ("differentiation", Differentiation),
+        ):
+            require_kind(f"phase.{name}", getattr(self, name), kind)
+        for name in ("iterations", "stretch"):
+            require_int(f"phase.{name}", getattr(self, name), 0)
+        for name in ("before_prior", "teacher_iterates"):
+            require_flag(f"phase.{name}", getattr(self, name))
+        require(
+            not self.stretch or self.differentiation.backward is None,
+            "phase.differentiation.way",
+            self.differentiation.way,
+            "a way through all iterations of a stretch: checkpointed, unrolled, straight_through",
+        )
+        require(
+            not self.before_prior or self.losses.row_space + self.losses.convergence == 0,
+            "phase.losses",
+            self.losses.active(),
+            "before the prior: supervised, imitation, gradient and data_fidelity",
+        )
+
+    def length(self, iterations: int) -> int:
+        """How many of a solver's iterations are run; more than it has, or a stretch that does not
+        divide them, are refused.
+        """
+        run = self.iterations or iterations
+        allowed = f"at most the solver's {iterations}"
+        require(run <= iterations, "phase.iterations", self.iterations, allowed)
+        whole = not self.stretch or run % self.stretch == 0
+        require(whole, "phase.stretch", self.stretch, f"a divisor of the {run} iterations")
+        return run
+
+    @property
+    def along(self) -> bool:
+        """Whether iterations on the way are compared, or what goes into the prior."""
+        return self.stretch > 0 or self.before_prior or self.teacher_iterates
+
+    @property
+    def needs_targets(self) -> bool:
+        """Whether the outputs or gradients of whole runs of the teacher enter."""
+        gradient = self.losses.gradient > 0 and not self.along
+        return gradient or (self.losses.imitation > 0 and not self.teacher_iterates)

@@ -35,7 +35,7 @@ from dipa import (
     solvers,
 )
 from dipa.operators.measure import measure
-from dipa.training import Budget, Differentiation
+from dipa.training import Budget, Differentiation, Phase
 
 SIZE = (1, 8, 8)
 X, Y = images(2, *SIZE), images(2, *SIZE, seed=1)
@@ -384,6 +384,10 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
             "seed": 1,
         },
     ),
+    "preconditioners.ComposedPreconditioner": (
+        dipa.preconditioners.ComposedPreconditioner,
+        {"first": linear(), "second": conv(), "order": "beside"},
+    ),
     "NeuralPreconditioner.__call__": (
         applied,
         lambda: {"P": conv(), "gradient": X, "iterate": X, "k": 1},
@@ -472,6 +476,18 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
         },
     ),
     "training.Differentiation": (Differentiation, {"way": "truncated", "tail": 2}),
+    "training.Phase": (
+        Phase,
+        {
+            "budget": Budget(steps=1, batch_size=1),
+            "losses": dipa.LossWeights(supervised=1.0, gradient=1.0),
+            "differentiation": Differentiation("unrolled"),
+            "iterations": 2,
+            "stretch": 1,
+            "before_prior": True,
+            "teacher_iterates": True,
+        },
+    ),
     "fit_steps": (
         fitted,
         lambda: {

@@ -13,6 +13,7 @@ from dipa.experiments import problem
 from dipa.operators import ORDERINGS, mri, mri_pair, single_pixel, super_resolution
 from dipa.preconditioners import (
     CombinedSteps,
+    ComposedPreconditioner,
     ConvolutionalSteps,
     FourierSteps,
     Hessian,
@@ -191,7 +192,15 @@ FITTED_STEPS = {
         physics, iterations, size, form="dense"
     ),
 }
-FITTED = FITTED_LINEAR | FITTED_STEPS
+FITTED_COMPOSED = {
+    "composed, behind": lambda physics, size, iterations: ComposedPreconditioner(
+        LinearPreconditioner.identity(physics, size), ConvolutionalSteps(iterations, 3)
+    ),
+    "composed, beside": lambda physics, size, iterations: ComposedPreconditioner(
+        ScalarSteps(iterations), LinearPreconditioner.identity(physics, size), order="beside"
+    ),
+}
+FITTED = FITTED_LINEAR | FITTED_STEPS | FITTED_COMPOSED
 FITTED_FIXED = {
     "identity": lambda physics, size, iterations: dipa.Identity(),
     "Hessian": lambda physics, size, iterations: Hessian(physics, size, regularization=0.1),
@@ -241,7 +250,11 @@ ONE_FILTER = {
     "fourier, one": lambda: shaken(FourierSteps(1, SHAPE)),
     "fourier, one radial": lambda: shaken(FourierSteps(1, radial=True, knots=9)),
 }
-LEARNED = LINEAR | COMPLEMENT | PER_ITERATION | ONE_FILTER
+COMPOSED = {
+    name: lambda make=make: shaken(make(student(), SHAPE, 3))
+    for name, make in FITTED_COMPOSED.items()
+}
+LEARNED = LINEAR | COMPLEMENT | PER_ITERATION | ONE_FILTER | COMPOSED
 MEMBERS = LEARNED | FIXED
 # a basis or weights of one channel, on complex images: every channel an image of its own
 PLANES = {

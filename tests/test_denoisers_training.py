@@ -21,7 +21,7 @@ from train_denoiser import (
 )
 
 from dipa import denoisers, storage
-from dipa.training.loop import one_cycle
+from dipa.training.schedules import one_cycle
 
 TINY = DenoiserRecipe(
     depth=3, features=8, steps=8, batch_size=4, patch=12, scales=(1.0, 0.5), precision="float32"

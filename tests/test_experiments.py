@@ -275,3 +275,77 @@ def test_numbers_of_numpy_in_overrides_are_those_of_python():
         lambda: experiments.resolve("baseline", overrides={"training.steps": np.True_}),
         "training.steps",
     )
+
+
+PHASES = [
+    {"share": 0.7, "iterations": 1, "before_prior": True, "training": {"learning_rate": 0.5}},
+    {"share": 0.3, "stretch": 2, "losses": {"imitation": 1.0}},
+]
+
+
+def phased(phases, **more):
+    told = {"training.steps": 10, "training.batch_size": 6, "phases": phases} | more
+    return experiments.resolve("n-dipa-supervised", overrides=told)
+
+
+def test_phases_are_shares_of_the_steps_with_what_changes_in_them():
+    config = phased(PHASES)
+    first, second = config.plan
+    assert (first.budget.steps, second.budget.steps) == (7, 3) and config.image_steps == 60
+    assert (first.budget.learning_rate, first.budget.batch_size) == (0.5, 6)
+    assert second.budget.learning_rate == config.training.learning_rate
+    assert (first.iterations, first.before_prior, first.stretch) == (1, True, 0)
+    assert (second.losses.supervised, second.losses.imitation, second.stretch) == (1.0, 1.0, 2)
+    assert first.losses == config.losses
+    least = phased([{"share": 1e-9}, {"share": 1 - 1e-9}])
+    assert [phase.budget.steps for phase in least.plan] == [1, 10]
+
+
+def test_without_phases_the_sections_are_the_one_phase_and_the_digest_stays():
+    config = experiments.resolve("n-dipa-supervised")
+    (phase,) = config.plan
+    assert phase.budget == config.training and phase.losses == config.losses
+    assert phase.differentiation == config.differentiation and not phase.along
+    assert (
+        config.digest
+        == phased(
+            [],
+            **{
+                "training.steps": config.training.steps,
+                "training.batch_size": config.training.batch_size,
+            },
+        ).digest
+    )
+    assert phased(PHASES).digest != phased(PHASES[::-1]).digest, "their order counts"
+
+
+@pytest.mark.parametrize(
+    ("phases", "words"),
+    [
+        ([3], ("phases[0]", "3", "mapping")),
+        ([{"share": 0.5}, {"shear": 0.5}], ("phases[1].shear", "share")),
+        ([{"share": 0.0}], ("phases[0].share", "0")),
+        ([{"share": 1.5}], ("phases[0].share", "1.5")),
+        ([{"share": 0.5}], ("phases", "0.5", "add up to 1")),
+        ([{"training": {"steps": 3}}], ("phases[0].training.steps", "share")),
+        ([{"training": {"batch": 3}}], ("training.batch", "batch_size")),
+        ([{"losses": 3}], ("phases[0].losses", "3", "mapping")),
+        ([{"iterations": 21}], ("phase.iterations", "21", "20")),
+        ([{"stretch": 3}], ("phase.stretch", "3", "20")),
+        ([{"stretch": 1, "differentiation": {"way": "truncated"}}], ("way", "truncated")),
+        ({"one": {}}, ("phases", "list")),
+    ],
+)
+def test_phases_that_cannot_be_are_refused_by_name(phases, words):
+    refuses(lambda: phased(phases), *words)
+
+
+def test_a_composed_run_puts_the_network_behind_the_closed_form(tmp_path):
+    overrides = ["task.size=16", "data.ridge_count=100", "solver.iterations=2"]
+    config = experiments.resolve("n-dipa-composed", "smoke", overrides=overrides)
+    run = experiments.run(config, tmp_path)
+    P = run.preconditioner()
+    assert type(P.first).__name__ == "LinearPreconditioner" and P.second.name == "unet"
+    assert P.second.precision == "float32"
+    assert run.manifest["counts"]["parameters"] == sum(p.numel() for p in P.second.parameters())
+    assert [record["phase"] for record in run.history] == [1, 1, 2]

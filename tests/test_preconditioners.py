@@ -898,9 +898,8 @@ def test_save_and_load_round_trip(name, dtype, tmp_path):
         and again.traits == P.traits
         and again.header() == P.header()
     )
-    assert [p.dtype for p in again.parameters()] == [
-        dtype
-    ] and again.parameter_count == P.parameter_count
+    assert {p.dtype for p in again.parameters()} == {dtype}
+    assert again.parameter_count == P.parameter_count
     assert again.state_dict().keys() == P.state_dict().keys()
     assert all(torch.equal(again.state_dict()[key], value) for key, value in P.state_dict().items())
     gradient = images(2, *SHAPE, dtype=dtype)
@@ -950,7 +949,7 @@ def test_damaged_files_are_refused_by_name(name, tmp_path):
     """
     P, path = LEARNED[name](), tmp_path / "damaged.safetensors"
     tensors, header = P.state_dict(), {"kind": P.kind, **P.header(), "made_by": {}}
-    (weights,) = (key for key, _ in P.named_parameters())
+    *_, weights = (key for key, _ in P.named_parameters())
     damaged = [
         ({}, header),
         (tensors | {weights: tensors[weights][..., :2]}, header),

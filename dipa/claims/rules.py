@@ -141,7 +141,6 @@ def _verdict(
 
 def _share(config: Config) -> float | None:
     """Image-steps of a training over those of the papers; None where nothing is trained."""
-    ours, theirs = config.training, paper_config(config.preset).training
     if not config.trained:
         return None
-    return ours.steps * ours.batch_size / (theirs.steps * theirs.batch_size)
+    return config.image_steps / paper_config(config.preset).image_steps

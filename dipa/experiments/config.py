@@ -23,13 +23,14 @@ from ..checks import (
     require_number,
     shown,
 )
-from ..settings import Budget, Differentiation, LossWeights
+from ..settings import Budget, Differentiation, LossWeights, Phase
 from .methods import METHODS, Method
 from .tasks import TASKS, SinglePixelTask, Task
 
 # of a preset or profile: it becomes part of a folder's name
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 RUN_NAME = r".+-s\d+-[0-9a-f]{8}"  # as Config.run_name makes them
+PHASED = ("training", "losses", "differentiation")  # sections that a phase may change
 HASHED = (
     "task",
     "data",
@@ -160,6 +161,9 @@ class NetworkSettings:
 class Config:
     """One run, resolved: everything that decides its numbers, and nothing else.
 
+    ``phases`` are the parts of the training, in their order: each its ``share`` of
+    ``training.steps``, what changes for it in ``losses``, ``training`` and ``differentiation``, and
+    the other arguments of :class:`~dipa.settings.Phase`; none is the whole training in one.
     ``shifts`` are further tests of what was trained, by name: what changes in ``task`` and
     ``solver``, such as ``{"AF 8": {"task": {"acceleration": 8}}}``.
     """
@@ -176,6 +180,7 @@ class Config:
     losses: LossWeights = field(default_factory=lambda: LossWeights(supervised=1.0))
     training: Budget = field(default_factory=Budget)
     differentiation: Differentiation = field(default_factory=Differentiation)
+    phases: list = field(default_factory=list)
     shifts: dict = field(default_factory=dict)
 
     def __post_init__(self):
@@ -189,6 +194,8 @@ class Config:
             )
         require_choice("method", self.method, METHODS)
         require_int("seed", self.seed, 0, 2**31 - 1)
+        for phase in self.plan:
+            phase.length(self.solver.iterations)
         for name in self.shifts:
             require(isinstance(name, str), "shifts", name, "names as text")
             self.shifted(name)
@@ -202,6 +209,41 @@ class Config:
     def trained(self) -> bool:
         """Whether the method optimises anything."""
         return self.recipe.train is not None
+
+    @property
+    def plan(self) -> tuple[Phase, ...]:
+        """The phases of the training."""
+        if not self.phases:
+            return (Phase(self.training, self.losses, self.differentiation),)
+        plan = tuple(self._phase(f"phases[{n}]", phase) for n, phase in enumerate(self.phases))
+        whole = sum(phase.get("share", 1.0) for phase in self.phases)
+        require(abs(whole - 1) < 1e-6, "phases", f"shares of {whole:g}", "shares that add up to 1")
+        return plan
+
+    @property
+    def image_steps(self) -> int:
+        """Images that the steps of the training look at, in all its phases."""
+        return sum(phase.budget.steps * phase.budget.batch_size for phase in self.plan)
+
+    def _phase(self, name: str, given: Any) -> Phase:
+        """One of them, from what changes in the sections of this configuration."""
+        require(isinstance(given, Mapping), name, given, "a mapping of keys to values")
+        known = {f.name for f in fields(Phase)} - {"budget"} | {"share", "training"}
+        for key in given:
+            require_choice(f"key {name}.{key}", key, sorted(known))
+        parts = {key: self._section(name, key, given.get(key, {})) for key in PHASED}
+        told = given.get("training", {})
+        require("steps" not in told, f"key {name}.training.steps", "it", "a share of all steps")
+        share = require_number(f"{name}.share", given.get("share", 1.0), 0, 1, open_low=True)
+        budget = replace(parts.pop("training"), steps=max(1, round(share * self.training.steps)))
+        more = {key: value for key, value in given.items() if key not in (*PHASED, "share")}
+        return Phase(budget, **parts, **more)
+
+    def _section(self, name: str, key: str, changes: Any) -> Any:
+        """The section ``key`` with some of its fields changed."""
+        path, section = f"{name}.{key}", getattr(self, key)
+        require(isinstance(changes, Mapping), path, changes, "a mapping of keys to values")
+        return build(type(section), _plain(section) | dict(changes), key)
 
     @property
     def digest(self) -> str:
@@ -226,19 +268,10 @@ class Config:
             changes,
             "a mapping with the keys task and solver",
         )
-        for key, change in changes.items():
+        for key in changes:
             require_choice(f"key shifts.{name}", key, ("task", "solver"))
-            require(
-                isinstance(change, Mapping),
-                f"shifts.{name}.{key}",
-                change,
-                "a mapping of keys to values",
-            )
         parts = {
-            key: build(
-                type(getattr(self, key)), _plain(getattr(self, key)) | dict(changes[key]), key
-            )
-            for key in changes
+            key: self._section(f"shifts.{name}", key, change) for key, change in changes.items()
         }
         return replace(self, shifts={}, **parts)
 
@@ -327,11 +360,11 @@ def _typed(path: str, value: Any, hint: Any) -> Any:
 
 
 def _own(value: Any) -> Any:
-    """Python's own numbers and mappings in the place of others, nested ones too: what YAML and
-    JSON can write.
+    """Python's own numbers, mappings and lists in the place of others, nested ones too: what YAML
+    and JSON can write.
     """
-    return (
-        {key: _own(inner) for key, inner in value.items()}
-        if isinstance(value, Mapping)
-        else plain_value(value)
-    )
+    if isinstance(value, Mapping):
+        return {key: _own(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_own(inner) for inner in value]
+    return plain_value(value)

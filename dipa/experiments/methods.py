@@ -80,18 +80,17 @@ def _distil(problem: Problem, preconditioner: Any, **options: Any) -> Fit:
         problem.student,
         problem.teacher,
         problem.train.images[: config.data.train_count],
-        losses=config.losses,
-        budget=config.training,
+        phases=config.plan,
         stepsize=config.solver.stepsize,
         teacher_stepsize=config.solver.teacher_stepsize,
         validation=0,  # as in the papers: nothing is held out
         cache=cache.directory(),
-        differentiation=config.differentiation,
         **options,
     )
-    if hasattr(preconditioner, "precision"):
-        # trained in the configured precision, tested and kept in float32
-        preconditioner.precision = "float32"
+    for part in preconditioner.modules():
+        if hasattr(part, "precision"):
+            # trained in the configured precision, tested and kept in float32
+            part.precision = "float32"
     return fit
 
 
@@ -203,6 +202,12 @@ def _neural(problem: Problem) -> Preconditioner:
     )
 
 
+def _composed(problem: Problem) -> Preconditioner:
+    from ..preconditioners import ComposedPreconditioner
+
+    return ComposedPreconditioner(_ridge(problem).requires_grad_(False), _neural(problem))
+
+
 def _end_to_end(problem: Problem) -> nn.Module:
     from .. import endtoend
 
@@ -223,6 +228,7 @@ METHODS = {
     "full-linear": Method(_full_linear, _distil, FORM),
     "l-dipa": Method(_linear, _distil, FORM),
     "n-dipa": Method(_neural, _distil, NETWORK),
+    "composed": Method(_composed, _distil, (*FORM, *NETWORK)),
     "fista-net": Method(_end_to_end, _train_network, NETWORK, network=True),
     "e2e-varnet": Method(_end_to_end, _train_network, NETWORK, network=True),
     "restormer": Method(_end_to_end, _train_network, NETWORK, network=True),

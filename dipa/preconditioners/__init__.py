@@ -4,6 +4,7 @@ direction``.
 
 from .base import Identity, Preconditioner, Traits
 from .combined import CombinedSteps
+from .composed import ComposedPreconditioner
 from .fixed import Hessian, Polynomial
 from .fourier import FourierSteps
 from .linear import LinearPreconditioner
@@ -14,6 +15,7 @@ from .per_iteration import ConvolutionalSteps, LinearSteps, PointwiseSteps, Scal
 __all__ = [
     "ConvolutionalSteps",
     "CombinedSteps",
+    "ComposedPreconditioner",
     "FourierSteps",
     "Hessian",
     "Identity",

@@ -284,7 +284,7 @@ def settings(config: Config) -> dict[str, Any]:
         for key, value in sections[section].items()
     }
     if config.trained:
-        used["training.images"] = config.training.steps * config.training.batch_size
+        used["training.images"] = config.image_steps
     return {key: value for key, value in used.items() if key not in unused}
 
 

@@ -2,7 +2,7 @@
 its checkpoints.
 """
 
-from ..settings import Budget, Differentiation, LossWeights
+from ..settings import Budget, Differentiation, LossWeights, Phase
 from .checkpoint import load_checkpoint, save_checkpoint
 from .closed_form import fit_steps
 from .distill import distill
@@ -16,6 +16,7 @@ __all__ = [
     "Differentiation",
     "Fit",
     "LossWeights",
+    "Phase",
     "TeacherTargets",
     "distill",
     "fit_ridge",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,10 @@ import torch
 from deepinv.physics import LinearPhysics
 from torch import nn
 
-from .. import seeding, storage
+from .. import storage
 from ..cache import Identity
 from ..checks import (
+    in_a_row,
     plain_value,
     require,
     require_flag,
@@ -29,16 +30,16 @@ from ..checks import (
 )
 from ..gathered import Images, images_of
 from ..identity import describe, describe_physics, describe_preconditioner, solve_identity
-from ..operators.measure import measure
 from ..physics import declared_size, require_adjoint, require_takes, warn_range
 from ..preconditioners import Preconditioner
-from ..settings import Budget, Differentiation, LossWeights
+from ..settings import Budget, Differentiation, LossWeights, Phase
 from ..solvers import FISTA
 from ..solvers.proximal import acting, trained_of
 from ..solvers.setting import setting
 from . import differentiate
 from .doors import require_contraction, require_wide, warn_few_images
 from .loop import Fit, Record, Training
+from .schedules import Plan
 from .student import StudentRun
 from .teacher import TeacherTargets, teacher_targets
 from .validation import Held, Validation, held_out
@@ -55,7 +56,7 @@ def distill(
     teacher: LinearPhysics | None,
     images: Images,
     *,
-    losses: LossWeights,
+    losses: LossWeights | None = None,
     budget: Budget | None = None,
     stepsize: float | str = "1/L",
     teacher_stepsize: float | str = "1/L",
@@ -64,6 +65,7 @@ def distill(
     checkpoint: str | Path | None = None,
     cache: str | Path | None = None,
     differentiation: Differentiation | None = None,
+    phases: Sequence[Phase] | None = None,
     progress: bool = True,
     report: Callable[[Record], None] | None = None,
 ) -> Fit:
@@ -110,9 +112,11 @@ def distill(
             checkpoint then warns.
         differentiation: how the gradient of a solve is computed and what is kept for it: the whole
             run by default, see :class:`~dipa.training.Differentiation`.
+        phases: a training in several parts, each with its own losses, budget and differentiation
+            (which are then not given beside them), see :class:`~dipa.training.Phase`.
         progress: show a bar with loss, PSNR and time left.
-        report: called with each history record (step, loss, its terms, psnr, learning rate,
-            gradient norm).
+        report: called with each history record (step, of several phases the phase, loss, its terms,
+            psnr, learning rate, gradient norm).
 
     Raises:
         InputError: arguments that do not fit together; an operator that is not linear or whose
@@ -130,9 +134,7 @@ def distill(
         solver,
         student,
         teacher,
-        losses,
-        Budget() if budget is None else budget,
-        Differentiation() if differentiation is None else differentiation,
+        _phases(losses, budget, differentiation, phases),
         plain_value(stepsize),
         plain_value(teacher_stepsize),
         plain_value(validation),
@@ -147,13 +149,13 @@ def distill(
     problem.check(P, images)
     warn_range("images", images, student, teacher)
     P.setting = {}
-    run = StudentRun(problem, acting(P, student))
+    runs = [StudentRun(problem, phase, acting(P, student)) for phase in problem.phases]
     kept, held = problem.split(len(images))
     looking = problem.held(images, held) if len(held) else None
     looks = Validation(partial(looking.psnr, P), *problem.looks(held)) if looking else None
     training = Training.start(
         P,
-        problem.budget,
+        problem.plan.budgets,
         name="preconditioner",
         what="P",
         identity=problem.identity(P, images) if file else {},
@@ -163,15 +165,15 @@ def distill(
     targets = problem.targets(images, kept, folder, progress)
 
     def objective(index: torch.Tensor, step: int) -> tuple[torch.Tensor, Record]:
-        index = kept[index]
-        y = measure(student, images[index], seed=problem.seed, indices=index)
-        return run(images[index], y, targets and targets.of(index), step)
+        index, run = kept[index], runs[problem.plan.place(step)[0]]
+        of_batch = targets.of(index) if targets and run.phase.needs_targets else None
+        return run(images[index], index, of_batch, step)
 
     training.run(
         objective,
         count=len(kept),
         seed=problem.seed,
-        less_memory=problem.differentiation.less_memory,
+        less_memory=problem.phases[-1].differentiation.less_memory,
         progress=progress,
         report=report,
     )
@@ -184,6 +186,28 @@ def distill(
         record["validation"] = {"looks": looks.looks, "best": looks.best_look[0]}
         record["worth"] = _compared(looking, looks, P, images[kept])
     return Fit(P, training.history, record)
+
+
+def _phases(
+    losses: LossWeights | None,
+    budget: Budget | None,
+    differentiation: Differentiation | None,
+    phases: Sequence[Phase] | None,
+) -> tuple[Phase, ...]:
+    """The phases that were given, or the one that losses, budget and differentiation make."""
+    if phases is None:
+        require(losses is not None, "losses", losses, "a LossWeights, or phases")
+        require_kind("losses", losses, LossWeights)
+        require_kind("budget", budget := Budget() if budget is None else budget, Budget)
+        way = Differentiation() if differentiation is None else differentiation
+        require_kind("differentiation", way, Differentiation)
+        return (Phase(budget, cast(LossWeights, losses), way),)
+    beside = {"losses": losses, "budget": budget, "differentiation": differentiation}
+    given = [name for name, value in beside.items() if value is not None]
+    require(not given, "phases", f"phases and {', '.join(given)}", "these within the phases")
+    known = in_a_row(phases) and all(isinstance(phase, Phase) for phase in phases)
+    require(known and len(phases) > 0, "phases", phases, "at least one Phase in a row")
+    return tuple(phases)
 
 
 def _compared(
@@ -208,9 +232,7 @@ class Distillation:
     solver: FISTA
     student: LinearPhysics
     teacher: LinearPhysics | None
-    losses: LossWeights
-    budget: Budget
-    differentiation: Differentiation
+    phases: tuple[Phase, ...]
     stepsize: float | str
     teacher_stepsize: float | str
     validation: float
@@ -218,22 +240,27 @@ class Distillation:
 
     def __post_init__(self):
         require_kind("solver", self.solver, FISTA)
-        require_kind("losses", self.losses, LossWeights)
-        require_kind("budget", self.budget, Budget)
-        require_kind("differentiation", self.differentiation, Differentiation)
+        for phase in self.phases:
+            phase.length(self.solver.iterations)
         require_number("validation", self.validation, 0, 0.5)
         object.__setattr__(self, "seed", require_int("seed", self.seed, 0))
+
+    @property
+    def plan(self) -> Plan:
+        """The budgets of the phases."""
+        return Plan(tuple(phase.budget for phase in self.phases))
 
     def split(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The numbers of the images to train on, and of those held out."""
         return held_out(count, self.validation, self.seed)
 
-    def looks(self, held: torch.Tensor) -> tuple[int, int]:
-        """Steps of the training, and the fewest between two looks at the held-out images: an image
-        looked at costs about a third of one trained on.
+    def looks(self, held: torch.Tensor) -> tuple[int, int, int]:
+        """Steps of the training; the fewest between two looks at the held-out images: an image
+        looked at costs about a third of one trained on; steps before the last phase.
         """
-        batch = self.budget.batch_size
-        return self.budget.steps, max(1, math.ceil(4 * len(held) / (3 * batch)))
+        batch = min(phase.budget.batch_size for phase in self.phases)
+        steps, last = self.plan.steps, self.phases[-1].budget.steps
+        return steps, max(1, math.ceil(4 * len(held) / (3 * batch))), steps - last
 
     def held(self, images: torch.Tensor, index: torch.Tensor) -> Held:
         """The held-out images, as the student reconstructs them."""
@@ -258,7 +285,9 @@ class Distillation:
         self._check_operator("student", self.student, images, self.stepsize, preconditioner)
         if self.teacher is not None:
             self._check_operator("teacher", self.teacher, images, self.teacher_stepsize)
-        differentiate.check(self.differentiation, preconditioner, self.solver.iterations)
+        for phase in self.phases:
+            length = phase.length(self.solver.iterations)
+            differentiate.check(phase.differentiation, preconditioner, length)
         if callable(repeats := getattr(self.solver.prior, "require_repeats", None)):
             repeats(images[:1])
 
@@ -266,7 +295,8 @@ class Distillation:
         allowed = "a separate physics object (deepinv physics hold state)"
         apart = self.student is not self.teacher
         require(apart, "teacher", "the student's own object", allowed)
-        wanted = [name for name in NEED_TEACHER if getattr(self.losses, name) > 0]
+        active = {name for phase in self.phases for name in phase.losses.active()}
+        wanted = [name for name in NEED_TEACHER if name in active]
         allowed = f"a physics object: the losses {', '.join(wanted)} need it"
         require(not wanted or self.teacher is not None, "teacher", None, allowed)
 
@@ -290,13 +320,14 @@ class Distillation:
 
     def record(self, images: torch.Tensor) -> dict[str, Any]:
         """What shapes the training, as plain values."""
-        return {
-            "losses": asdict(self.losses),
-            "budget": asdict(self.budget),
+        phases = [asdict(phase) for phase in self.phases]
+        single = len(phases) == 1 and not self.phases[0].along and not self.phases[0].iterations
+        parts = ("losses", "budget", "differentiation")
+        how = {part: phases[0][part] for part in parts} if single else {"phases": phases}
+        return how | {
             "stepsize": self.stepsize,
             "teacher_stepsize": self.teacher_stepsize,
             "validation": self.validation,
-            "differentiation": asdict(self.differentiation),
             "seed": self.seed,
             "solver": self.solver.describe(),
             "images": len(images),
@@ -311,7 +342,8 @@ class Distillation:
         found |= {"images": describe(images)}
         P = acting(preconditioner, self.student)
         found |= describe_preconditioner(P, images, self.solver.iterations)
-        same = {"solver"} | ({"differentiation"} if self.differentiation.exact else set())
+        exact = all(phase.differentiation.exact for phase in self.phases)
+        same = {"solver"} | ({"differentiation"} if exact else set())
         same |= set() if self.validation else {"validation"}
         settings = {name: part for name, part in self.record(images).items() if name not in same}
         return found | {"settings": describe(settings)}
@@ -320,9 +352,9 @@ class Distillation:
         self, images: torch.Tensor, kept: torch.Tensor, cache: Path | None, progress: bool
     ) -> TeacherTargets | None:
         """The teacher's targets on the images that training draws; None where no loss needs it."""
-        if self.teacher is None or not self.losses.needs_teacher:
+        if self.teacher is None or not any(phase.needs_targets for phase in self.phases):
             return None
-        drawn = seeding.drawn(len(kept), self.budget.batch_size, self.budget.steps, self.seed)
+        drawn = self.plan.drawn(len(kept), self.seed)
         return teacher_targets(
             self.solver,
             self.teacher,

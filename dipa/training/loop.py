@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,16 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from .. import memory, seeding
+from .. import memory
 from ..cache import Identity
 from ..checks import InputError, is_out_of_memory, require
 from ..interrupt import Guard, Interrupted
 from ..settings import Budget
 from . import parallel
 from .checkpoint import load_checkpoint, save_checkpoint
+from .schedules import Plan, optimizer_of, scheduler_of
 from .validation import Validation
 
-WARM_UP = 0.05
 # what torch says where a denoiser is itself a gradient whose graph is gone
 TWICE = "backward through the graph a second time"
 _ONCE = (
@@ -70,7 +70,7 @@ class Training:
 
     module: nn.Module
     what: str
-    budget: Budget
+    plan: Plan
     optimizer: torch.optim.Optimizer
     scheduler: Any
     checkpoint: Path | None
@@ -83,7 +83,7 @@ class Training:
     def start(
         cls,
         module: nn.Module,
-        budget: Budget,
+        budgets: Budget | Sequence[Budget],
         *,
         name: str,
         what: str,
@@ -95,7 +95,8 @@ class Training:
 
         Args:
             module: what is trained, in place; its frozen parameters stay as they are.
-            budget: steps, optimiser, schedule.
+            budgets: steps, optimiser, schedule; of several, each begins where the one before ended,
+                with a fresh optimiser.
             name: the caller's argument that holds ``module``, for error messages.
             what: a name of the module for messages and the progress bar.
             identity: ties the checkpoint to all that shapes the run.
@@ -109,10 +110,11 @@ class Training:
         """
         parameters = [p for p in module.parameters() if p.requires_grad]
         require(len(parameters) > 0, name, type(module).__name__, "one with trainable parameters")
-        optimizer = _optimizer(parameters, budget)
+        plan = Plan((budgets,) if isinstance(budgets, Budget) else tuple(budgets))
+        optimizer = optimizer_of(parameters, plan.budgets[0])
         path = Path(checkpoint) if checkpoint else None
-        scheduler = _scheduler(optimizer, budget)
-        training = cls(module, what, budget, optimizer, scheduler, path, identity)
+        scheduler = scheduler_of(optimizer, plan.budgets[0])
+        training = cls(module, what, plan, optimizer, scheduler, path, identity)
         training.validation = validation
         saved = load_checkpoint(path, identity) if path else None
         if saved:
@@ -129,29 +131,26 @@ class Training:
         progress: bool = True,
         report: Callable[[Record], None] | None = None,
     ) -> None:
-        """Take the steps of the budget that are not yet taken, on batches drawn from ``count``
+        """Take the steps of the budgets that are not yet taken, on batches drawn from ``count``
         images.
 
         ``objective(index, step)`` gives the mean loss of the images ``index`` with its record: the
-        terms and ``psnr``. The history gains one record per step: step, loss, the objective's
-        record, learning rate, gradient norm before clipping. ``report`` is called with each. Ctrl-C
+        terms and ``psnr``. The history gains one record per step: step, of several budgets the
+        number of the phase, loss, the objective's record, learning rate, gradient norm before
+        clipping. ``report`` is called with each. Ctrl-C
         and SIGTERM save the last whole step and raise :class:`~dipa.interrupt.Interrupted`. So does
         too little memory, with :class:`InputError` that says how many images at once would fit, or
         what is ``less_memory``.
         """
         fewest = f"at least 1 for each of {parallel.size()} processes"
-        require(
-            self.budget.batch_size >= parallel.size(),
-            "budget.batch_size",
-            self.budget.batch_size,
-            fewest,
-        )
+        least = min(budget.batch_size for budget in self.plan.budgets)
+        require(least >= parallel.size(), "budget.batch_size", least, fewest)
         parallel.wait()  # all have read the checkpoint before the first one writes
         began = time.monotonic() - self.seconds
-        steps = range(len(self.history), self.budget.steps)
+        steps = range(len(self.history), self.plan.steps)
         hidden = not progress or parallel.rank() > 0
         bar = tqdm(
-            total=self.budget.steps,
+            total=self.plan.steps,
             initial=steps.start,
             desc=f"training {self.what}",
             unit="step",
@@ -164,19 +163,19 @@ class Training:
                 for step in steps:
                     if self.validation and self.validation.exhausted:
                         break
-                    index = seeding.batch_indices(count, self.budget.batch_size, step, seed)
+                    self._begin(step)
+                    index = self.plan.batch(count, step, seed)
                     record = self._gradient(objective, index, step, less_memory)
                     with guard.whole():
                         self.history.append(
-                            {"step": step + 1} | record | self._update(record["loss"], step)
+                            self._place(step) | record | self._update(record["loss"], step)
                         )
                         self._look(step + 1)
                         self.seconds = time.monotonic() - began
                     if report:
                         report(self.history[-1])
-                    if (
-                        step + 1
-                    ) % self.budget.checkpoint_every == 0 or step + 1 == self.budget.steps:
+                    every = self._budget(step).checkpoint_every
+                    if (step + 1) % every == 0 or step + 1 == self.plan.steps:
                         with guard.whole():
                             self._save()
                     bar.set_postfix(loss=f"{record['loss']:.4g}", PSNR=f"{record['psnr']:.2f} dB")
@@ -186,6 +185,24 @@ class Training:
                 raise
         if self.validation:
             self.module.load_state_dict(self.validation.best)
+
+    def _budget(self, step: int) -> Budget:
+        return self.plan.budgets[self.plan.place(step)[0]]
+
+    def _begin(self, step: int) -> None:
+        """A fresh optimiser where ``step`` is the first of a later budget."""
+        number, within = self.plan.place(step)
+        if number and not within:
+            self._fresh(self.plan.budgets[number])
+
+    def _fresh(self, budget: Budget) -> None:
+        self.optimizer = optimizer_of(self._parameters(), budget)
+        self.scheduler = scheduler_of(self.optimizer, budget)
+
+    def _place(self, step: int) -> Record:
+        place: Record = {"step": step + 1}
+        several = len(self.plan.budgets) > 1
+        return place | ({"phase": self.plan.place(step)[0] + 1} if several else {})
 
     def _look(self, step: int) -> None:
         if self.validation and self.validation.due(step):
@@ -257,7 +274,7 @@ class Training:
         not finite is refused.
         """
         rate, parameters = self.optimizer.param_groups[0]["lr"], self._parameters()
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.budget.clip or float("inf"))
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self._budget(step).clip or float("inf"))
         if not (math.isfinite(loss) and bool(torch.isfinite(norm))):
             raise InputError(
                 f"training: loss or gradient is not finite at step {step + 1}; lower the "
@@ -281,14 +298,12 @@ class Training:
             save_checkpoint(self.checkpoint, self.identity, self._dump())
 
     def _schedule(self, loss: float, step: int) -> None:
-        if self.budget.schedule != "plateau":
+        budget, (_, within) = self._budget(step), self.plan.place(step)
+        if budget.schedule != "plateau":
             self.scheduler.step()
-        elif (step + 1) % self.budget.window == 0:
-            recent = (
-                [record["loss"] for record in self.history[-(self.budget.window - 1) :]]
-                if self.budget.window > 1
-                else []
-            )
+        elif (within + 1) % budget.window == 0:
+            before = len(self.history) - (budget.window - 1)
+            recent = [record["loss"] for record in self.history[before:]]
             self.scheduler.step(sum([*recent, loss]) / (len(recent) + 1))
 
     def _dump(self) -> dict[str, Any]:
@@ -299,37 +314,10 @@ class Training:
         return parts | looks | {"history": self.history, "seconds": self.seconds}
 
     def _restore(self, saved: dict[str, Any]) -> None:
+        if saved["history"]:
+            self._fresh(self._budget(len(saved["history"]) - 1))
         for name in ("module", "optimizer", "scheduler"):
             getattr(self, name).load_state_dict(saved[name])
         if self.validation:
             self.validation.load_state_dict(saved["validation"])
         self.history, self.seconds = saved["history"], saved["seconds"]
-
-
-def _optimizer(parameters: list[nn.Parameter], budget: Budget) -> torch.optim.Optimizer:
-    makers = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    return makers[budget.optimizer](
-        parameters, lr=budget.learning_rate, weight_decay=budget.weight_decay
-    )
-
-
-def _scheduler(optimizer: torch.optim.Optimizer, budget: Budget) -> Any:
-    if budget.schedule == "plateau":
-        return torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer, factor=budget.factor, patience=budget.patience
-        )
-    if budget.schedule == "cosine":
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, budget.steps)
-    if budget.schedule == "one_cycle":
-        return torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: one_cycle(step / budget.steps)
-        )
-    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-
-
-def one_cycle(progress: float) -> float:
-    """The rate over its peak: up a line in the first 5 percent, then half a cosine to 1 percent."""
-    if progress < WARM_UP:
-        return progress / WARM_UP
-    phase = (progress - WARM_UP) / (1 - WARM_UP)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * phase))

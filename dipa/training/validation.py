@@ -89,6 +89,7 @@ class Validation:
             diverges.
         steps: of the whole training.
         apart: the fewest steps between two looks, so that looking costs less than training.
+        since: the step from which looks that find nothing better may end the training.
         looks: (step, quality) so far; step 0 is the start.
         best: the tensors of the best P so far.
     """
@@ -96,6 +97,7 @@ class Validation:
     quality: Callable[[], float]
     steps: int
     apart: int = 1
+    since: int = 0
     looks: list[tuple[int, float]] = field(default_factory=list)
     best: dict[str, torch.Tensor] = field(default_factory=dict)
 
@@ -120,8 +122,9 @@ class Validation:
     @property
     def exhausted(self) -> bool:
         """Whether the last looks found nothing better."""
-        best = self.looks.index(self.best_look) if self.looks else 0
-        return len(self.looks) - 1 - best >= PATIENCE
+        steps = [step for step, _ in self.looks]
+        best = self.best_look[0] if self.looks else 0
+        return sum(step > max(best, self.since) for step in steps) >= PATIENCE
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed training needs."""
