@@ -37,7 +37,9 @@ class StudentRun:
         self.length = phase.length(problem.solver.iterations)
         shorter = replace(problem.solver, iterations=self.length)
         self.solver = differentiate.differentiated(phase.differentiation, shorter)
-        self.called = differentiate.called(phase.differentiation, preconditioner)
+        single = self.length == 1  # of one call nothing is saved by computing it again
+        way = phase.differentiation
+        self.called = preconditioner if single else differentiate.called(way, preconditioner)
         self.basis: Basis | None = None
 
     def __call__(
