@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from deepinv.optim import BaseOptim, OptimIterator
 from deepinv.optim.data_fidelity import L2
@@ -13,6 +15,7 @@ from .checks import require, require_flag
 from .physics import declared_size, image_size, numbers_of, require_applies, require_operator
 from .solvers import FISTA, ProximalGradient, State, Stop
 from .solvers.proximal import PreconditionerLike, acting, started, trained_of, weights
+from .solvers.safeguard import Guarded, guard
 from .solvers.setting import stepsize_of, warn_differences
 
 
@@ -40,17 +43,17 @@ class PreconditionedIteration(OptimIterator):
     r"""One iteration of :class:`dipa.FISTA` as deepinv runs it:
     :math:`x^k=\mathrm{prior}(z^k-\alpha P(\nabla f(z^k),z^k,k))`.
 
-    deepinv counts from 0 and gives no count at all on the first call; P receives k from 1.
-    ``momentum`` are the weights of the K iterations. A run ends where :class:`dipa.FISTA` ends it:
-    an iterate that has diverged (:class:`dipa.solvers.Stop`) is dropped, and the one before kept
-    from there on.
+    deepinv counts from 0 and gives no count at all on the first call; P receives k from 1. A run
+    ends where :class:`dipa.FISTA` ends it: an iterate that has diverged
+    (:class:`dipa.solvers.Stop`) is dropped, and the one before kept from there on. Images that P
+    does not trust are left out as there.
     """
 
-    def __init__(
-        self, preconditioner: PreconditionerLike | None, momentum: list[float], stop: Stop
-    ):
+    def __init__(self, preconditioner: PreconditionerLike | None, solver: FISTA):
         super().__init__(has_cost=False)
-        self.preconditioner, self.momentum, self.stop = preconditioner, momentum, stop
+        self.preconditioner, self.solver = preconditioner, solver
+        self.momentum = weights(solver.momentum, solver.iterations, solver.restart)
+        self.stop = Stop(solver.iterations, solver.tolerance)
 
     def forward(self, X, cur_data_fidelity, cur_prior, cur_params, y, physics, *args, **kwargs):  # noqa: N803
         """``X["est"]`` holds this iterate and the one before, ``X["it"]`` the iterations done;
@@ -68,13 +71,21 @@ class PreconditionedIteration(OptimIterator):
             stepsize=cur_params["stepsize"],
             momentum=self.momentum,
         )
+        guarded = X["guarded"] if "guarded" in X else self._guarded(scheme, y, physics)
+        if guarded is not None:
+            scheme = guarded.guarded(scheme, self.solver.momentum, self.solver.restart)
         after = scheme.step(before)
         limits = X["limits"] if "limits" in X else self.stop.limits(before.x)
         ended = self.stop(after, limits)
         if ended and ended[0] == "diverged":
             return X | {"stopped": True}
-        done = {"it": after.k, "stopped": bool(ended), "limits": limits}
+        done = {"it": after.k, "stopped": bool(ended), "limits": limits, "guarded": guarded}
         return {"est": (after.x, before.x), "cost": None} | done
+
+    def _guarded(self, scheme: ProximalGradient, y: Any, physics: LinearPhysics) -> Guarded | None:
+        if not self.solver.safeguard:
+            return None
+        return guard(self.preconditioner, physics, y, scheme.stepsize, scheme.start)
 
 
 def to_deepinv(
@@ -134,11 +145,7 @@ def to_deepinv(
     if known:
         blank = numbers_of(physics, known).new_zeros(1, *known)
         warn_differences(preconditioner, solver, physics, alpha, blank)
-    momentum, stop = (
-        weights(solver.momentum, solver.iterations, solver.restart),
-        Stop(solver.iterations, solver.tolerance),
-    )
-    iterator = PreconditionedIteration(preconditioner, momentum, stop)
+    iterator = PreconditionedIteration(preconditioner, solver)
     prior = StepPrior(solver.prior)
     model = BaseOptim(
         iterator,

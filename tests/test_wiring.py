@@ -202,6 +202,7 @@ CASES = [
     ("training.checkpoint_every", "linear", 1, {"budget", "first checkpoint"}),
     ("differentiation.way", "linear", "jacobian_free", {"differentiation"} | FIT),
     ("differentiation.tail", "truncated", 2, {"differentiation"} | FIT),
+    ("phases", "linear", [{"stretch": 1}], {"stretches"} | FIT),
 ]
 
 
@@ -253,6 +254,7 @@ UNUSED = {
         for steps in ("scalar", "convolutional", "pointwise")
     },
     "n-dipa": FIXED | LINEAR | {"data.ridge_count": 9},
+    "composed": FIXED | {"preconditioner.start": "identity"},
     "fista-net": FIXED
     | LINEAR
     | NEURAL
@@ -312,8 +314,12 @@ def answers(trained, problem: Problem) -> str:
 
 def told_to_train(call: dict, problem: Problem) -> dict[str, object]:
     """What a call of ``distill`` or ``train_network`` says."""
-    told = {name: call.get(name) for name in ("budget", "stepsize", "seed", "differentiation")}
-    told |= {"weights": call.get("losses"), "teacher stepsize": call.get("teacher_stepsize")}
+    told = {name: call.get(name) for name in ("budget", "stepsize", "seed")}
+    told |= {"teacher stepsize": call.get("teacher_stepsize")}
+    if phases := call.get("phases"):
+        parts = {"budget": "budget", "weights": "losses", "differentiation": "differentiation"}
+        told |= {part: [getattr(phase, name) for phase in phases] for part, name in parts.items()}
+        told["stretches"] = [phase.stretch for phase in phases]
     return told | {
         "training images": hashed(call["images"]),
         "start": answers(call["module"], problem),
@@ -481,10 +487,13 @@ def test_every_method_has_its_unused_fields_tried():
 def test_training_is_told_what_the_configuration_says(base, seen):
     config = configured(base, "solver.teacher_stepsize", 0.65)
     told = seen(config)
-    assert (told["budget"], told["seed"]) == (config.training, config.seed)
+    several = not config.recipe.network
+    budget = [config.training] if several else config.training
+    assert (told["budget"], told["seed"]) == (budget, config.seed)
     if not config.recipe.network:
         assert (told["stepsize"], told["teacher stepsize"]) == (config.solver.stepsize, 0.65)
-        assert (told["weights"], told["differentiation"]) == (config.losses, config.differentiation)
+        assert told["weights"] == [config.losses]
+        assert told["differentiation"] == [config.differentiation]
 
 
 def test_teacher_targets_are_kept_in_the_cache(seen, monkeypatch, tmp_path):

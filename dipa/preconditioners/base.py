@@ -9,9 +9,11 @@ import torch
 from deepinv.physics import LinearPhysics
 from torch import nn
 
+from ..adjoint import Measurements
 from ..checks import foreign, require, require_int, require_tensor
 from ..physics import require_like
 from ..storage import Trained
+from .trust import trusted
 
 MAX_NUMBERS = 2**32  # of one preconditioner: sixteen gigabytes in float32
 COPIES = 4  # of P in training: itself, its gradient, two moments of Adam
@@ -37,8 +39,9 @@ class Preconditioner(Trained):
     Fixed preconditioners leave ``kind`` empty: they are made from their operator.
 
     ``setting`` holds what was fixed when it was made (stepsize, K, momentum, start; identity of
-    prior, denoiser, operator and training images) as plain values, empty where nothing was:
-    :class:`~dipa.solvers.FISTA` steps by its stepsize and says what differs, files keep it.
+    prior, denoiser, operator and training images; ``trust``, by which images of another kind are
+    told) as plain values, empty where nothing was: :class:`~dipa.solvers.FISTA` steps by its
+    stepsize, says what differs and leaves images of another kind alone; files keep it.
     """
 
     traits: Traits
@@ -74,6 +77,13 @@ class Preconditioner(Trained):
         used with.
         """
         return self
+
+    def trusts(self, physics: LinearPhysics, y: Measurements) -> torch.Tensor | None:
+        """Which of the images measured as ``y`` are of the kind it was made of (B,), true or false,
+        see :mod:`dipa.preconditioners.trust`; None where it does not know.
+        """
+        known = self.setting.get("trust")
+        return trusted(known, self.on(physics), physics, y) if known else None
 
     def require_fits(self, images: torch.Tensor) -> None:
         """Refuse images (B, C, H, W) of a size that this preconditioner was not made for; by

@@ -25,6 +25,7 @@ from ..gathered import images_of
 from ..memory import require_room
 from ..operators import Basis, PixelBasis, plane_basis, range_basis, rebuild_basis
 from ..physics import image_size, lipschitz, numbers_of, require_operator, require_takes
+from . import trust
 from .base import COPIES, Preconditioner, Traits, require_planes
 
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ class LinearPreconditioner(Preconditioner):
         if form == "dense":
             made = cls(made.dense().detach(), PixelBasis(basis.img_size))
         made.setting = {"stepsize": float(stepsize), "operator is": type(physics).__name__}
+        made.setting |= trust.measured(made, physics, images, stepsize)
         return made
 
     def dense(self) -> torch.Tensor:

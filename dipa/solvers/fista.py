@@ -46,6 +46,7 @@ from .proximal import (
     trained_of,
     weights,
 )
+from .safeguard import guard
 from .searches import Search, Stepsize
 from .setting import stepsize_of, warn_differences
 
@@ -72,6 +73,10 @@ class FISTA:
         restart: iterations after which momentum starts again, 0 for never.
         tolerance: end as ``converged`` before K, once no image changes by more than this share of
             its norm; 0 for never.
+        safeguard: ask a learned preconditioner, image by image, whether what was measured is of the
+            kind that it was made of (:mod:`dipa.preconditioners.trust`), and leave it out for
+            images that are not: they take plain steps of 1/L, with Nesterov's momentum where the
+            run has none.
 
     Source: D2GP Algorithm 1; DIPA Eq. (4).
     """
@@ -82,6 +87,7 @@ class FISTA:
     start: Start = "scaled_adjoint"
     restart: int = 0
     tolerance: float = 0.0
+    safeguard: bool = True
 
     def __post_init__(self):
         plain_fields(self)
@@ -98,6 +104,7 @@ class FISTA:
             require_choice("start", self.start, STARTS)
         require_int("restart", self.restart, 0)
         require_number("tolerance", self.tolerance, 0)
+        require_flag("safeguard", self.safeguard)
 
     def __call__(
         self,
@@ -145,6 +152,9 @@ class FISTA:
         preconditioner, start = trained_of(preconditioner), self._start(y, physics)
         self.check(start, preconditioner)
         scheme = self.scheme(y, physics, start, preconditioner, stepsize)
+        guarded = (
+            guard(preconditioner, physics, y, scheme.stepsize, start) if self.safeguard else None
+        )
         warn_differences(preconditioner, self, physics, scheme.stepsize, start)
         backward = None if backward is None else require_int("backward", backward, 0)
         require(
@@ -177,7 +187,12 @@ class FISTA:
             if observer
         ]
         stop = loop.Stop(self.iterations, self.tolerance)
-        return loop.run(scheme, stop, backward=backward, observe=observers, keep_iterates=iterates)
+        if guarded is not None:
+            scheme = guarded.guarded(scheme, self.momentum, self.restart)
+        result = loop.run(
+            scheme, stop, backward=backward, observe=observers, keep_iterates=iterates
+        )
+        return result if guarded is None else guarded.told(result)
 
     def scheme(
         self,
@@ -255,9 +270,8 @@ class FISTA:
             "momentum": self.momentum,
             "start": getattr(self.start, "__qualname__", self.start),
         }
-        return made | {
-            name: value for name in ("restart", "tolerance") if (value := getattr(self, name))
-        }
+        made |= {name: value for name in ("restart", "tolerance") if (value := getattr(self, name))}
+        return made if self.safeguard else made | {"safeguard": False}
 
     def _start(self, y: Measurements, physics: LinearPhysics) -> torch.Tensor:
         require_operator("physics", physics)

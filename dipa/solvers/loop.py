@@ -118,6 +118,8 @@ class Result:
         history: one record per iteration (the start is record 0), empty unless asked for.
         iterates: the start and every iterate, stacked (iterations + 1, B, C, H, W), or None unless
             asked for.
+        trusted: which images the preconditioner knows as of its kind (B,); the others were
+            reconstructed without it. None where it was not asked, or cannot say.
     """
 
     x: torch.Tensor
@@ -126,6 +128,7 @@ class Result:
     iterations: int
     history: list[dict[str, Any]] = field(default_factory=list)
     iterates: torch.Tensor | None = None
+    trusted: torch.Tensor | None = None
 
 
 Observer = Callable[[State], "dict[str, Any] | None"]

@@ -54,7 +54,7 @@ class ProximalGradient:
     prior_step: Callable[[torch.Tensor, torch.Tensor, Stepsize], torch.Tensor]
     preconditioner: PreconditionerLike | None
     stepsize: Stepsize | Search
-    momentum: Sequence[float]
+    momentum: Sequence[float | torch.Tensor]
 
     def init(self) -> State:
         """The start."""

@@ -25,6 +25,7 @@ from ..checks import (
 from ..gathered import Images, images_of
 from ..operators.measure import measure
 from ..physics import require_adjoint, require_takes, warn_range
+from ..preconditioners import trust
 from ..preconditioners.per_iteration import PerIteration
 from ..priors import PnP
 from ..solvers import FISTA, Result
@@ -128,7 +129,8 @@ def fit_steps(
         history = run.pooled(sweeps) if preconditioner.iterations == 1 else run.greedy()
     first = physics[0] if isinstance(physics, (list, tuple)) else run.physics
     made_in = setting(solver, first, run.alpha, images)
-    preconditioner.setting = _of_family(made_in) if several else made_in
+    own = {} if several else trust.measured(P, run.physics, images, run.alpha, seed)
+    preconditioner.setting = _of_family(made_in) if several else made_in | own
     record = {
         "stepsize": stepsize,
         "regularization": regularization,

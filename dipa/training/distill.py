@@ -31,7 +31,7 @@ from ..checks import (
 from ..gathered import Images, images_of
 from ..identity import describe, describe_physics, describe_preconditioner, solve_identity
 from ..physics import declared_size, require_adjoint, require_takes, warn_range
-from ..preconditioners import Preconditioner
+from ..preconditioners import Preconditioner, trust
 from ..settings import Budget, Differentiation, LossWeights, Phase
 from ..solvers import FISTA
 from ..solvers.proximal import acting, trained_of
@@ -177,7 +177,7 @@ def distill(
         progress=progress,
         report=report,
     )
-    P.setting = problem.setting(images)
+    P.setting = problem.setting(images) | problem.trust(acting(P, student), images[kept])
     record = problem.record(images)
     if targets:
         record["teacher_images"] = {"all": len(targets.indices), "cached": targets.cached}
@@ -271,6 +271,11 @@ class Distillation:
         alpha = self.solver.stepsize(self.stepsize, self.student, tuple(images.shape[1:]), images)
         made_in = setting(self.solver, self.student, cast(float, alpha), images)
         return made_in | {"images": storage.sha256_tensors({"images": images})}
+
+    def trust(self, preconditioner: Any, images: torch.Tensor) -> dict[str, Any]:
+        """By what P tells images of another kind, from those that it was trained on."""
+        alpha = self.solver.stepsize(self.stepsize, self.student, tuple(images.shape[1:]), images)
+        return trust.measured(preconditioner, self.student, images, cast(float, alpha), self.seed)
 
     def check(self, preconditioner: nn.Module, images: torch.Tensor) -> None:
         """Refuse what does not go together, before anything is computed."""

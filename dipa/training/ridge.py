@@ -11,7 +11,7 @@ from deepinv.physics import LinearPhysics
 from ..checks import require_flag, require_images, require_int, require_kind, require_number
 from ..gathered import Images, images_of
 from ..physics import lipschitz, require_adjoint
-from ..preconditioners import LinearPreconditioner
+from ..preconditioners import LinearPreconditioner, trust
 from ..solvers import FISTA
 from ..solvers.setting import setting
 from .loop import Fit
@@ -65,6 +65,7 @@ def fit_ridge(
     held = Held.of(solver, physics, images, index, stepsize, seed)
     P, trials = choose(held, images[kept], planes=planes)
     P.setting = setting(solver, physics, held.alpha, images)
+    P.setting |= trust.measured(P, physics, images[kept], held.alpha, seed)
     record = {"solver": solver.describe(), "images": len(images), "trials": trials}
     return Fit(P, [], record | {"training_seconds": round(time.monotonic() - began, 2)})
 

@@ -57,8 +57,9 @@ class StudentRun:
         )
         weights = self.phase.losses.active()
         means = {
-            name: torch.stack([losses.TERMS[name](batch).mean() for batch in compared]).mean()
-            for name in weights
+            name: torch.stack([term(batch).mean() for batch in compared]).mean()
+            for name, term in losses.TERMS.items()
+            if name in weights
         }
         total = cast(torch.Tensor, sum(weights[name] * mean for name, mean in means.items()))
         psnr = metrics.psnr(compared[-1].x_hat.detach(), x).mean().item()

@@ -1,0 +1,88 @@
+"""A learned preconditioner is left out for images that it does not know: they are reconstructed as
+the plain solver does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+from deepinv.physics import LinearPhysics
+
+from ..adjoint import Measurements
+from ..physics import lipschitz
+from .loop import Result
+from .proximal import PreconditionerLike, ProximalGradient, acting, weights
+
+
+@dataclass(frozen=True)
+class Guarded:
+    r"""A preconditioner for the images that it trusts, the plain gradient for the others.
+
+    Args:
+        preconditioner: P.
+        trusted: for which images it is used (B,).
+        plain: what the gradient of the others is multiplied by, :math:`1/(\alpha L)`, so that they
+            take steps of 1/L.
+    """
+
+    preconditioner: PreconditionerLike
+    trusted: torch.Tensor
+    plain: float
+
+    def __call__(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
+        """The direction of each image; P is not called where it trusts none."""
+        plain = self.plain * gradient
+        if not bool(self.trusted.any()):
+            return plain
+        P = getattr(self.preconditioner, "unchecked", self.preconditioner)
+        return torch.where(self._which, P(gradient, iterate, k), plain)
+
+    @property
+    def _which(self) -> torch.Tensor:
+        return self.trusted[:, None, None, None]
+
+    def guarded(self, scheme: ProximalGradient, rule: str, restart: int) -> ProximalGradient:
+        """The scheme with this preconditioner; images that are not trusted take the momentum of the
+        rule of this name, and Nesterov's in the place of none.
+        """
+        if bool(self.trusted.all()):
+            return scheme
+        own: Sequence[float | torch.Tensor] = scheme.momentum
+        plain = weights("nesterov" if rule == "none" else rule, len(own), restart)
+        momentum = [
+            torch.where(self._which, torch.as_tensor(a), torch.as_tensor(b))
+            for a, b in zip(own, plain, strict=True)
+        ]
+        return replace(scheme, preconditioner=self, momentum=momentum)
+
+    def told(self, result: Result) -> Result:
+        """A result that says which images were trusted, and in words how many were not."""
+        count, all_of_them = int((~self.trusted).sum()), len(self.trusted)
+        kind = "unlike those the preconditioner was made of: reconstructed without it"
+        words = f"; {count} of {all_of_them} images untrusted, {kind}" if count else ""
+        return replace(result, trusted=self.trusted, message=result.message + words)
+
+
+def guard(
+    preconditioner: PreconditionerLike | None,
+    physics: LinearPhysics,
+    y: Measurements,
+    stepsize: object,
+    start: torch.Tensor,
+) -> Guarded | None:
+    """The preconditioner for the images measured as ``y`` that it trusts; None where it cannot
+    say.
+
+    ``stepsize`` is that of the run, a number or a search; ``start`` an image of it.
+    """
+    asked = getattr(preconditioner, "trusts", None)
+    trusted = asked(physics, y) if callable(asked) else None
+    if trusted is None or preconditioner is None:
+        return None
+    norm = lipschitz(physics, tuple(start.shape[1:]), start)
+    alpha = 0.0 if callable(stepsize) else float(cast(float, stepsize))
+    scale = 1 / (alpha * norm) if alpha * norm > 0 else 1.0
+    return Guarded(acting(preconditioner, physics), trusted, scale)
