@@ -34,12 +34,14 @@ class Method:
             of training.
         network: whether it reconstructs images from measurements itself, in the place of the
             solver.
+        closed_form: whether it always makes the closed form, from ``data.ridge_count`` images.
     """
 
     make: Make
     train: Train | None = None
     sections: tuple[str, ...] = ()
     network: bool = False
+    closed_form: bool = False
 
     def fit(
         self,
@@ -219,7 +221,7 @@ def _end_to_end(problem: Problem) -> nn.Module:
 FORM, NETWORK = ("preconditioner",), ("network",)
 METHODS = {
     "baseline": Method(_nothing),
-    "ridge": Method(_ridge, sections=FORM),
+    "ridge": Method(_ridge, sections=FORM, closed_form=True),
     "hessian": Method(_hessian),
     "polynomial": Method(_polynomial),
     "scalar": Method(_scalar, _distil),
@@ -228,7 +230,7 @@ METHODS = {
     "full-linear": Method(_full_linear, _distil, FORM),
     "l-dipa": Method(_linear, _distil, FORM),
     "n-dipa": Method(_neural, _distil, NETWORK),
-    "composed": Method(_composed, _distil, (*FORM, *NETWORK)),
+    "composed": Method(_composed, _distil, (*FORM, *NETWORK), closed_form=True),
     "fista-net": Method(_end_to_end, _train_network, NETWORK, network=True),
     "e2e-varnet": Method(_end_to_end, _train_network, NETWORK, network=True),
     "restormer": Method(_end_to_end, _train_network, NETWORK, network=True),

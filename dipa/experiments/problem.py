@@ -148,7 +148,7 @@ def _train_count(config: Config) -> int:
     """As many training images as the method reads: the closed form reads more than training
     does.
     """
-    closed_form = config.method == "ridge" or (
+    closed_form = config.recipe.closed_form or (
         config.trained and config.preconditioner.start == "ridge"
     )
     return max(config.data.train_count, config.data.ridge_count if closed_form else 1)

@@ -301,6 +301,6 @@ def _sections(config: Config) -> list[str]:
 
 def _closed_form(config: Config) -> bool:
     linear = "preconditioner" in config.recipe.sections
-    return config.method == "ridge" or (
+    return config.recipe.closed_form or (
         linear and config.trained and config.preconditioner.start == "ridge"
     )
