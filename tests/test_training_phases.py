@@ -224,10 +224,15 @@ def test_a_stopped_training_goes_on_to_the_same_bits(step, tmp_path):
         if record["step"] == step:
             raise Interrupted(signal.SIGINT)
 
-    whole = trained(phases())
+    kinds = [("adam", "cosine"), ("adamw", "one_cycle"), ("adam", "plateau")]
+    told = [
+        replace(phase, budget=replace(phase.budget, optimizer=optimizer, schedule=schedule))
+        for phase, (optimizer, schedule) in zip(phases(), kinds, strict=True)
+    ]
+    whole = trained(told)
     with pytest.raises(Interrupted):
-        trained(phases(), checkpoint=tmp_path / "c.pt", report=stop)
-    resumed = trained(phases(), checkpoint=tmp_path / "c.pt")
+        trained(told, checkpoint=tmp_path / "c.pt", report=stop)
+    resumed = trained(told, checkpoint=tmp_path / "c.pt")
     pairs = zip(whole.trained.parameters(), resumed.trained.parameters(), strict=True)
     assert all(torch.equal(one, other) for one, other in pairs)
     assert [r["loss"] for r in whole.history] == [r["loss"] for r in resumed.history]
