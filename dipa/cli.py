@@ -213,12 +213,18 @@ def summary(run: Run) -> str:
         residual = numbers["audit"]["residual"]
         lines.append(
             f"  {role:<9} {numbers['psnr']:6.2f} dB   residual |Hx-y|/|y| {residual:.4f}   "
-            f"{numbers['status']}"
+            f"{numbers['status']}{_untrusted(numbers)}"
         )
     lines += _shift_lines(run) + _falsification_lines(run)
     return "\n".join(
         [*lines, f"  {run.manifest['seconds']:.0f} s on {run.place}; folder: {run.path}"]
     )
+
+
+def _untrusted(numbers: dict[str, Any]) -> str:
+    """For how many images P was left out."""
+    count = numbers.get("untrusted", 0)
+    return f", {count} untrusted: without P" if count else ""
 
 
 def _shift_lines(run: Run) -> list[str]:

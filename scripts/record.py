@@ -26,8 +26,9 @@ from dipa.experiments.writing import copy_run
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "book" / "results"
 WORK = ROOT / "runs" / "recorded"
-# said, not left to the machine: recorded runs are compared with each other
-SETTINGS = ["solver.precision=bf16"]
+# said, not left to the machine, where a preset does not say: recorded runs are compared with each
+# other
+PRECISION = "solver.precision=bf16"
 
 
 def wanted() -> list[tuple[str, str, int]]:
@@ -41,9 +42,15 @@ def wanted() -> list[tuple[str, str, int]]:
     ]
 
 
+def settings(preset: str) -> list[str]:
+    """What is set beyond the preset."""
+    said = experiments.resolve(preset, "small").solver.precision != "auto"
+    return [] if said else [PRECISION]
+
+
 def run_name(preset: str, seed: int) -> str:
     """The name of the folder of a recorded run."""
-    return experiments.resolve(preset, "small", seed=seed, overrides=SETTINGS).run_name
+    return experiments.resolve(preset, "small", seed=seed, overrides=settings(preset)).run_name
 
 
 def record(task: str, preset: str, seed: int, threads: int) -> str:
@@ -62,7 +69,7 @@ def record(task: str, preset: str, seed: int, threads: int) -> str:
             str(WORK),
             "--quiet",
         ]
-        command += [word for setting in SETTINGS for word in ("--set", setting)]
+        command += [word for setting in settings(preset) for word in ("--set", setting)]
         done = subprocess.run(
             command,
             env=os.environ | {"OMP_NUM_THREADS": str(threads)},

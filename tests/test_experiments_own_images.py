@@ -121,3 +121,26 @@ def test_the_command_that_makes_a_run_again(run, tmp_path):
 def test_images_are_those_of_the_task(run):
     assert isinstance(own_images(run, "embedded", 2), ImageSet)
     assert own_images(run, "embedded", 2).images.shape == (2, 1, 16, 16)
+
+
+def test_images_that_p_does_not_trust_are_counted_and_get_1_l(tmp_path):
+    """The closed form of photographs, on a kind that they are not."""
+    config = small("ridge", data__ridge_count=200)
+    run = experiments.run(config, tmp_path, progress=False)
+    assert "untrusted" not in run.metrics["student"]
+    size = config.task.size
+    stripes = (torch.arange(size) % 2).expand(3, 1, size, size).float().contiguous()
+    found = evaluate_on(run, ImageSet(stripes, "stripes", "all"))
+    assert found.status["student"] == "completed, 3 untrusted: without P"
+    assert found.psnr["student"] == pytest.approx(found.psnr["1/L"], abs=1e-3)
+    assert "untrusted" in str(found) and found.status["1/L"] == "completed"
+
+
+def test_a_run_counts_the_test_images_that_its_p_does_not_trust(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(
+        "dipa.preconditioners.base.trusted", lambda known, P, physics, y: torch.arange(len(y)) > 0
+    )
+    run = experiments.run(small("ridge", data__ridge_count=200), tmp_path, progress=False)
+    assert run.metrics["student"]["untrusted"] == 1
+    assert "untrusted" not in run.metrics["baseline"]
+    assert "completed, 1 untrusted: without P" in cli.summary(run)

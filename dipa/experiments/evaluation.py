@@ -24,7 +24,7 @@ from ..cache import Cache, Entry, directory
 from ..identity import describe, describe_code, solve_identity
 from ..operators import Basis, range_basis
 from ..operators.measure import measure
-from ..solvers import FISTA
+from ..solvers import FISTA, Result
 from ..solvers.setting import another_setting
 from ..training import parallel
 from . import replay
@@ -36,15 +36,13 @@ TEST_BATCH = 64
 # numbers and images of the falsification test; its length in K
 AUDIT_NUMBERS, AUDIT_IMAGES, AUDIT_LENGTH = 20_000, (2, 8), 3
 
-Reconstruct = Callable[
-    [torch.Tensor, torch.Tensor, bool], tuple[torch.Tensor, str, list[dict], torch.Tensor | None]
-]
+Reconstruct = Callable[[torch.Tensor, torch.Tensor, bool], Result]
 
 
 @dataclass(frozen=True)
 class Solved:
     """The test images reconstructed: images, measurements, status, mean curves, iterates of the
-    first image.
+    first image, and for how many images P was left out.
     """
 
     x: torch.Tensor
@@ -52,6 +50,7 @@ class Solved:
     status: str
     curve: dict[str, list[float]]
     iterates: torch.Tensor | None
+    untrusted: int
 
 
 @dataclass(frozen=True)
@@ -155,6 +154,7 @@ def _numbers(
         "status": solved.status,
         "curve": solved.curve,
     }
+    numbers |= {"untrusted": solved.untrusted} if solved.untrusted else {}
     return numbers | {"audit": audit(solved.x, x_true, solved.y, physics, basis)}
 
 
@@ -187,8 +187,7 @@ def _solver(
 ) -> Reconstruct:
     def reconstruct(y, x_true, keep):
         options = {"stepsize": alpha, "x_true": x_true, "history": True, "iterates": keep}
-        result = solver(y, physics, preconditioner=preconditioner, **options)
-        return result.x, result.status, result.history, result.iterates
+        return solver(y, physics, preconditioner=preconditioner, **options)
 
     return reconstruct
 
@@ -196,7 +195,7 @@ def _solver(
 def _network(problem: Problem, network: torch.nn.Module) -> Reconstruct:
     def reconstruct(y, x_true, keep):
         x = network(y, problem.student)
-        return x, "completed" if bool(torch.isfinite(x).all()) else "diverged", [], None
+        return Result(x, "completed" if bool(torch.isfinite(x).all()) else "diverged", "", 1)
 
     return reconstruct
 
@@ -233,7 +232,8 @@ def _over_batches(
     )
     curve = _curve([record["history"] for record in records], [len(part["x"]) for part in tensors])
     x, y = (torch.cat([part[name] for part in tensors]).to(x_true.device) for name in ("x", "y"))
-    return Solved(x, y, status, curve, tensors[0].get("iterates"))
+    untrusted = sum(record["untrusted"] for record in records)
+    return Solved(x, y, status, curve, tensors[0].get("iterates"), untrusted)
 
 
 def _solved(
@@ -244,10 +244,11 @@ def _solved(
     """
     x_true = problem.test.images[index]
     y = measure(physics, x_true, seed=problem.config.seed, indices=index, stream=replay.STREAM)
-    x, status, history, iterates = reconstruct(y, x_true, int(index[0]) == 0)
-    kept = {} if iterates is None else {"iterates": iterates[:, :1].clone()}
-    tensors = {name: tensor.cpu() for name, tensor in ({"x": x, "y": y} | kept).items()}
-    return tensors, {"status": status, "history": history}
+    result = reconstruct(y, x_true, int(index[0]) == 0)
+    kept = {} if result.iterates is None else {"iterates": result.iterates[:, :1].clone()}
+    tensors = {name: tensor.cpu() for name, tensor in ({"x": result.x, "y": y} | kept).items()}
+    told = {"status": result.status, "history": result.history}
+    return tensors, told | {"untrusted": result.untrusted}
 
 
 def _array(images: torch.Tensor) -> np.ndarray:

@@ -23,7 +23,8 @@ from .results import PRECONDITIONER, Run
 
 BATCH = 64
 WORSE = 0.3  # dB below the baseline from which an image counts as lost
-Reconstruct = Callable[[torch.Tensor], "tuple[torch.Tensor, str]"]
+# images, status, for how many of them P was left out
+Reconstruct = Callable[[torch.Tensor], "tuple[torch.Tensor, str, int]"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Evaluation:
         images: name of the images.
         count: how many.
         psnr: of each image, by who reconstructed it.
-        status: ``completed`` or ``diverged``.
+        status: ``completed`` or ``diverged``, with the number of images that P does not trust.
     """
 
     run: str
@@ -121,38 +122,40 @@ def _ways(problem: Problem, run: Run) -> dict[str, Reconstruct]:
 def _student(problem: Problem, run: Run) -> Reconstruct:
     if run.config.recipe.network:
         network = run.network().to(problem.device)
-        return lambda y: (network(y, problem.student), "completed")
+        return lambda y: (network(y, problem.student), "completed", 0)
     made = not run.config.trained and PRECONDITIONER not in run.manifest.get("files", {})
     P = run.config.recipe.make(problem) if made else run.preconditioner().to(problem.device)
     return _by(problem, problem.solver, P, run.config.solver.stepsize)
 
 
 def _by(problem: Problem, solver: FISTA, preconditioner: Any, stepsize: float | str) -> Reconstruct:
-    def reconstruct(y: torch.Tensor) -> tuple[torch.Tensor, str]:
+    def reconstruct(y: torch.Tensor) -> tuple[torch.Tensor, str, int]:
         result = solver(y, problem.student, preconditioner=preconditioner, stepsize=stepsize)
-        return result.x, result.status
+        return result.x, result.status, result.untrusted
 
     return reconstruct
 
 
 def _over(problem: Problem, reconstruct: Reconstruct) -> tuple[list[float], str]:
-    """PSNR of every image, and whether a run diverged."""
+    """PSNR of every image; whether a run diverged, and for how many images P was left out."""
     x = problem.test.images
 
-    def batch(index: torch.Tensor) -> tuple[list[float], str]:
+    def batch(index: torch.Tensor) -> tuple[list[float], str, int]:
         y = measure(
             problem.student, x[index], seed=problem.config.seed, indices=index, stream=STREAM
         )
-        x_hat, status = reconstruct(y)
-        return metrics.psnr(x_hat, x[index]).tolist(), status
+        x_hat, status, untrusted = reconstruct(y)
+        return metrics.psnr(x_hat, x[index]).tolist(), status, untrusted
 
     parts = [
         part
         for index in torch.arange(len(x)).split(BATCH)
         for part in memory.in_parts(batch, index, problem.device, "evaluating")
     ]
-    diverged = any(status == "diverged" for _, status in parts)
-    return [psnr for values, _ in parts for psnr in values], "diverged" if diverged else "completed"
+    values, statuses, counts = zip(*parts, strict=True)
+    status = "diverged" if "diverged" in statuses else "completed"
+    told = f", {sum(counts)} untrusted: without P" if sum(counts) else ""
+    return [psnr for part in values for psnr in part], status + told
 
 
 def _best_start(problem: Problem) -> tuple[str, tuple[list[float], str]]:

@@ -130,6 +130,11 @@ class Result:
     iterates: torch.Tensor | None = None
     trusted: torch.Tensor | None = None
 
+    @property
+    def untrusted(self) -> int:
+        """How many images were reconstructed without the preconditioner."""
+        return 0 if self.trusted is None else int((~self.trusted).sum())
+
 
 Observer = Callable[[State], "dict[str, Any] | None"]
 

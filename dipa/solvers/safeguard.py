@@ -60,10 +60,10 @@ class Guarded:
 
     def told(self, result: Result) -> Result:
         """A result that says which images were trusted, and in words how many were not."""
-        count, all_of_them = int((~self.trusted).sum()), len(self.trusted)
+        known = replace(result, trusted=self.trusted)
         kind = "unlike those the preconditioner was made of: reconstructed without it"
-        words = f"; {count} of {all_of_them} images untrusted, {kind}" if count else ""
-        return replace(result, trusted=self.trusted, message=result.message + words)
+        words = f"; {known.untrusted} of {len(self.trusted)} images untrusted, {kind}"
+        return replace(known, message=result.message + words) if known.untrusted else known
 
 
 def guard(
