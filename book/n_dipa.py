@@ -38,6 +38,8 @@ notebook.where()
 # Supervised when it is trained with $L_S$ alone.
 
 # %% tags=["hide-input"]
+import dataclasses
+
 import torch
 from IPython.display import Markdown, display
 
@@ -284,6 +286,61 @@ for name in _presets:
         plots.plt.show()
     else:
         display(Markdown(f"{_which}: **not recorded yet**; `dipa run {name} --profile small` makes it."))
+
+# %% [markdown]
+# ## Behind the closed form, one iteration at a time
+#
+# The training above starts at the plain solver, and each of its steps runs a whole solve, forward and backward. Neither has to
+# be. With $R$ the [closed form](l_dipa.ipynb), which costs no training, and $\mathcal{N}$ a network that starts as the identity,
+#
+# $$P(g) = \mathcal{N}\big(R\,g,\ \phi(k)\big)$$
+#
+# starts at the quality of $R$, and the network sees a whole image from the first step on, not a data gradient
+# (`ComposedPreconditioner`). It divides by the size of its input and multiplies by it again (`scaling="image"`), so that
+# $P(tg)=tP(g)$ for $t>0$ and $P(0)=0$: where the data are explained nothing moves any more. And it is trained in phases
+# (`dipa.training.Phase`):
+#
+# 1. the first iteration alone, compared with the clean image *before* the denoiser: one call of the network, no solve;
+# 2. every iteration alone, on the iterates of the run itself, again before the denoiser: no gradient passes from one iteration
+#    to the one before.
+#
+# No gradient ever goes through a denoiser, and none through more than one iteration. The solver has no momentum here: steps of
+# this length do not need it, and with it the quality peaks and falls.
+
+# %% tags=["hide-input"]
+_steps = ["baseline", "ridge-full", "n-dipa-supervised", "n-dipa", "n-dipa-composed"]
+display(Markdown(reports.phases_table([run for name in _steps for run in recorded.get(name, [])])))
+plots.compare(
+    {name: curve["psnr"] for name, curve in reports.curves([run for runs in recorded.values() for run in runs], _steps).items()},
+    "PSNR, test images (dB)",
+)
+plots.plt.show()
+
+# %% [markdown]
+# The columns count images that a training step looked at: in the first phase through one iteration, in the second and in the
+# papers' training through all K of them. An image through one iteration costs one call of the network forward and backward; one
+# through the whole solve, exactly, K calls of network and denoiser, forward and backward. The conventions of PSNR are those of
+# [the results](results_single_pixel.ipynb). `n-dipa` and `n-dipa-composed` differ in the network, the images, the momentum and
+# the losses too (the latter uses no teacher), so the table shows what the recipe reaches, not what each part of it adds.
+#
+# ## What a preconditioner does not know
+#
+# Both guess what the mask does not see from the images they were made of. On images of another kind that guess is wrong, and
+# the measurements tell: their spectrum is another, and the first step leaves more of the gradient than it did in training.
+# A learned preconditioner keeps these numbers (`dipa.preconditioners.trust`), and the solver leaves it out for images it does
+# not know, one by one. Here the closed form of photographs meets photographs, and stripes one pixel wide:
+
+# %% tags=["hide-input"]
+_photographs = dipa.data.load("embedded", "train", size=size, count=2000).images.to(place)
+_stripes = (torch.arange(size) % 2).expand(48, 1, size, size).float().to(place)
+_ridge, rows = dipa.LinearPreconditioner.ridge(student, _photographs, stepsize=0.4), []
+for _name, _x in (("photographs", test), ("stripes", _stripes)):
+    _y, _plain = student.A(_x), solver(student.A(_x), student, stepsize="1/L").x
+    _free = dataclasses.replace(solver, safeguard=False)(_y, student, preconditioner=_ridge, stepsize=0.4)
+    _safe = solver(_y, student, preconditioner=_ridge, stepsize=0.4)
+    _all = [f"{dipa.metrics.psnr(found, _x).mean().item():.2f}" for found in (_plain, _free.x, _safe.x)]
+    rows.append((_name, *_all, f"{_safe.untrusted} of {len(_x)}"))
+display(Markdown(reports.table(("images", "1/L (dB)", "closed form, always", "closed form, as it knows", "left out for"), rows)))
 
 # %% tags=["remove-cell", "nbval-check-output"]
 print(counts)

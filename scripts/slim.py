@@ -2,16 +2,17 @@
 [RESULTS] FOLDER.
 
 setup.py makes it while a wheel is built, so it is not in git a second time. Of every run it holds
-the settings, numbers and curves; the pictures and trained weights that pages show are listed in
-book/results/packaged.yaml. What is left out is named in each manifest, which is sealed again, so
-that `dipa verify` passes on the copy. This module runs where neither torch nor dipa is installed:
-it needs numpy and PyYAML alone.
+the settings, numbers and curves (of a long training every nth step); the pictures and trained
+weights that pages show are listed in book/results/packaged.yaml. What is left out is named in each
+manifest, which is sealed again, so that `dipa verify` passes on the copy. This module runs where
+neither torch nor dipa is installed: it needs numpy and PyYAML alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -20,8 +21,10 @@ import numpy as np
 import yaml
 
 RESULTS = Path(__file__).resolve().parents[1] / "book" / "results"
-ALWAYS = ("config.yaml", "metrics.json", "history.jsonl")
+ALWAYS = ("config.yaml", "metrics.json")
+HISTORY = "history.jsonl"
 TRAINED = "preconditioner.safetensors"
+STEPS = 200  # of a training of which the history is kept whole; of a longer one every nth
 GREY = 1024  # steps of the grey scale that pictures are rounded to
 NOTE = """This is the slim copy in the installed package: fewer pictures, rounded, and only of some
 runs. The repository has all.
@@ -51,11 +54,19 @@ def copy_run(run: Path, folder: Path, wanted: dict) -> None:
     folder.mkdir(parents=True)
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     preset = config["preset"] if config["seed"] == 0 else None
+    copy_history(run / HISTORY, folder / HISTORY)
     for name in (*ALWAYS, *([TRAINED] if preset in wanted["trained"] else [])):
         shutil.copyfile(run / name, folder / name)
     if preset in wanted["pictures"]:
         copy_pictures(run / "examples.npz", folder / "examples.npz", wanted["pictures"][preset])
     write_manifest(run, folder)
+
+
+def copy_history(source: Path, path: Path) -> None:
+    """The records of a training: of a long one every nth, and the last."""
+    records = source.read_text(encoding="utf-8").splitlines(keepends=True)
+    every = max(1, math.ceil(len(records) / STEPS))
+    path.write_text("".join(records[::-every][::-1]), encoding="utf-8")
 
 
 def copy_pictures(source: Path, path: Path, count: int) -> None:

@@ -560,3 +560,14 @@ def test_the_cells_of_a_page_show_its_tables_words_and_figures(mri_page, monkeyp
 def test_a_page_of_no_task_or_preset_is_refused(task, trained):
     with pytest.raises(InputError, match=task if not trained else trained[0]):
         reports.ResultsPage(task, trained)
+
+
+def test_phases_table_counts_images_by_how_far_they_go():
+    """Two phases: 96 % of the steps through one iteration, the others through the whole solve."""
+    sizes = {"training.steps": 100, "training.batch_size": 32}
+    run = fake("n-dipa-composed", 35.126, parameters=1234567, **sizes)
+    run.manifest["training_seconds"] = 1230.0
+    head, (row, plain) = parse(reports.phases_table([run, fake("baseline")]))
+    assert len(head) == len(row) == 7
+    first = ["`n-dipa-composed`, seed 0", "1,234,567", "3,072", "32", "20"]
+    assert row == [*first, "35.13", "34.13"] and plain[1:5] == ["-"] * 4

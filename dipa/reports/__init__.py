@@ -32,6 +32,7 @@ HOMES = {
             "best_in_words",
             "measured",
             "not_recorded",
+            "phases_table",
             "preset_table",
             "provenance",
             "spectra_table",

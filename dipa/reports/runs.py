@@ -281,6 +281,32 @@ def provenance(runs: Iterable[Run]) -> str:
     return table(head, rows)
 
 
+def phases_table(runs: Iterable[Run]) -> str:
+    """What each run was trained through and what it reached, as a Markdown table: parameters,
+    images through one iteration and through the whole solve, minutes of training, PSNR by both
+    conventions.
+    """
+    head = ("run", "parameters", "images, one iteration", "images, whole solve", "minutes")
+    head += ("PSNR (dB)", "PSNR of the batch MSE (dB)")
+    return table(head, [_phases_row(run) for run in runs])
+
+
+def _phases_row(run: Run) -> tuple[str, ...]:
+    config, counts, numbers = run.config, run.manifest["counts"], run.metrics["student"]
+    images = {True: 0, False: 0}
+    for phase in config.plan if config.trained else ():
+        alone = phase.length(config.solver.iterations) == 1
+        images[alone] += phase.budget.steps * phase.budget.batch_size
+    return (
+        f"`{config.preset}`, seed {config.seed}",
+        f"{counts['parameters']:,}" if config.trained else "-",
+        *(f"{images[alone]:,}" if images[alone] else "-" for alone in (True, False)),
+        f"{run.manifest['training_seconds'] / 60:.0f}" if config.trained else "-",
+        f"{numbers['psnr']:.2f}",
+        f"{numbers['psnr_batch_mse']:.2f}",
+    )
+
+
 def spectra_table(
     spectra: Mapping[str, Spectra], stepsize: float, psnr: Mapping[str, float]
 ) -> str:
