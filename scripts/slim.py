@@ -41,7 +41,7 @@ def copy_results(results: Path, folder: Path) -> None:
     (folder / "NOTICE.md").write_text(notice.replace("\n\n", "\n\n" + NOTE, 1), encoding="utf-8")
     for topic in sorted(path for path in results.iterdir() if path.is_dir()):
         if topic.name not in wanted:
-            shutil.copytree(topic, folder / topic.name)
+            shutil.copytree(topic, folder / topic.name, copy_function=copy_compact)
             continue
         for run in sorted(path for path in topic.iterdir() if (path / "manifest.json").is_file()):
             copy_run(run, folder / topic.name / run.name, wanted[topic.name])
@@ -60,6 +60,15 @@ def copy_run(run: Path, folder: Path, wanted: dict) -> None:
     if preset in wanted["pictures"]:
         copy_pictures(run / "examples.npz", folder / "examples.npz", wanted["pictures"][preset])
     write_manifest(run, folder)
+
+
+def copy_compact(source: str, path: str) -> None:
+    """A file; of JSON its values, without the spaces between them."""
+    if not source.endswith(".json"):
+        shutil.copyfile(source, path)
+        return
+    values = json.loads(Path(source).read_text(encoding="utf-8"))
+    Path(path).write_text(json.dumps(values, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 def copy_history(source: Path, path: Path) -> None:
