@@ -384,8 +384,8 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
             "seed": 1,
         },
     ),
-    "preconditioners.ComposedPreconditioner": (
-        dipa.preconditioners.ComposedPreconditioner,
+    "ComposedPreconditioner": (
+        dipa.ComposedPreconditioner,
         {"first": linear(), "second": conv(), "order": "beside"},
     ),
     "NeuralPreconditioner.__call__": (
@@ -476,7 +476,7 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
         },
     ),
     "training.Differentiation": (Differentiation, {"way": "truncated", "tail": 2}),
-    "training.Phase": (
+    "Phase": (
         Phase,
         {
             "budget": Budget(steps=1, batch_size=1),

@@ -286,8 +286,9 @@ def phases_table(runs: Iterable[Run]) -> str:
     images through one iteration and through the whole solve, minutes of training, PSNR by both
     conventions.
     """
-    head = ("run", "parameters", "images, one iteration", "images, whole solve", "minutes")
-    head += ("PSNR (dB)", "PSNR of the batch MSE (dB)")
+    images = ("images, one iteration", "images, whole solve")
+    quality = ("PSNR (dB)", "PSNR of the batch MSE (dB)")
+    head = ("run", "parameters", *images, "minutes", *quality)
     return table(head, [_phases_row(run) for run in runs])
 
 
