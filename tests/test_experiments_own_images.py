@@ -144,3 +144,14 @@ def test_a_run_counts_the_test_images_that_its_p_does_not_trust(monkeypatch, tmp
     assert run.metrics["student"]["untrusted"] == 1
     assert "untrusted" not in run.metrics["baseline"]
     assert "completed, 1 untrusted: without P" in cli.summary(run)
+
+
+def test_under_a_shift_p_is_tested_as_it_is(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        "dipa.preconditioners.base.trusted", lambda known, P, physics, y: torch.arange(len(y)) > 99
+    )
+    config = small("ridge", data__ridge_count=200, shifts={"same": {"task": {}}})
+    numbers = experiments.run(config, tmp_path, progress=False).metrics
+    assert numbers["student"]["untrusted"] == 3
+    assert "untrusted" not in numbers["shifts"]["same"]["student"]
+    assert numbers["shifts"]["same"]["student"]["psnr"] != numbers["student"]["psnr"]

@@ -19,7 +19,8 @@ PRIORS = {"pnp": PnP, "red": RED}
 @dataclass(frozen=True)
 class Problem:
     """A configuration with its operators, images and solver, all on one device; ``solver`` runs
-    in the precision of training.
+    in the precision of training. Under a shift P is tested as it is, without the ``safeguard``:
+    what it knows of its images it knows of their measurements by its own operator.
     """
 
     config: Config
@@ -28,6 +29,7 @@ class Problem:
     train: data.ImageSet
     test: data.ImageSet
     solver: FISTA
+    safeguard: bool = True
 
     @classmethod
     def build(cls, config: Config, place: torch.device | None = None) -> Problem:
@@ -68,11 +70,13 @@ class Problem:
         config = self.config.shifted(name)
         student, teacher = operators(config, self.device)
         solver = make_solver(config.solver, place=self.device)
-        return replace(self, config=config, student=student, teacher=teacher, solver=solver)
+        parts = {"student": student, "teacher": teacher, "solver": solver}
+        return replace(self, config=config, safeguard=False, **parts)
 
     def test_solver(self) -> FISTA:
         """The solver of every test, in :data:`TEST_PRECISION`."""
-        return make_solver(self.config.solver, precision=TEST_PRECISION, place=self.device)
+        solver = make_solver(self.config.solver, precision=TEST_PRECISION, place=self.device)
+        return replace(solver, safeguard=self.safeguard)
 
 
 def operators(
