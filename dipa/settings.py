@@ -213,8 +213,8 @@ class Phase:
     Args:
         budget: steps, optimiser, schedule.
         losses: weights of the terms.
-        differentiation: how the gradient of a run (with ``stretch``: of a stretch, and then a way
-            through all of its iterations) is computed.
+        differentiation: how the gradient of a run is computed; a way through all iterations (of a
+            stretch) where more than the end of the run is compared.
         iterations: that the student runs, at most the solver's K; 0 is K.
         stretch: iterations between two comparisons, a divisor of the number that is run; the loss
             is the mean of all comparisons. 0 compares once, at the end.
@@ -255,10 +255,10 @@ class Phase:
         for name in ("before_prior", "teacher_iterates"):
             require_flag(f"phase.{name}", getattr(self, name))
         require(
-            not self.stretch or self.differentiation.backward is None,
+            not self.along or self.differentiation.backward is None,
             "phase.differentiation.way",
             self.differentiation.way,
-            "a way through all iterations of a stretch: checkpointed, unrolled, straight_through",
+            "checkpointed, unrolled or straight_through where iterations on the way are compared",
         )
         require(
             not self.before_prior or self.losses.row_space + self.losses.convergence == 0,

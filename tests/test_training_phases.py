@@ -266,7 +266,8 @@ def test_what_does_not_go_together_is_refused_by_name():
     refuses(lambda: trained([Budget()]), "phases", "Phase")
     refuses(lambda: trained([Phase(iterations=K + 1)]), "phase.iterations", "5", "4")
     refuses(lambda: trained([Phase(stretch=3)]), "phase.stretch", "3", "4 iterations")
-    refuses(lambda: Phase(stretch=1, differentiation=Differentiation("truncated")), "way")
+    for along in ({"stretch": 1}, {"before_prior": True}, {"teacher_iterates": True}):
+        refuses(lambda: Phase(differentiation=Differentiation("truncated"), **along), "way")  # noqa: B023
     refuses(lambda: Phase(before_prior=True, losses=LossWeights(1.0, row_space=1.0)), "row_space")
     refuses(lambda: Phase(before_prior=1), "phase.before_prior", "1")
     refuses(lambda: Phase(budget=3), "phase.budget", "int")
