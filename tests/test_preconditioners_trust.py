@@ -3,6 +3,7 @@ others.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -138,6 +139,18 @@ def test_without_momentum_untrusted_images_take_nesterovs():
     plain = solver("nesterov")(y, physics, stepsize="1/L")
     assert torch.allclose(found.x[:1], free.x[:1], atol=1e-5)
     assert torch.allclose(found.x[1:], plain.x[1:], atol=1e-5)
+
+
+def test_double_precision_is_kept():
+    """Momentum differs from image to image, in the numbers of the images."""
+    physics = camera().double()
+    x = torch.cat([strokes(1, seed=5), foreign(1)]).double()
+    P = LinearPreconditioner.ridge(physics, strokes(300).double(), stepsize=ALPHA)
+    made = dipa.FISTA(dipa.PnP(lambda x, sigma: 0.9 * x), 6, momentum="none", start="zero")
+    found = made(physics(x), physics, preconditioner=P, stepsize=ALPHA)
+    plain = replace(made, momentum="nesterov")(physics(x), physics, stepsize="1/L")
+    assert found.trusted.tolist() == [True, False] and found.x.dtype == torch.float64
+    assert torch.allclose(found.x[1:], plain.x[1:], rtol=0, atol=1e-13)
 
 
 def test_where_all_are_trusted_nothing_changes():

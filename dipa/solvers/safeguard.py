@@ -4,7 +4,6 @@ the plain solver does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -50,11 +49,11 @@ class Guarded:
         """
         if bool(self.trusted.all()):
             return scheme
-        own: Sequence[float | torch.Tensor] = scheme.momentum
+        own = scheme.momentum
         plain = weights("nesterov" if rule == "none" else rule, len(own), restart)
+        number = scheme.start.new_tensor
         momentum = [
-            torch.where(self._which, torch.as_tensor(a), torch.as_tensor(b))
-            for a, b in zip(own, plain, strict=True)
+            torch.where(self._which, number(a), number(b)) for a, b in zip(own, plain, strict=True)
         ]
         return replace(scheme, preconditioner=self, momentum=momentum)
 
