@@ -146,7 +146,8 @@ def test_double_precision_is_kept():
     physics = camera().double()
     x = torch.cat([strokes(1, seed=5), foreign(1)]).double()
     P = LinearPreconditioner.ridge(physics, strokes(300).double(), stepsize=ALPHA)
-    made = dipa.FISTA(dipa.PnP(lambda x, sigma: 0.9 * x), 6, momentum="none", start="zero")
+    prior = dipa.PnP(lambda x, sigma: 0.5 * (x + x.roll(1, -1)))
+    made = dipa.FISTA(prior, 6, momentum="none", start="zero")
     found = made(physics(x), physics, preconditioner=P, stepsize=ALPHA)
     plain = replace(made, momentum="nesterov")(physics(x), physics, stepsize="1/L")
     assert found.trusted.tolist() == [True, False] and found.x.dtype == torch.float64
