@@ -32,7 +32,7 @@ from dipa.experiments.working import Clock
 from dipa.operators.measure import measure
 
 # the module: its name in the package is the function
-distill = importlib.import_module("dipa.training.distill")
+student = importlib.import_module("dipa.training.student")
 
 
 @pytest.fixture(scope="module")
@@ -716,7 +716,7 @@ def test_training_seconds_are_those_of_the_steps_that_were_kept(tmp_path, hand, 
     once.
     """
     monkeypatch.setattr(
-        distill, "measure", lambda *inputs, **options: (tick(), measure(*inputs, **options))[1]
+        student, "measure", lambda *inputs, **options: (tick(), measure(*inputs, **options))[1]
     )
 
     def tick():
