@@ -16,7 +16,7 @@ from tiny_runs import tiny
 from dipa import experiments
 from dipa.checks import InputError
 from dipa.experiments import manifest, presets, results
-from dipa.experiments.config import Config, build
+from dipa.experiments.config import Config, build, shared_out
 
 
 @pytest.mark.parametrize("name", experiments.names())
@@ -298,7 +298,23 @@ def test_phases_are_shares_of_the_steps_with_what_changes_in_them():
     assert (second.losses.supervised, second.losses.imitation, second.stretch) == (1.0, 1.0, 2)
     assert first.losses == config.losses
     least = phased([{"share": 1e-9}, {"share": 1 - 1e-9}])
-    assert [phase.budget.steps for phase in least.plan] == [1, 10]
+    assert [phase.budget.steps for phase in least.plan] == [1, 9]
+
+
+@pytest.mark.parametrize(
+    ("steps", "shares", "wanted"),
+    [
+        (10, (0.7, 0.3), [7, 3]),
+        (6800, (0.96, 0.04), [6528, 272]),
+        (2, (0.96, 0.04), [1, 1]),
+        (3, (0.01, 0.01, 0.98), [1, 1, 1]),
+        (7, (0.5, 0.25, 0.25), [4, 1, 2]),
+        (1, (0.5, 0.5), [1, 1]),
+        (5, (1.0,), [5]),
+    ],
+)
+def test_steps_are_shared_out_whole(steps, shares, wanted):
+    assert shared_out(steps, shares) == wanted
 
 
 def test_without_phases_the_sections_are_the_one_phase_and_the_digest_stays():
@@ -348,4 +364,4 @@ def test_a_composed_run_puts_the_network_behind_the_closed_form(tmp_path):
     assert type(P.first).__name__ == "LinearPreconditioner" and P.second.name == "unet"
     assert P.second.precision == "float32"
     assert run.manifest["counts"]["parameters"] == sum(p.numel() for p in P.second.parameters())
-    assert [record["phase"] for record in run.history] == [1, 1, 2]
+    assert [record["phase"] for record in run.history] == [1, 2]

@@ -90,6 +90,28 @@ def test_a_file_keeps_both_parts(tmp_path):
     assert read.order == "beside" and read.first.order == "behind"
 
 
+@pytest.mark.parametrize("frozen", [(), ("first",), ("second",), ("first", "second")])
+def test_a_file_keeps_what_is_frozen(frozen, tmp_path):
+    P = ComposedPreconditioner(perturbed(student(), "low_rank"), shaken(ConvolutionalSteps(2)))
+    for name in frozen:
+        getattr(P, name).requires_grad_(False)
+    read, _ = dipa.load(dipa.save(P, tmp_path / "P.safetensors"))
+    wanted = [parameter.requires_grad for parameter in P.parameters()]
+    assert [parameter.requires_grad for parameter in read.parameters()] == wanted
+    assert read.parameter_count == P.parameter_count and read.header() == P.header()
+    refuses(
+        lambda: dipa.load(
+            dipa.storage.write_tensors(
+                tmp_path / "Q.safetensors",
+                P.state_dict(),
+                {"kind": P.kind} | P.header() | {"frozen": ["third"]},
+            )
+        ),
+        "Q.safetensors",
+        "composed",
+    )
+
+
 def test_a_file_of_another_order_or_with_more_tensors_is_refused(tmp_path):
     P = ComposedPreconditioner(perturbed(student(), "low_rank"), network())
     header, tensors = P.header(), P.state_dict()

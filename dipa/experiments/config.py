@@ -8,9 +8,10 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from functools import cache
+from itertools import accumulate, pairwise
 from typing import Any
 
 from .. import choices, files
@@ -215,27 +216,28 @@ class Config:
         """The phases of the training."""
         if not self.phases:
             return (Phase(self.training, self.losses, self.differentiation),)
-        plan = tuple(self._phase(f"phases[{n}]", phase) for n, phase in enumerate(self.phases))
-        whole = sum(phase.get("share", 1.0) for phase in self.phases)
-        require(abs(whole - 1) < 1e-6, "phases", f"shares of {whole:g}", "shares that add up to 1")
-        return plan
+        names = [f"phases[{n}]" for n in range(len(self.phases))]
+        shares = [_share(name, phase) for name, phase in zip(names, self.phases, strict=True)]
+        require(
+            abs(sum(shares) - 1) < 1e-6,
+            "phases",
+            f"shares of {sum(shares):g}",
+            "shares that add up to 1",
+        )
+        counts = shared_out(self.training.steps, shares)
+        return tuple(map(self._phase, names, self.phases, counts))
 
     @property
     def image_steps(self) -> int:
         """Images that the steps of the training look at, in all its phases."""
         return sum(phase.budget.steps * phase.budget.batch_size for phase in self.plan)
 
-    def _phase(self, name: str, given: Any) -> Phase:
+    def _phase(self, name: str, given: Any, steps: int) -> Phase:
         """One of them, from what changes in the sections of this configuration."""
-        require(isinstance(given, Mapping), name, given, "a mapping of keys to values")
-        known = {f.name for f in fields(Phase)} - {"budget"} | {"share", "training"}
-        for key in given:
-            require_choice(f"key {name}.{key}", key, sorted(known))
         parts = {key: self._section(name, key, given.get(key, {})) for key in PHASED}
         told = given.get("training", {})
         require("steps" not in told, f"key {name}.training.steps", "it", "a share of all steps")
-        share = require_number(f"{name}.share", given.get("share", 1.0), 0, 1, open_low=True)
-        budget = replace(parts.pop("training"), steps=max(1, round(share * self.training.steps)))
+        budget = replace(parts.pop("training"), steps=steps)
         more = {key: value for key, value in given.items() if key not in (*PHASED, "share")}
         return Phase(budget, **parts, **more)
 
@@ -274,6 +276,26 @@ class Config:
             key: self._section(f"shifts.{name}", key, change) for key, change in changes.items()
         }
         return replace(self, shifts={}, **parts)
+
+
+def _share(name: str, phase: Any) -> float:
+    """What a phase says of its share of all steps; one with unknown keys is refused."""
+    require(isinstance(phase, Mapping), name, phase, "a mapping of keys to values")
+    known = {f.name for f in fields(Phase)} - {"budget"} | {"share", "training"}
+    for key in phase:
+        require_choice(f"key {name}.{key}", key, sorted(known))
+    share = phase.get("share", 1.0)
+    return float(require_number(f"{name}.share", share, 0, 1, open_low=True))
+
+
+def shared_out(steps: int, shares: Sequence[float]) -> list[int]:
+    """Whole numbers in these shares that add up to ``steps``, each at least 1 (more than ``steps``
+    in all where there are fewer steps than shares).
+    """
+    ends, last, steps = [0], len(shares) - 1, max(steps, len(shares))
+    for number, share in enumerate(accumulate(shares)):
+        ends.append(min(max(round(share * steps), ends[-1] + 1), steps - (last - number)))
+    return [end - begin for begin, end in pairwise(ends)]
 
 
 def _plain(value: Any) -> dict[str, Any]:

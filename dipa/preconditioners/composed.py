@@ -86,7 +86,8 @@ class ComposedPreconditioner(Preconditioner):
             require(part.kind in KINDS, name, type(part).__name__, allowed)
         parts = {"first": self.first, "second": self.second}
         described = {name: {"kind": part.kind} | part.header() for name, part in parts.items()}
-        return described | {"order": self.order}
+        frozen = [name for name, part in parts.items() if _frozen(part)]
+        return described | {"order": self.order} | ({"frozen": frozen} if frozen else {})
 
     @classmethod
     def rebuild(cls, header: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Self:
@@ -104,4 +105,11 @@ class ComposedPreconditioner(Preconditioner):
         known = {f"{name}.{key}" for name, part in parts.items() for key in part.state_dict()}
         require(known == set(tensors), "tensors", sorted(set(tensors) - known), "none beside")
         first, second = (cast(Preconditioner, parts[name]) for name in ("first", "second"))
+        for name in header.get("frozen", ()):
+            parts[name].requires_grad_(False)
         return cls(first, second, order=header["order"])
+
+
+def _frozen(part: Preconditioner) -> bool:
+    """Whether a part has parameters, and none of them is trained."""
+    return part.parameter_count == 0 and any(True for _ in part.parameters())
