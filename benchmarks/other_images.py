@@ -3,14 +3,15 @@
     python benchmarks/other_images.py RUN [--count 32] [--json FILE]
 
 RUN is the folder of a finished single-pixel run on MNIST that holds its P. Beside P stands the
-plain solver, by the stepsize of the run and Nesterov's momentum. A P that was saved before there was
-a safeguard learns its kind here, from the training images of its run.
+plain solver, by the stepsize of the run and Nesterov's momentum. A P that was saved before there
+was a safeguard learns its kind here, from the training images of its run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -71,7 +72,7 @@ def main() -> None:
     made.add_argument("run", help="the folder of a finished run that holds its P")
     made.add_argument("--count", type=int, default=32, help="images of each kind (default 32)")
     options = made.parse_args()
-    run = experiments.Run(options.run)
+    run = experiments.Run(Path(options.run))
     config = run.config
     student, _ = operators(config)
     P = known(run.preconditioner(), config, student)
