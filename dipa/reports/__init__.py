@@ -6,7 +6,14 @@ from ..lazy import lazy
 
 MODULES = ("cost",)
 HOMES = {
-    "compare": ("differences", "margins", "paper_beside_ours", "profile_table", "shift_table"),
+    "compare": (
+        "differences",
+        "images_table",
+        "margins",
+        "paper_beside_ours",
+        "profile_table",
+        "shift_table",
+    ),
     "operators": ("by_operator", "comparisons", "learned_first", "whole"),
     "markdown": ("mean_sd", "short_count", "table"),
     "paper": (

@@ -211,6 +211,19 @@ def _beside(paper: float | None, ours: Sequence[float]) -> tuple[str, str, str]:
 # --- settings -------------------------------------------------------------------------------------
 
 
+def images_table(output: Mapping[str, Any]) -> str:
+    """PSNR on images of several kinds, without P, with it always and with it as it knows them, as a
+    Markdown table, from the output of ``benchmarks/other_images.py``.
+    """
+    head = ("images", "without P (dB)", "P always (dB)", "P as it knows (dB)", "left out for")
+    names = ("plain", "always", "as it knows")
+    rows = [
+        (kind, *(decibels(row[name]) for name in names), f"{row['untrusted']} of {row['images']}")
+        for kind, row in output["kinds"].items()
+    ]
+    return table(head, rows)
+
+
 def differences(runs: Iterable[Run], presets: Iterable[str]) -> str:
     """Where the settings of the recorded runs are not the papers' (profile ``paper``), and in which
     runs.
