@@ -321,12 +321,13 @@ plots.plt.show()
 # papers' training through all K of them. An image through one iteration costs one call of the network forward and backward; one
 # through the whole solve, exactly, K calls of network and denoiser, forward and backward. The conventions of PSNR are those of
 # [the results](results_single_pixel.ipynb). `n-dipa` and `n-dipa-composed` differ in the network, the images, the momentum and
-# the losses too (the latter uses no teacher), so the table shows what the recipe reaches, not what each part of it adds.
+# the losses too (the latter uses no teacher), so the table shows what the recipe reaches, not what each part of it adds. Its curve
+# is highest early and falls slowly: the second phase, which teaches the later iterations, is short.
 #
 # ## What a preconditioner does not know
 #
-# Both guess what the mask does not see from the images they were made of. On images of another kind that guess is wrong, and
-# the measurements tell: their spectrum is another, and the first step leaves more of the gradient than it did in training.
+# Closed form and network guess what the mask does not see from the images they were made of. On images of another kind that
+# guess is wrong, and the measurements tell: their spectrum is another, and the first step leaves more of the gradient than it did in training.
 # A learned preconditioner keeps these numbers (`dipa.preconditioners.trust`), and the solver leaves it out for images it does
 # not know, one by one. Here the closed form of photographs meets photographs, and stripes one pixel wide:
 
