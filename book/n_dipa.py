@@ -38,8 +38,6 @@ notebook.where()
 # Supervised when it is trained with $L_S$ alone.
 
 # %% tags=["hide-input"]
-import dataclasses
-
 import torch
 from IPython.display import Markdown, display
 
@@ -304,8 +302,7 @@ for name in _presets:
 # 2. every iteration alone, on the iterates of the run itself, again before the denoiser: no gradient passes from one iteration
 #    to the one before.
 #
-# No gradient ever goes through a denoiser, and none through more than one iteration. The solver has no momentum here: steps of
-# this length do not need it, and with it the quality peaks and falls.
+# No gradient ever goes through a denoiser, and none through more than one iteration. The solver has no momentum here.
 
 # %% tags=["hide-input"]
 _steps = ["baseline", "ridge-full", "n-dipa-supervised", "n-dipa", "n-dipa-composed"]
@@ -328,24 +325,9 @@ plots.plt.show()
 #
 # Closed form and network guess what the mask does not see from the images they were made of. On images of another kind that
 # guess is wrong, and the measurements tell: their spectrum is another, and the first step leaves more of the gradient than it did in training.
-# A learned preconditioner keeps these numbers (`dipa.preconditioners.trust`), and the solver leaves it out for images it does
-# not know, one by one. Here the closed form of photographs meets photographs, and stripes one pixel wide:
-
-# %% tags=["hide-input"]
-_photographs = dipa.data.load("embedded", "train", size=size, count=2000).images.to(place)
-_stripes = (torch.arange(size) % 2).expand(48, 1, size, size).float().to(place)
-_ridge, rows = dipa.LinearPreconditioner.ridge(student, _photographs, stepsize=0.4), []
-for _name, _x in (("photographs", test), ("stripes", _stripes)):
-    _y, _plain = student.A(_x), solver(student.A(_x), student, stepsize="1/L").x
-    _free = dataclasses.replace(solver, safeguard=False)(_y, student, preconditioner=_ridge, stepsize=0.4)
-    _safe = solver(_y, student, preconditioner=_ridge, stepsize=0.4)
-    _all = [f"{dipa.metrics.psnr(found, _x).mean().item():.2f}" for found in (_plain, _free.x, _safe.x)]
-    rows.append((_name, *_all, f"{_safe.untrusted} of {len(_x)}"))
-display(Markdown(reports.table(("images", "1/L (dB)", "closed form, always", "closed form, as it knows", "left out for"), rows)))
-
-# %% [markdown]
-# The same question to the recorded `n-dipa-composed`, which was trained on digits. `benchmarks/other_images.py` asks it, with the
-# plain solver of the same stepsize and Nesterov's momentum beside it:
+# A learned preconditioner keeps these numbers (`dipa.preconditioners.trust`),
+# and the solver leaves it out for images it does not know, one by one. Here the recorded `n-dipa-composed`, which was trained on
+# digits, meets others (`benchmarks/other_images.py`), with the plain solver of the same stepsize and Nesterov's momentum beside it:
 
 # %% tags=["hide-input"]
 _others = reports.cost.read(experiments.results_folder("benchmarks"))["other_images"]
