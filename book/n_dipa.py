@@ -324,10 +324,10 @@ plots.plt.show()
 # ## What a preconditioner does not know
 #
 # Closed form and network guess what the mask does not see from the images they were made of. On images of another kind that
-# guess is wrong, and the measurements tell: their spectrum is another, and the first step leaves more of the gradient than it did in training.
-# A learned preconditioner keeps these numbers (`dipa.preconditioners.trust`),
-# and the solver leaves it out for images it does not know, one by one. Here the recorded `n-dipa-composed`, which was trained on
-# digits, meets others (`benchmarks/other_images.py`), with the plain solver of the same stepsize and Nesterov's momentum beside it:
+# guess is wrong, and the measurements tell: their spectrum is another, and the first step leaves more of the gradient than it
+# did in training. A learned preconditioner keeps these numbers (`dipa.preconditioners.trust`), and the solver leaves it out for
+# images it does not know, one by one. Here the recorded `n-dipa-composed`, which was trained on digits, meets others
+# (`benchmarks/other_images.py`), with the plain solver of the same stepsize and Nesterov's momentum beside it:
 
 # %% tags=["hide-input"]
 _others = reports.cost.read(experiments.results_folder("benchmarks"))["other_images"]
@@ -335,8 +335,8 @@ display(Markdown(reports.images_table(_others)))
 _long = ", ".join(f"{value:.2f} dB at k = {k}" for k, value in _others["long"].items())
 display(
     Markdown(
-        f"Changed digits keep their gain, and what is no digit is left to the plain solver. What the safeguard does not mend is "
-        f"a run far beyond the trained K: on the digits {_long}. Run `{_others['settings']['run']}`. {reports.cost.measured_on(_others)}"
+        f"Strokes on black keep their gain, turned, thicker or thinner; negatives, photographs and faces are left to the plain "
+        f"solver. What the safeguard does not mend is a run far beyond the trained K: on the digits {_long}. Run `{_others['settings']['run']}`. {reports.cost.measured_on(_others)}"
     )
 )
 
