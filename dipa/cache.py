@@ -81,7 +81,7 @@ class Cache:
     def __init__(self, folder: str | Path | None, kind: str, identity: Identity):
         self.folder = None if folder is None or unknown(identity) else Path(folder).expanduser()
         self.kind, self.identity = kind, identity
-        self.found = self.computed = 0
+        self.hits = self.computed = 0
 
     def __call__(self, batch: Identity, compute: Callable[[], Entry]) -> Entry:
         """The entry of the batch that ``batch`` describes, read where it is kept, else computed
@@ -90,7 +90,7 @@ class Cache:
         whole = self.identity | batch
         entry = self._read(self.folder, whole) if self.folder else None
         if entry is not None:
-            self.found += 1
+            self.hits += 1
             return entry
         self.computed += 1
         entry = compute()

@@ -178,8 +178,8 @@ def _evaluate(options: argparse.Namespace) -> Work:
     return work
 
 
-def _tell(found: Inspection | Comparison | Evaluation, as_json: bool) -> None:
-    print(json.dumps(found.plain(), indent=2, allow_nan=False) if as_json else found)
+def _tell(answer: Inspection | Comparison | Evaluation, as_json: bool) -> None:
+    print(json.dumps(answer.plain(), indent=2, allow_nan=False) if as_json else answer)
 
 
 def _run(options: argparse.Namespace) -> Work:

@@ -29,8 +29,8 @@ class StepPrior(Prior):
         self.explicit_prior, self.prior = False, prior
         denoiser = getattr(prior, "denoiser", None)
         self.denoiser = denoiser if isinstance(denoiser, nn.Module) else None
-        own = isinstance(prior, nn.Module)
-        held = [prior] if own else list(getattr(prior, "__dict__", {}).values())
+        is_module = isinstance(prior, nn.Module)
+        held = [prior] if is_module else list(getattr(prior, "__dict__", {}).values())
         others = (part for part in held if isinstance(part, nn.Module) and part is not denoiser)
         self.others = nn.ModuleList(others)  # of a prior of one's own: they follow .to(...)
 

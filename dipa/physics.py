@@ -185,8 +185,8 @@ def require_adjoint(name: str, physics: LinearPhysics, images: torch.Tensor) -> 
     image, kind = images[:1].detach(), type(physics).__name__
     what = f"images {tuple(images.shape[1:])}, {images.dtype} on {images.device}"
     with torch.no_grad(), foreign(name, what, f"images that this {kind} takes"):
-        found = adjoint.probe(physics, image)
-        fault = None if found.sound else found.fault(physics, image)
+        probed = adjoint.probe(physics, image)
+        fault = None if probed.sound else probed.fault(physics, image)
     if fault is not None:
         require(False, name, f"{kind} {fault[0]}", fault[1])
     _sound.put(physics, kind_of(images), True)

@@ -41,7 +41,7 @@ def test_an_entry_is_computed_once_and_read_back(tmp_path):
     made = [first(own(i), work) for i in range(3)]
     second = Cache(tmp_path, "teacher", PROBLEM)
     read = [second(own(i), work) for i in range(3)]
-    assert work.times == 3 and (first.found, first.computed, second.found, second.computed) == (
+    assert work.times == 3 and (first.hits, first.computed, second.hits, second.computed) == (
         0,
         3,
         3,

@@ -151,9 +151,9 @@ def inspect(
     require_takes("physics", physics, image, several=True)
     kind, what = type(physics).__name__, f"images {tuple(image.shape[1:])}, {image.dtype}"
     with foreign("physics", what, f"images that this {kind} takes"):
-        found = probe(physics, image)
-        _require_sound(physics, image, found)
-        return _inspected(physics, image, images, found)
+        probed = probe(physics, image)
+        _require_sound(physics, image, probed)
+        return _inspected(physics, image, images, probed)
 
 
 def _image(
@@ -169,25 +169,25 @@ def _image(
     return normal_like(images[:1], 0, "image")
 
 
-def _require_sound(physics: LinearPhysics, image: torch.Tensor, found: Probe) -> None:
+def _require_sound(physics: LinearPhysics, image: torch.Tensor, probed: Probe) -> None:
     """Refuse what is not linear or draws anew; a wrong adjoint alone is a finding."""
-    if not found.sound:
-        got, allowed = found.fault(physics, image)
-        kept = got == found.wrong_adjoint
+    if not probed.sound:
+        got, allowed = probed.fault(physics, image)
+        kept = got == probed.wrong_adjoint
         require(kept, "physics", f"{type(physics).__name__} {got}", allowed)
 
 
 def _inspected(
-    physics: LinearPhysics, image: torch.Tensor, images: torch.Tensor | None, found: Probe
+    physics: LinearPhysics, image: torch.Tensor, images: torch.Tensor | None, probed: Probe
 ) -> Inspection:
     """Everything that is told of an operator that is linear."""
     size, measured = (image.shape[1], image.shape[2], image.shape[3]), physics.A(image)
     seconds = _seconds(lambda: physics.A(image), image.device)
     back = _seconds(lambda: physics.A_adjoint(measured), image.device)
-    shifts = found.sound and _shift_invariant(physics, image)
-    spectrum = _spectrum(physics, image, found.sound, shifts, seconds + back)
-    alone, alike = _channels(physics, image) if found.sound else (False, False)
-    projects = found.sound and _projector(physics, image)
+    shifts = probed.sound and _shift_invariant(physics, image)
+    spectrum = _spectrum(physics, image, probed.sound, shifts, seconds + back)
+    alone, alike = _channels(physics, image) if probed.sound else (False, False)
+    projects = probed.sound and _projector(physics, image)
     room, models = Room.of(size, spectrum.rank, image), _noise_models(physics)
     return Inspection(
         operator=type(physics).__name__,
@@ -195,11 +195,11 @@ def _inspected(
         measured=tuple(tuple(tensor.shape[1:]) for tensor in parts(measured)),
         dtype=str(image.dtype).removeprefix("torch."),
         device=str(image.device),
-        linearity=found.linearity,
+        linearity=probed.linearity,
         repeats=repeat_error(physics.A, image),
-        adjoint=found.adjoint,
-        adjoint_holds=found.sound,
-        tolerance=found.tolerance,
+        adjoint=probed.adjoint,
+        adjoint_holds=probed.sound,
+        tolerance=probed.tolerance,
         spectrum=spectrum,
         channels_alone=alone,
         channels_alike=alike,
@@ -211,7 +211,7 @@ def _inspected(
         seconds=seconds,
         adjoint_seconds=back,
         room=room,
-        recommended=recommend(Known(size, spectrum, found.sound, shifts, projects, alike), room),
+        recommended=recommend(Known(size, spectrum, probed.sound, shifts, projects, alike), room),
     )
 
 
@@ -319,20 +319,21 @@ def _noise_share(physics: Any, images: torch.Tensor) -> float:
 Rows = list[tuple[str, str]]
 
 
-def _soundness(found: Inspection) -> Rows:
-    sums = f"yes: sums are kept up to {found.linearity:.1e}, two calls up to {found.repeats:.1e}"
-    word = "exact" if found.adjoint_holds else "WRONG"
-    dots = f"{word}: dot test {found.adjoint:.1e} (up to {found.tolerance:.1g} passes)"
+def _soundness(inspection: Inspection) -> Rows:
+    sums = f"yes: sums are kept up to {inspection.linearity:.1e}, "
+    sums += f"two calls up to {inspection.repeats:.1e}"
+    word = "exact" if inspection.adjoint_holds else "WRONG"
+    dots = f"{word}: dot test {inspection.adjoint:.1e} (up to {inspection.tolerance:.1g} passes)"
     return [("linear", sums), ("adjoint", dots)]
 
 
-def _numbers(found: Inspection) -> Rows:
-    spectrum = found.spectrum
+def _numbers(inspection: Inspection) -> Rows:
+    spectrum = inspection.spectrum
     known = spectrum.squared_norm is not None
-    step = "" if found.stepsize is None else f"; stepsize 1/L = {found.stepsize:.4g}"
+    step = "" if inspection.stepsize is None else f"; stepsize 1/L = {inspection.stepsize:.4g}"
     norm_text = f"{spectrum.squared_norm:.4g}{step}" if known else "not computed"
     rows = [("L = ||H||^2", norm_text), ("condition number", _condition(spectrum))]
-    return [*rows, ("rank", _rank(found)), ("computed", spectrum.how)]
+    return [*rows, ("rank", _rank(inspection)), ("computed", spectrum.how)]
 
 
 def _condition(spectrum: Spectrum) -> str:
@@ -342,35 +343,37 @@ def _condition(spectrum: Spectrum) -> str:
     return f"{least}{spectrum.condition_number:.4g} on the range"
 
 
-def _rank(found: Inspection) -> str:
-    rank, share = found.spectrum.rank, found.null_share
+def _rank(inspection: Inspection) -> str:
+    rank, share = inspection.spectrum.rank, inspection.null_share
     if rank is None or share is None:
         return "not computed"
-    about = "" if found.spectrum.rank_exact else "about "
-    return f"{about}{rank} of n = {found.pixels}: {about}{100 * share:.1f} % is null space"
+    about = "" if inspection.spectrum.rank_exact else "about "
+    return f"{about}{rank} of n = {inspection.pixels}: {about}{100 * share:.1f} % is null space"
 
 
-def _structure(found: Inspection) -> Rows:
-    if not found.adjoint_holds:
-        return [("H^T H", "not looked at"), ("noise", _noise(found))]
-    planes = "on each channel alone" if found.channels_alone else "on the channels together"
-    planes += ", the same on each" if found.channels_alike else ""
-    shifts = "shift invariant" if found.shift_invariant else "not shift invariant"
-    projects = "a multiple of a projector" if found.projector else "no projector"
-    acts = f"{planes}; " if found.img_size[0] > 1 else ""
-    return [("H^T H", f"{acts}{shifts}; {projects}"), ("noise", _noise(found))]
+def _structure(inspection: Inspection) -> Rows:
+    if not inspection.adjoint_holds:
+        return [("H^T H", "not looked at"), ("noise", _noise(inspection))]
+    planes = "on each channel alone" if inspection.channels_alone else "on the channels together"
+    planes += ", the same on each" if inspection.channels_alike else ""
+    shifts = "shift invariant" if inspection.shift_invariant else "not shift invariant"
+    projects = "a multiple of a projector" if inspection.projector else "no projector"
+    acts = f"{planes}; " if inspection.img_size[0] > 1 else ""
+    return [("H^T H", f"{acts}{shifts}; {projects}"), ("noise", _noise(inspection))]
 
 
-def _noise(found: Inspection) -> str:
-    levels = ", ".join(f"{name} {level:.4g}" for name, level in found.noise_levels.items())
-    text = " and ".join(found.noise) + (f" ({levels})" if levels else "")
-    share = found.noise_share
+def _noise(inspection: Inspection) -> str:
+    levels = ", ".join(f"{name} {level:.4g}" for name, level in inspection.noise_levels.items())
+    text = " and ".join(inspection.noise) + (f" ({levels})" if levels else "")
+    share = inspection.noise_share
     return text if share is None else f"{text}, {100 * share:.2g} % of the measurements' norm"
 
 
-def _costs(found: Inspection) -> Rows:
-    times = f"A {1e3 * found.seconds:.3g} ms, A_adjoint {1e3 * found.adjoint_seconds:.3g} ms"
-    return [("one application", times), ("memory of P", str(found.room))]
+def _costs(inspection: Inspection) -> Rows:
+    times = (
+        f"A {1e3 * inspection.seconds:.3g} ms, A_adjoint {1e3 * inspection.adjoint_seconds:.3g} ms"
+    )
+    return [("one application", times), ("memory of P", str(inspection.room))]
 
 
 def _listed(value: Any) -> Any:

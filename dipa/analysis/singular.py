@@ -61,11 +61,11 @@ def exact_copy(
     """
     exact = device.able(like[:0]).double()
     try:
-        made = copy.deepcopy(physics).to(exact.device).double()
-        back = made.A_adjoint(made.A(exact.new_zeros(1, *size)))
+        twin = copy.deepcopy(physics).to(exact.device).double()
+        back = twin.A_adjoint(twin.A(exact.new_zeros(1, *size)))
     except (*FOREIGN, NotImplementedError):
         return physics, like
-    return (made, exact) if back.dtype == torch.float64 else (physics, like)
+    return (twin, exact) if back.dtype == torch.float64 else (physics, like)
 
 
 def flat(measured: Any) -> torch.Tensor:
@@ -137,7 +137,7 @@ def by_lanczos(
     steps = 10 if slow else STEPS
     first = physics.A_adjoint_A(normal_like(like.new_zeros(1, *size), 0, "Lanczos"))
     values, _, ended = lanczos(physics.A_adjoint_A, first, steps)
-    found = from_eigenvalues(values, LANCZOS_TOLERANCE, "")
+    spectrum = from_eigenvalues(values, LANCZOS_TOLERANCE, "")
     rank = own_rank(physics, size)
     known, told = rank is not None, ", the rank from the operator's own basis"
     if not known and slow:
@@ -145,8 +145,8 @@ def by_lanczos(
     elif not known:
         rank, told = _probed_rank(physics, size, like), f", the rank from {PROBES} random images"
     how = f"by {len(values)} Lanczos steps{told}; singular values above {LANCZOS_TOLERANCE} ||H||"
-    norm = float(getattr(physics, "norm_sq", found.squared_norm or 0.0))
-    return Spectrum(norm, found.condition_number, ended, rank, known, how)
+    norm = float(getattr(physics, "norm_sq", spectrum.squared_norm or 0.0))
+    return Spectrum(norm, spectrum.condition_number, ended, rank, known, how)
 
 
 def own_rank(physics: LinearPhysics, size: tuple[int, ...]) -> int | None:

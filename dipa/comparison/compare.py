@@ -145,10 +145,10 @@ def _rows(
     tested = test.with_limit(problem.solver, limit)
     plans = [(method, problem, "", tested) for method in methods]
     if tv:
-        own, level = _with_total_variation(problem, choose)
-        seen = test.with_limit(own.solver, limit)
+        tv_problem, level = _with_total_variation(problem, choose)
+        seen = test.with_limit(tv_problem.solver, limit)
         names = [method for method in methods if method.name in WITH_TV]
-        plans += [(method, own, f"{TV} {level}", seen) for method in names]
+        plans += [(method, tv_problem, f"{TV} {level}", seen) for method in names]
     rows, absent = [], {}
     for method, where, prior, group in tqdm(plans, disable=not progress, desc="compare"):
         reason = method.absent(where)
@@ -164,11 +164,11 @@ def _rows(
 
 def _with_total_variation(problem: Problem, choose: Group) -> tuple[Problem, str]:
     """The problem with total variation for a prior, its level by plain runs, and that level."""
-    own = replace(problem, solver=total_variation(problem))
-    _, way, _ = max(_tried(levels(own), choose), key=lambda tried: tried[0])
+    tv_problem = replace(problem, solver=total_variation(problem))
+    _, way, _ = max(_tried(levels(tv_problem), choose), key=lambda tried: tried[0])
     level = way.text.split()[-1]
-    prior = replace(own.solver.prior, sigma=float(level))
-    return replace(own, solver=replace(own.solver, prior=prior)), level
+    prior = replace(tv_problem.solver.prior, sigma=float(level))
+    return replace(tv_problem, solver=replace(tv_problem.solver, prior=prior)), level
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def _sorted(rows: list[_Row]) -> tuple[Row, ...]:
     require(len(rows) > 0, "methods", "none that can run here", "at least one that can")
     upto = [row.curve.upto(row.k) for row in rows]
     target = max(curve.psnr[-1] for curve in upto) - NEAR
-    made = [
+    timed = [
         Row(
             row.method.name,
             row.method.family,
@@ -221,7 +221,7 @@ def _sorted(rows: list[_Row]) -> tuple[Row, ...]:
         for row, curve in zip(rows, upto, strict=True)
     ]
     return tuple(
-        sorted(made, key=lambda row: (row.to_target is None, row.to_target or 0.0, -row.psnr))
+        sorted(timed, key=lambda row: (row.to_target is None, row.to_target or 0.0, -row.psnr))
     )
 
 

@@ -274,10 +274,10 @@ def _fitted(problem: Problem, make: Callable[[], PerIteration]) -> Iterator[Way]
     images = problem.images[:FIT_IMAGES]
     for momentum in ("none", "nesterov"):
         solver = replace(problem.solver, momentum=momentum, start="zero")
-        own, steps = replace(problem, solver=solver), make().to(images)
+        without_momentum, steps = replace(problem, solver=solver), make().to(images)
         fit = fit_steps(steps, solver, problem.physics, images, seed=problem.seed)
         seconds = fit.record["training_seconds"]
-        run = own.by(momentum, steps, times=PATIENCE)
+        run = without_momentum.by(momentum, steps, times=PATIENCE)
         yield Way(momentum, run, 0.0, seconds, steps.parameter_count)
 
 

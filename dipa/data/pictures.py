@@ -74,10 +74,10 @@ def in_folder(path: Path) -> list[Picture]:
         InputError: no folder, or one without pictures.
     """
     require(path.is_dir(), "folder", str(path), "a folder of pictures")
-    found = [file for file in path.rglob("*") if is_picture(file.name) and file.is_file()]
-    require(len(found) > 0, "folder", str(path), f"one with pictures in it ({', '.join(ENDINGS)})")
-    found.sort(key=lambda file: by_number(file.relative_to(path).as_posix()))
-    return [Picture(str(file), file.read_bytes) for file in found]
+    files = [file for file in path.rglob("*") if is_picture(file.name) and file.is_file()]
+    require(len(files) > 0, "folder", str(path), f"one with pictures in it ({', '.join(ENDINGS)})")
+    files.sort(key=lambda file: by_number(file.relative_to(path).as_posix()))
+    return [Picture(str(file), file.read_bytes) for file in files]
 
 
 def bsds500(split: str) -> list[Picture]:

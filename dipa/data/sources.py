@@ -260,8 +260,8 @@ def folder(
     size = require_int("size", size, 8, MAX_SIZE)
     if count is not None:
         count = require_int("count", count, 1)
-    found = pictures.in_folder(path)
-    images = with_channels(pictures.stack(found, size, channels, count), channels)
+    files = pictures.in_folder(path)
+    images = with_channels(pictures.stack(files, size, channels, count), channels)
     whole = ImageSet(images, path.name, "all")
     return whole if count is None else ImageSet(whole.take(count).contiguous(), path.name, "all")
 

@@ -306,20 +306,20 @@ def _changed(value: Any) -> dict[str, Any]:
     """The fields of a configuration that are not at their default, nested; ``kind`` is always
     among them.
     """
-    found: dict[str, Any] = {}
+    changes: dict[str, Any] = {}
     for f in fields(value):
-        own = getattr(value, f.name)
+        setting = getattr(value, f.name)
         default = (
             f.default_factory()
             if f.default_factory is not MISSING
             else f.metadata.get("in no digest", f.default)
         )
-        if is_dataclass(own):
-            changed = _changed(own)
-            found |= {f.name: changed} if changed or f.name in HASHED else {}
-        elif own != default or f.name == "kind":
-            found[f.name] = own
-    return found
+        if is_dataclass(setting):
+            changed = _changed(setting)
+            changes |= {f.name: changed} if changed or f.name in HASHED else {}
+        elif setting != default or f.name == "kind":
+            changes[f.name] = setting
+    return changes
 
 
 def build(kind: type, values: Any, where: str = "") -> Any:

@@ -56,20 +56,22 @@ class Solved:
 @dataclass(frozen=True)
 class Kept:
     """Where finished batches are kept until the whole run is: ``shared`` with other runs, and the
-    run's ``own`` folder.
+    run's folder (``here``).
 
     ``cached`` counts, for each role, the batches that were read instead of computed.
     """
 
     shared: Path | None = None
-    own: Path | None = None
+    here: Path | None = None
     cached: dict[str, list[int]] = field(default_factory=dict)
 
     def count(self, role: str, cache: Cache) -> None:
         """Note what ``cache`` did for ``role``: batches read, batches in all."""
-        found, computed = (sum(parallel.gather(number)) for number in (cache.found, cache.computed))
+        read_now, computed = (
+            sum(parallel.gather(number)) for number in (cache.hits, cache.computed)
+        )
         read, whole = self.cached.get(role, (0, 0))
-        self.cached[role] = [read + found, whole + found + computed]
+        self.cached[role] = [read + read_now, whole + read_now + computed]
 
 
 @torch.no_grad()
@@ -117,13 +119,13 @@ def _shift(problem: Problem, trained: Any, kept: Kept, progress: bool) -> dict[s
     basis = range_basis(problem.student, problem.img_size)
     numbers = {}
     for role in ("baseline", "student"):
-        found = _numbers(
+        measured = _numbers(
             _role(problem, role, trained, kept, progress),
             problem.test.images,
             problem.student,
             basis,
         )
-        numbers[role] = {name: value for name, value in found.items() if name != "curve"}
+        numbers[role] = {name: value for name, value in measured.items() if name != "curve"}
     return numbers
 
 
@@ -167,7 +169,7 @@ def _role(problem: Problem, role: str, trained: Any, kept: Kept, progress: bool)
         "tested by": describe_code(__file__)
     }
     if role == "student":
-        cache = Cache(kept.own, role, identity | {"trained": describe(trained)})
+        cache = Cache(kept.here, role, identity | {"trained": describe(trained)})
         alone = config.recipe.network
         reconstruct = (
             _network(problem, trained) if alone else _solver(solver, physics, trained, alpha)
@@ -208,7 +210,7 @@ def _over_batches(
     label: str,
     progress: bool,
 ) -> Solved:
-    x_true, found = problem.test.images, []
+    x_true, solved = problem.test.images, []
 
     def batch(index: torch.Tensor) -> Entry:
         return cache(
@@ -223,9 +225,9 @@ def _over_batches(
         unit="batch",
         disable=hidden,
     ):
-        found += memory.in_parts(batch, index, problem.device, label)
+        solved += memory.in_parts(batch, index, problem.device, label)
     tensors, records = zip(
-        *(batch for part in parallel.gather(found) for batch in part), strict=True
+        *(batch for part in parallel.gather(solved) for batch in part), strict=True
     )
     status = (
         "diverged" if any(record["status"] == "diverged" for record in records) else "completed"

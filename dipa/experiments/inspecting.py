@@ -84,10 +84,10 @@ def inspection(target: Target, role: str = "student", img_size: Size = None) -> 
     require_choice("--role", role, ROLES)
     from ..analysis import inspect
 
-    found = target.operators()
+    operators = target.operators()
     allowed = f"student: {target.name} returns one operator"
-    require(len(found) == len(ROLES) or role == "student", "--role", role, allowed)
-    return inspect(found[ROLES.index(role)], target.size(img_size))
+    require(len(operators) == len(ROLES) or role == "student", "--role", role, allowed)
+    return inspect(operators[ROLES.index(role)], target.size(img_size))
 
 
 def comparison(
@@ -110,12 +110,12 @@ def comparison(
     from ..physics import image_size
     from ..settings import Budget
 
-    found = target.operators()
-    size = image_size(found[0], target.size(img_size))
+    operators = target.operators()
+    size = image_size(operators[0], target.size(img_size))
     train, test = _pictures(target.config, images, size, count)
     budget = Budget(steps=steps, batch_size=8, learning_rate=1e-3) if steps else None
-    teacher = found[1] if len(found) == len(ROLES) and budget is not None else None
-    return compare(found[0], train, test=test, teacher=teacher, budget=budget, **options)
+    teacher = operators[1] if len(operators) == len(ROLES) and budget is not None else None
+    return compare(operators[0], train, test=test, teacher=teacher, budget=budget, **options)
 
 
 def _pictures(
@@ -139,11 +139,11 @@ def _of_function(name: str) -> Sequence[Any]:
     module, _, function = name.partition(":")
     with _theirs(name, "a module that can be imported"):
         sys.path.insert(0, os.getcwd())
-        found = importlib.import_module(module)
-    made: Any = getattr(found, function, None)
-    require(callable(made), "preset", name, f"a function that the module {module} defines")
+        imported = importlib.import_module(module)
+    factory: Any = getattr(imported, function, None)
+    require(callable(factory), "preset", name, f"a function that the module {module} defines")
     with _theirs(name, "a function that needs no arguments"):
-        result = made()
+        result = factory()
     if not isinstance(result, (tuple, list)):
         return (result,)
     require(len(result) == len(ROLES), name, shown(result), "one operator, or student and teacher")

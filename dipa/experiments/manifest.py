@@ -91,17 +91,17 @@ def read(folder: Path) -> dict[str, Any]:
     written.
     """
     path = folder / NAME
-    found = read_json(path, MOVE)
-    listed = is_sealed(found) and isinstance(found["files"], dict)
-    if any(name in found for name in SEAL) and not (
-        listed and found == sealed(found, found["files"])
+    manifest = read_json(path, MOVE)
+    listed = is_sealed(manifest) and isinstance(manifest["files"], dict)
+    if any(name in manifest for name in SEAL) and not (
+        listed and manifest == sealed(manifest, manifest["files"])
     ):
         raise InputError(f"{path}: damaged (its checksum is that of other content); {MOVE}")
-    versions = found.get("versions")
+    versions = manifest.get("versions")
     # whoever writes its version writes the list too
     if not listed and isinstance(versions, dict) and "dipa" in versions:
         raise InputError(f"{path}: damaged (the list of files is missing); {MOVE}")
-    return found
+    return manifest
 
 
 def read_json(path: Path, advice: str) -> dict[str, Any]:
@@ -109,14 +109,14 @@ def read_json(path: Path, advice: str) -> dict[str, Any]:
     ``advice`` what to do.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
-        if not isinstance(found, dict):
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        if not isinstance(content, dict):
             raise ValueError("not a JSON object")
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: damaged ({getattr(error, 'strerror', None) or error}); {advice}"
         ) from error
-    return found
+    return content
 
 
 def _refuse(constant: str) -> None:

@@ -29,7 +29,7 @@ class Method:
     Attributes:
         make: the preconditioner or network of a problem before any training; None for no
             preconditioner.
-        train: ``train(problem, made, **options)`` optimises it; None where nothing is optimised.
+        train: ``train(problem, tested, **options)`` optimises it; None where nothing is optimised.
         sections: the sections of a configuration that it reads, beside task, data, solver and those
             of training.
         network: whether it reconstructs images from measurements itself, in the place of the
@@ -56,16 +56,16 @@ class Method:
         """
         from ..training import Fit
 
-        made = self.make(problem)
-        if made is None or self.train is None:
-            return Fit(made and made.to(problem.device), [], {"training_seconds": 0.0})
+        tested = self.make(problem)
+        if tested is None or self.train is None:
+            return Fit(tested and tested.to(problem.device), [], {"training_seconds": 0.0})
         options = {
             "seed": problem.config.seed,
             "checkpoint": checkpoint,
             "progress": progress,
             "report": report,
         }
-        return self.train(problem, made.to(problem.device), **options)
+        return self.train(problem, tested.to(problem.device), **options)
 
 
 # --- training -------------------------------------------------------------------------------------

@@ -138,12 +138,12 @@ def _computes(place: torch.device) -> str:
 
 def _switch(name: str, value: Any) -> bool:
     """A bool, or text that YAML reads as one."""
-    found = (
+    switch = (
         SWITCH.get(value.strip().lower(), value) if isinstance(value, str) else plain_value(value)
     )
-    if not isinstance(found, bool):
+    if not isinstance(switch, bool):
         refuse(name, value, "true or false")
-    return found
+    return switch
 
 
 def _count(name: str, value: Any) -> int:

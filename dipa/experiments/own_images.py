@@ -104,11 +104,11 @@ def evaluate_on(run: Run, images: ImageSet, place: torch.device | None = None) -
     warn_range("images", x, student)
     solver = make_solver(run.config.solver, precision=TEST_PRECISION, place=place)
     problem = Problem(run.config, student, teacher, images, replace(images, images=x), solver)
-    found = {name: _over(problem, way) for name, way in _ways(problem, run).items()}
+    solved = {name: _over(problem, way) for name, way in _ways(problem, run).items()}
     best = _best_start(problem)
-    found[f"1/L, start {best[0]}"] = best[1]
-    psnr = {name: values for name, (values, _) in found.items()}
-    status = {name: status for name, (_, status) in found.items()}
+    solved[f"1/L, start {best[0]}"] = best[1]
+    psnr = {name: values for name, (values, _) in solved.items()}
+    status = {name: status for name, (_, status) in solved.items()}
     return Evaluation(run.path.name, images.name, len(x), psnr, status)
 
 
@@ -123,8 +123,8 @@ def _student(problem: Problem, run: Run) -> Reconstruct:
     if run.config.recipe.network:
         network = run.network().to(problem.device)
         return lambda y: (network(y, problem.student), "completed", 0)
-    made = not run.config.trained and PRECONDITIONER not in run.manifest.get("files", {})
-    P = run.config.recipe.make(problem) if made else run.preconditioner().to(problem.device)
+    untrained = not run.config.trained and PRECONDITIONER not in run.manifest.get("files", {})
+    P = run.config.recipe.make(problem) if untrained else run.preconditioner().to(problem.device)
     return _by(problem, problem.solver, P, run.config.solver.stepsize)
 
 
@@ -160,12 +160,12 @@ def _over(problem: Problem, reconstruct: Reconstruct) -> tuple[list[float], str]
 
 def _best_start(problem: Problem) -> tuple[str, tuple[list[float], str]]:
     """The start whose run by 1/L has the highest mean PSNR, and that run."""
-    found = {}
+    solved = {}
     for start in choices.STARTS:
         try:
             solver = replace(problem.solver, start=start)
-            found[start] = _over(problem, _by(problem, solver, None, "1/L"))
+            solved[start] = _over(problem, _by(problem, solver, None, "1/L"))
         except InputError:  # an operator without a pseudo-inverse
             continue
-    require(len(found) > 0, "start", "none", "one that this operator has")
-    return max(found.items(), key=lambda item: sum(item[1][0]))
+    require(len(solved) > 0, "start", "none", "one that this operator has")
+    return max(solved.items(), key=lambda item: sum(item[1][0]))

@@ -100,11 +100,11 @@ def resolve(
     """
     entry = _entry(name)
     require_choice("profile", profile, profiles())
-    own = {key: value for key, value in entry.items() if key not in META}
+    settings = {key: value for key, value in entry.items() if key not in META}
     merged: dict[str, Any] = {"preset": name, "profile": profile, "seed": seed}
     for layer in (
-        *_profile_layers(profile, own),
-        own,
+        *_profile_layers(profile, settings),
+        settings,
         entry.get("profiles", {}).get(profile, {}),
         _nested(overrides),
     ):
@@ -112,9 +112,9 @@ def resolve(
     return build(Config, merged)
 
 
-def _profile_layers(profile: str, own: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _profile_layers(profile: str, settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     whole = _profiles()[profile]
-    kind, method = own.get("task", {}).get("kind", "single_pixel"), own["method"]
+    kind, method = settings.get("task", {}).get("kind", "single_pixel"), settings["method"]
     common = {key: value for key, value in whole.items() if key not in LAYERS}
     return [common, whole.get("tasks", {}).get(kind, {}), whole.get("methods", {}).get(method, {})]
 

@@ -268,15 +268,15 @@ def find_runs(root: str | Path, *, deep: bool = False) -> list[Run]:
     """Every finished run folder directly under ``root``, by name, or with ``deep`` anywhere below
     it; a damaged one is named in a warning and left out.
     """
-    found = []
+    runs = []
     for path in run_folders(require_path("root", root), deep=deep):
         try:
             run = Run(path)
             run.verify()
-            found.append(run)
+            runs.append(run)
         except InputError as error:
             warnings.warn(f"left out: {error}", stacklevel=2)
-    return found
+    return runs
 
 
 def run_folders(root: Path, *, deep: bool = False) -> Iterator[Path]:

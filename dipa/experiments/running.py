@@ -54,8 +54,8 @@ def run(
     folder = (runs_directory() if out is None else require_path("out", out)) / config.run_name
     if parallel.rank() == 0:
         sweep_all(folder.parent)
-    if found := _finished(folder, config):
-        return found
+    if finished := _finished(folder, config):
+        return finished
     with only_writer(folder):
         return _finished(folder, config) or _make(folder, config, place, progress, report)
 
@@ -67,10 +67,10 @@ def _finished(folder: Path, config: Config) -> Run | None:
     with parallel.together():
         there = parallel.rank() == 0 and os.path.lexists(folder)
         if there:
-            found = Run(folder)
-            found.verify()
+            earlier = Run(folder)
+            earlier.verify()
             allowed = "the configuration its name says; move it away to run again"
-            require(found.config == config, "run folder", str(folder), allowed)
+            require(earlier.config == config, "run folder", str(folder), allowed)
     return Run(folder) if parallel.gather(there)[0] else None
 
 
@@ -84,7 +84,7 @@ def _make(
     """Do the run and write its folder; what resumes it is in the working folder until then."""
     work, first = working(folder), parallel.rank() == 0
     with Clock(work / "seconds.json" if first else None) as clock:
-        made, problem = provenance(place), Problem.build(config, place)
+        origin, problem = provenance(place), Problem.build(config, place)
         with devices.rounding(problem.precision == "tf32"):
             fit = config.recipe.fit(
                 problem, work / "checkpoint.pt", progress=progress, report=report
@@ -94,7 +94,7 @@ def _make(
             metrics, examples, again = evaluation.evaluate(
                 problem, fit.trained, kept=kept, progress=progress
             )
-        manifest = made | {
+        manifest = origin | {
             "finished": now(),
             "peak_memory_mib": peak_memory_mib(),
             "peak_device_memory_mib": memory.peak_memory_mib(place),

@@ -129,7 +129,7 @@ def sweep_all(root: Path) -> None:
     stays.
     """
     left = [LEFT.fullmatch(path.name) for path in root.iterdir()] if root.is_dir() else []
-    for name in sorted({found[1] for found in left if found}):
+    for name in sorted({match[1] for match in left if match}):
         lock = _lock(root / name)
         with contextlib.suppress(OSError):  # Timeout is one: another process holds it
             lock.acquire(timeout=0)
@@ -203,8 +203,8 @@ def _read(path: Path) -> tuple[float, int]:
     if not path.exists():
         return 0.0, 1
     advice = "remove it, and the seconds of earlier attempts are not counted"
-    found = manifest.read_json(path, advice)
-    seconds, attempts = found.get("seconds"), found.get("attempts")
+    clock = manifest.read_json(path, advice)
+    seconds, attempts = clock.get("seconds"), clock.get("attempts")
     if not (isinstance(seconds, float) and seconds >= 0 and isinstance(attempts, int)):
         raise InputError(f"{path}: damaged; {advice}")
     return seconds, attempts + 1

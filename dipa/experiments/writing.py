@@ -94,8 +94,8 @@ class _Unlisted(Run):
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """Without list and checksum."""
-        found = manifests.read_json(self.path / manifests.NAME, manifests.MOVE)
-        return {name: value for name, value in found.items() if name not in manifests.SEAL}
+        content = manifests.read_json(self.path / manifests.NAME, manifests.MOVE)
+        return {name: value for name, value in content.items() if name not in manifests.SEAL}
 
 
 def seal(folder: Path, by: Mapping[str, Any], *, again: bool = False) -> bool:

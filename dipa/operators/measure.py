@@ -156,9 +156,9 @@ def _on_processor(physics: LinearPhysics) -> Iterator[None]:
     """Lend an operator the copy of its noise model that draws on the processor; its own stays
     as it is.
     """
-    own = physics.noise_model
-    physics.noise_model = _OnProcessor(own)
+    noise_model = physics.noise_model
+    physics.noise_model = _OnProcessor(noise_model)
     try:
         yield
     finally:
-        physics.noise_model = own
+        physics.noise_model = noise_model

@@ -129,14 +129,14 @@ class MRI(deepinv.physics.MRI):
         """What makes this operator, as plain values (for cache keys and run folders); the mask
         by a hash of its entries.
         """
-        made = {
+        record = {
             "kind": "mri",
             "img_size": list(self.img_size),
             "acceleration": self.acceleration,
             "mask_seed": self.mask_seed,
         }
         entries = bytes(self.mask[0, 0].to(torch.uint8).flatten().tolist())
-        return made | {
+        return record | {
             "noise_sigma": self.noise_sigma,
             "mask": hashlib.sha256(entries).hexdigest()[:16],
         }
@@ -268,12 +268,12 @@ def mri_pair(
     if not nested:
         return student, teacher
     mask = nested_columns(student.mask[0, 0], teacher.mask[0, 0])
-    made = {
+    common = {
         "channels": teacher.img_size[0],
         "acceleration": teacher_acceleration,
         "mask_seed": seed,
     }
-    return student, MRI(mask, **made, noise_sigma=teacher.noise_sigma)
+    return student, MRI(mask, **common, noise_sigma=teacher.noise_sigma)
 
 
 def nested_columns(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:

@@ -84,22 +84,22 @@ def _by_fourier(
     factor = getattr(physics, "factor", 1)
     if type(physics) not in filters or not circular or any(n % factor for n in img_size[1:]):
         return None
-    found = _transfer(physics, img_size, factor)
-    if found is None:
+    transfer = _transfer(physics, img_size, factor)
+    if transfer is None:
         return None
-    gain = found.abs().square().sum(dim=(1, 2)).sqrt()
+    gain = transfer.abs().square().sum(dim=(1, 2)).sqrt()
     gain = (gain + gain.flip(-2, -1).roll((1, 1), (-2, -1))) / 2  # omega and -omega go together
     kept = gain > RANK_TOLERANCE * gain.max()
     if planes:
-        if factor > 1 and bool((found - found[:1]).abs().max() > 1e-12 * gain.max()):
+        if factor > 1 and bool((transfer - transfer[:1]).abs().max() > 1e-12 * gain.max()):
             return None  # channels that alias in ways of their own
         img_size = (1, *img_size[1:])
-        kept, gain, found = kept.any(dim=0, keepdim=True), gain[:1], found[:1]
+        kept, gain, transfer = kept.any(dim=0, keepdim=True), gain[:1], transfer[:1]
     place = numbers_like(physics)
     index = _positions(kept).to(place.device)
     if factor == 1:
         return HartleyBasis(img_size, index)
-    whitened = torch.where(kept, 1 / gain, 0)[:, None, None] * found
+    whitened = torch.where(kept, 1 / gain, 0)[:, None, None] * transfer
     return PolyphaseBasis(img_size, index, torch.fft.ifft2(whitened).real.to(place))
 
 
@@ -148,10 +148,10 @@ def _transfer(
         return None
     spectra = torch.fft.fft2(answers).unflatten(0, (factor, factor)).permute(2, 0, 1, 3, 4)
     split = x[0].reshape(channels, height // factor, factor, width // factor, factor)
-    made = torch.fft.ifft2(
+    repeated = torch.fft.ifft2(
         (torch.fft.fft2(split.permute(0, 2, 4, 1, 3)) * spectra).sum(dim=(1, 2))
     ).real
-    same = (made - whole[0]).norm() <= 1e-6 * whole[0].norm()
+    same = (repeated - whole[0]).norm() <= 1e-6 * whole[0].norm()
     return spectra if bool(same) and bool(whole.norm() > 0) else None
 
 

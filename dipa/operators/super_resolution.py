@@ -48,13 +48,15 @@ class SuperResolution(Exact, Downsampling):
             img_size=img_size, filter=kernel, factor=factor, padding="circular", noise_model=noise
         )
         self.img_size, self.noise_sigma = (*img_size,), noise_sigma
-        made = self.exact()
+        parts = self.exact()
         for name in ("rows", "columns", "left_rows", "left_columns", "values"):
-            self.register_buffer(name, made[name])
+            self.register_buffer(name, parts[name])
         self.norm_sq = self.values.max().item() ** 2
         seen = (self.values > RANK_TOLERANCE * self.values.max()).expand(img_size[0], -1, -1)
         index = seen.flatten().nonzero().flatten()
-        self.basis = KroneckerBasis(self.img_size, index, made["basis.rows"], made["basis.columns"])
+        self.basis = KroneckerBasis(
+            self.img_size, index, parts["basis.rows"], parts["basis.columns"]
+        )
         self.float()
 
     def exact(self):  # noqa: D102
@@ -63,14 +65,14 @@ class SuperResolution(Exact, Downsampling):
         (left_rows, row_values, right_rows), (left_columns, column_values, right_columns) = (
             decomposed
         )
-        made = {
+        parts = {
             "rows": rows,
             "columns": columns,
             "left_rows": left_rows,
             "left_columns": left_columns,
         }
-        made |= {"values": torch.outer(row_values, column_values)}
-        return made | {"basis.rows": right_rows, "basis.columns": right_columns}
+        parts |= {"values": torch.outer(row_values, column_values)}
+        return parts | {"basis.rows": right_rows, "basis.columns": right_columns}
 
     def update_parameters(self, filter=None, factor=None, **kwargs):  # noqa: A002
         """Nothing to update: raises :class:`InputError` for another ``filter`` or ``factor``
@@ -131,8 +133,12 @@ class SuperResolution(Exact, Downsampling):
 
     def describe(self) -> dict:
         """What makes this operator, as plain values (for cache keys and run folders)."""
-        made = {"kind": "super_resolution", "img_size": list(self.img_size), "factor": self.factor}
-        return made | {"noise_sigma": self.noise_sigma}
+        record = {
+            "kind": "super_resolution",
+            "img_size": list(self.img_size),
+            "factor": self.factor,
+        }
+        return record | {"noise_sigma": self.noise_sigma}
 
 
 def decimated_blur(size: int, factor: int) -> torch.Tensor:

@@ -111,18 +111,18 @@ class CombinedSteps(PerIteration):
 
     def _polynomials(self, gradient: torch.Tensor) -> list[torch.Tensor]:
         r""":math:`T_j(2H^\top H/L-I)` of the gradient, j = 0, ..., degree."""
-        found = [gradient]
+        terms = [gradient]
         if not self.degree:
-            return found
+            return terms
         physics = self._operator
         allowed = "P.on(physics): the polynomials are those of an operator"
         require(physics is not None, "preconditioner", "CombinedSteps of no operator", allowed)
         assert physics is not None
         norm = lipschitz(physics, tuple(gradient.shape[1:]), gradient)
         for j in range(self.degree):
-            moved = (2 / max(norm, LEAST)) * physics.A_adjoint_A(found[-1]) - found[-1]
-            found.append(moved if j == 0 else 2 * moved - found[-2])
-        return found
+            moved = (2 / max(norm, LEAST)) * physics.A_adjoint_A(terms[-1]) - terms[-1]
+            terms.append(moved if j == 0 else 2 * moved - terms[-2])
+        return terms
 
     def _smoothed(self, images: torch.Tensor) -> torch.Tensor:
         """Images (widths, ..., H, W), each by its Gaussian, periodic at the edges."""
@@ -138,5 +138,5 @@ class CombinedSteps(PerIteration):
         return torch.fft.irfft2(torch.fft.rfft2(images) * filters.reshape(shape), s=(height, width))
 
     def header(self) -> dict[str, Any]:  # noqa: D102
-        made = {"iterations": self.iterations, "degree": self.degree, "widths": list(self.widths)}
-        return made | {"mixed": self.mixed}
+        header = {"iterations": self.iterations, "degree": self.degree, "widths": list(self.widths)}
+        return header | {"mixed": self.mixed}

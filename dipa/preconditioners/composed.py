@@ -94,14 +94,14 @@ class ComposedPreconditioner(Preconditioner):
         """Both parts from their own headers and tensors; other tensors are refused."""
         parts = {}
         for name in ("first", "second"):
-            own = dict(header[name])
-            made, prefix = KINDS[own.pop("kind")], f"{name}."
+            part_header = dict(header[name])
+            kind, prefix = KINDS[part_header.pop("kind")], f"{name}."
             held = {
                 key.removeprefix(prefix): tensor
                 for key, tensor in tensors.items()
                 if key.startswith(prefix)
             }
-            parts[name] = made.rebuild(own, held)
+            parts[name] = kind.rebuild(part_header, held)
         known = {f"{name}.{key}" for name, part in parts.items() for key in part.state_dict()}
         require(known == set(tensors), "tensors", sorted(set(tensors) - known), "none beside")
         first, second = (cast(Preconditioner, parts[name]) for name in ("first", "second"))

@@ -84,24 +84,24 @@ class FourierSteps(PerIteration):
         if self.img_size is None:
             lower, part = _between_knots(height, width, self.knots, numbers)
             return torch.lerp(numbers[lower], numbers[lower + 1], part)
-        own = self.img_size[1], self.img_size[2]
-        numbers = _even(numbers, own[1])
+        size = self.img_size[1], self.img_size[2]
+        numbers = _even(numbers, size[1])
         return (
             numbers
-            if own == (height, width)
-            else _even(_interpolated(numbers, own, (height, width)), width)
+            if size == (height, width)
+            else _even(_interpolated(numbers, size, (height, width)), width)
         )
 
     def normal_equations(  # noqa: D102
         self, error: torch.Tensor, direction: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         height, width = sides = error.shape[-2:]
-        own = sides if self.img_size is None else self.img_size[1:]
+        size = sides if self.img_size is None else self.img_size[1:]
         require(
-            tuple(sides) == tuple(own),
+            tuple(sides) == tuple(size),
             "images.shape",
             tuple(error.shape),
-            f"images of this filter's own size, {tuple(own)}",
+            f"images of this filter's own size, {tuple(size)}",
         )
         wanted, given = (
             torch.fft.rfft2(device.able(images).double(), norm="ortho")
@@ -181,15 +181,17 @@ def _frequencies(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     )
 
 
-def _interpolated(half: torch.Tensor, own: tuple[int, int], sides: tuple[int, int]) -> torch.Tensor:
+def _interpolated(
+    half: torch.Tensor, size: tuple[int, int], sides: tuple[int, int]
+) -> torch.Tensor:
     """An even filter of images ``own`` at the frequencies of images ``sides``."""
-    right = _mirrored(half)[:, 1 : (own[1] + 1) // 2].flip(1)
+    right = _mirrored(half)[:, 1 : (size[1] + 1) // 2].flip(1)
     whole = torch.cat([half, right], dim=1)
     for dim, frequencies in enumerate(_frequencies(*sides)):
-        place = frequencies * own[dim]
+        place = frequencies * size[dim]
         lower = place.floor()
         part = (place - lower).to(half.dtype).to(half.device)
         index = lower.long().to(half.device)
-        low, high = (whole.index_select(dim, (index + more) % own[dim]) for more in (0, 1))
+        low, high = (whole.index_select(dim, (index + more) % size[dim]) for more in (0, 1))
         whole = torch.lerp(low, high, part[:, None] if dim == 0 else part)
     return whole

@@ -151,12 +151,12 @@ class LinearPreconditioner(Preconditioner):
         columns = (_predictor(physics, images, basis, regularization).T / stepsize).to(images)
         columns = columns.reshape(-1, *basis.img_size)
         seen = basis.project(columns)
-        made = cls((seen + null_weight * (columns - seen)).flatten(1).T, basis, complement)
+        P = cls((seen + null_weight * (columns - seen)).flatten(1).T, basis, complement)
         if form == "dense":
-            made = cls(made.dense().detach(), PixelBasis(basis.img_size))
-        made.setting = {"stepsize": float(stepsize), "operator is": type(physics).__name__}
-        made.setting |= trust.measured(made, physics, images, stepsize)
-        return made
+            P = cls(P.dense().detach(), PixelBasis(basis.img_size))
+        P.setting = {"stepsize": float(stepsize), "operator is": type(physics).__name__}
+        P.setting |= trust.measured(P, physics, images, stepsize)
+        return P
 
     def dense(self) -> torch.Tensor:
         """P as an (n, n) matrix acting on flattened images; outside the subspace it is

@@ -85,10 +85,10 @@ def measured(
     """
     if len(images) < FEWEST:
         return {}
-    own = images[:: max(1, len(images) // MOST)][:MOST]
+    sample = images[:: max(1, len(images) // MOST)][:MOST]
     parts = [
         first_step(preconditioner, physics, measure(physics, batch, seed=seed), stepsize)
-        for batch in (*own.split(64), *own.flip(-1).split(64))
+        for batch in (*sample.split(64), *sample.flip(-1).split(64))
     ]
     features, left = (torch.cat(part).cpu().double() for part in zip(*parts, strict=True))
     if not bool(torch.isfinite(features).all() and torch.isfinite(left).all()):

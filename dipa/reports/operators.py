@@ -17,7 +17,7 @@ def comparisons(output: Mapping[str, Any]) -> dict[str, Comparison]:
     return {name: Comparison.read(plain) for name, plain in output["operators"].items()}
 
 
-def by_operator(found: Mapping[str, Comparison]) -> str:
+def by_operator(comparisons: Mapping[str, Comparison]) -> str:
     """A row for each operator: what reaches the target first, and the best that has learned
     nothing.
     """
@@ -31,7 +31,7 @@ def by_operator(found: Mapping[str, Comparison]) -> str:
         "s ",
         "PSNR (dB) ",
     )
-    return table(head, [(name, *_row(comparison)) for name, comparison in found.items()])
+    return table(head, [(name, *_row(comparison)) for name, comparison in comparisons.items()])
 
 
 def _row(comparison: Comparison) -> tuple[str, ...]:
@@ -53,6 +53,6 @@ def whole(comparison: Comparison, most: int = 8) -> str:
     return table(HEAD, [row.cells() for row in comparison.rows[:most]])
 
 
-def learned_first(found: Mapping[str, Comparison]) -> int:
+def learned_first(comparisons: Mapping[str, Comparison]) -> int:
     """On how many operators a preconditioner that was fitted or trained is first."""
-    return sum(comparison.first.learned for comparison in found.values())
+    return sum(comparison.first.learned for comparison in comparisons.values())

@@ -262,16 +262,20 @@ class FISTA:
         """The solver as plain values (for cache keys and run folders); a prior without
         ``describe()`` is its type's name.
         """
-        own = getattr(self.prior, "describe", None)
-        prior = own() if callable(own) else {"kind": type(self.prior).__name__}
-        made = {
+        describe_prior = getattr(self.prior, "describe", None)
+        prior = (
+            describe_prior() if callable(describe_prior) else {"kind": type(self.prior).__name__}
+        )
+        record = {
             "prior": prior,
             "iterations": self.iterations,
             "momentum": self.momentum,
             "start": getattr(self.start, "__qualname__", self.start),
         }
-        made |= {name: value for name in ("restart", "tolerance") if (value := getattr(self, name))}
-        return made if self.safeguard else made | {"safeguard": False}
+        record |= {
+            name: value for name in ("restart", "tolerance") if (value := getattr(self, name))
+        }
+        return record if self.safeguard else record | {"safeguard": False}
 
     def _start(self, y: Measurements, physics: LinearPhysics) -> torch.Tensor:
         require_operator("physics", physics)
@@ -283,8 +287,8 @@ class FISTA:
         with foreign("y", got, f"measurements of this {kind}"):
             start = started(self.start, y, physics)
             with torch.no_grad():
-                made = _shapes(physics.A(start))
-        _check_shapes(_shapes(y), made, tuple(start.shape[1:]), physics)
+                expected = _shapes(physics.A(start))
+        _check_shapes(_shapes(y), expected, tuple(start.shape[1:]), physics)
         require(
             start.is_floating_point(),
             "y.dtype",
@@ -315,11 +319,13 @@ def _shapes(y: Measurements) -> tuple[Any, ...]:
 
 
 def _check_shapes(
-    got: tuple[Any, ...], made: tuple[Any, ...], image: tuple[int, ...], physics: LinearPhysics
+    got: tuple[Any, ...], expected: tuple[Any, ...], image: tuple[int, ...], physics: LinearPhysics
 ) -> None:
     """``image`` is the size the adjoint gives, ``made`` what the operator makes of such images."""
     kind, size = type(physics).__name__, declared_size(physics)
-    require(got == made, "y.shape", got, f"{made}, what this {kind} makes of images {image}")
+    require(
+        got == expected, "y.shape", got, f"{expected}, what this {kind} makes of images {image}"
+    )
     require(
         size in (None, image),
         "y.shape",

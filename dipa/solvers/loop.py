@@ -203,8 +203,8 @@ class _History:
         self.records: list[dict[str, Any]] = []
 
     def __call__(self, state: State) -> None:
-        found = [observer(state) for observer in self.observers]
-        if any(record is not None for record in found):
+        records = [observer(state) for observer in self.observers]
+        if any(record is not None for record in records):
             self.records.append(
-                {name: value for record in found if record for name, value in record.items()}
+                {name: value for record in records if record for name, value in record.items()}
             )

@@ -49,11 +49,12 @@ class Guarded:
         """
         if bool(self.trusted.all()):
             return scheme
-        own = scheme.momentum
-        plain = weights("nesterov" if rule == "none" else rule, len(own), restart)
+        learned = scheme.momentum
+        plain = weights("nesterov" if rule == "none" else rule, len(learned), restart)
         number = scheme.start.new_tensor
         momentum = [
-            torch.where(self._which, number(a), number(b)) for a, b in zip(own, plain, strict=True)
+            torch.where(self._which, number(a), number(b))
+            for a, b in zip(learned, plain, strict=True)
         ]
         return replace(scheme, preconditioner=self, momentum=momentum)
 

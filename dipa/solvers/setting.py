@@ -81,12 +81,12 @@ def warn_differences(preconditioner: object, *where: Any) -> None:
     made_in = getattr(preconditioner, "setting", None)
     if not made_in or _free.get():
         return
-    found = differences(made_in, *where)
+    changed = differences(made_in, *where)
     told = _told.setdefault(preconditioner, set())
-    if found and not told.issuperset(found):
-        told.update(found)
+    if changed and not told.issuperset(changed):
+        told.update(changed)
         warnings.warn(
-            f"preconditioner: used in another setting than it was made in: {'; '.join(found)}",
+            f"preconditioner: used in another setting than it was made in: {'; '.join(changed)}",
             SettingWarning,
             stacklevel=4,
         )

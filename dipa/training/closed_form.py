@@ -129,8 +129,8 @@ def fit_steps(
         history = run.pooled(sweeps) if preconditioner.iterations == 1 else run.greedy()
     first = physics[0] if isinstance(physics, (list, tuple)) else run.physics
     made_in = setting(solver, first, run.alpha, images)
-    own = {} if several else trust.measured(P, run.physics, images, run.alpha, seed)
-    preconditioner.setting = _of_family(made_in) if several else made_in | own
+    kind_of_images = {} if several else trust.measured(P, run.physics, images, run.alpha, seed)
+    preconditioner.setting = _of_family(made_in) if several else made_in | kind_of_images
     record = {
         "stepsize": stepsize,
         "regularization": regularization,
@@ -210,8 +210,8 @@ class _Run:
         sums: list[torch.Tensor] = []
 
         def seen(gradient: torch.Tensor, z: torch.Tensor, k: int) -> torch.Tensor:
-            found = self._sums(gradient, z)
-            sums[:] = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
+            parts = self._sums(gradient, z)
+            sums[:] = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts
             return self.P.unchecked(gradient, z, k)
 
         for sweep in range(sweeps + 1):

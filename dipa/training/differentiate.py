@@ -33,8 +33,10 @@ def check(plan: Differentiation, preconditioner: nn.Module, iterations: int) -> 
     """Refuse a preconditioner of which this way would never train some parameters, and a
     restart within the last tail.
     """
-    own = isinstance(preconditioner, PerIteration) and preconditioner.traits.iteration_dependent
-    every = plan.backward is None or not own
+    per_iteration = (
+        isinstance(preconditioner, PerIteration) and preconditioner.traits.iteration_dependent
+    )
+    every = plan.backward is None or not per_iteration
     kind = type(preconditioner).__name__
     require(
         every,
@@ -101,8 +103,8 @@ def straight_through(denoiser: Callable[..., torch.Tensor]) -> Callable[..., tor
 
     def passed(images: torch.Tensor, sigma: float | None = None) -> torch.Tensor:
         with torch.no_grad():
-            found = denoiser(images, sigma)
-        return found + (images - images.detach())
+            denoised = denoiser(images, sigma)
+        return denoised + (images - images.detach())
 
     return passed
 

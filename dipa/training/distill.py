@@ -217,10 +217,10 @@ def _compared(
     it is worth nothing.
     """
     small = images[0].numel() <= CLOSED_FORM
-    found = worth(held, preconditioner, validation.looks[0][1], images, small)
-    if found.advice:
-        warnings.warn(f"distill: {found}", stacklevel=3)
-    return asdict(found) | {"text": str(found)}
+    compared = worth(held, preconditioner, validation.looks[0][1], images, small)
+    if compared.advice:
+        warnings.warn(f"distill: {compared}", stacklevel=3)
+    return asdict(compared) | {"text": str(compared)}
 
 
 @dataclass(frozen=True)
@@ -340,18 +340,18 @@ class Distillation:
 
     def identity(self, preconditioner: nn.Module, images: torch.Tensor) -> Identity:
         """Ties a checkpoint to all that shapes the run, the starting preconditioner included."""
-        found = solve_identity(self.solver, self.student, images, self.stepsize, self.seed)
+        record = solve_identity(self.solver, self.student, images, self.stepsize, self.seed)
         if self.teacher is not None:
             parts = describe_physics(self.teacher, images)
-            found |= {f"teacher's {name}": part for name, part in parts.items()}
-        found |= {"images": describe(images)}
+            record |= {f"teacher's {name}": part for name, part in parts.items()}
+        record |= {"images": describe(images)}
         P = acting(preconditioner, self.student)
-        found |= describe_preconditioner(P, images, self.solver.iterations)
+        record |= describe_preconditioner(P, images, self.solver.iterations)
         exact = all(phase.differentiation.exact for phase in self.phases)
         same = {"solver"} | ({"differentiation"} if exact else set())
         same |= set() if self.validation else {"validation"}
         settings = {name: part for name, part in self.record(images).items() if name not in same}
-        return found | {"settings": describe(settings)}
+        return record | {"settings": describe(settings)}
 
     def targets(
         self, images: torch.Tensor, kept: torch.Tensor, cache: Path | None, progress: bool

@@ -58,14 +58,14 @@ class Family(LinearPhysics):
 
     def A_adjoint(self, y: torch.Tensor, **_: object) -> torch.Tensor:  # noqa: N802
         """The adjoint of each measurement by its operator."""
-        found = []
+        images = []
         for number, (physics, part) in enumerate(self._shared(y)):
             shape, doubled = self.shapes[number]
             flat = part[:, : math.prod(shape) * (1 + doubled)]
             whole = flat.reshape(-1, *shape, 2) if doubled else flat.reshape(-1, *shape)
-            own = torch.view_as_complex(whole.contiguous()) if doubled else whole
-            found.append(self.scales[number] * physics.A_adjoint(own))
-        return torch.cat(found)
+            measured = torch.view_as_complex(whole.contiguous()) if doubled else whole
+            images.append(self.scales[number] * physics.A_adjoint(measured))
+        return torch.cat(images)
 
     def measured(self, images: torch.Tensor, seed: int) -> torch.Tensor:
         """What each operator measures of all images, with its noise: (M count, ...)."""

@@ -216,10 +216,10 @@ class Training:
         """
         mine = parallel.share(index)
         with parallel.together():
-            found = self._backward(objective, mine, step)
-            if found is None:
+            computed = self._backward(objective, mine, step)
+            if computed is None:
                 raise self._shortage(objective, mine, step, less_memory)
-        loss, record = found
+        loss, record = computed
         names, weight = ("loss", *record), len(mine) / len(index)
         numbers = torch.tensor([loss.item(), *record.values()], dtype=torch.float64)
         parallel.average([numbers], weight)

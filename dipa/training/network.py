@@ -113,13 +113,15 @@ def train_network(
     network.train()
     training.run(objective, count=len(images), seed=seed, progress=progress, report=report)
     network.eval()
-    made = {
+    numbers = {
         "network": _describe(network),
         "budget": asdict(budget),
         "seed": seed,
         "images": len(images),
     }
-    return Fit(network, training.history, made | {"training_seconds": round(training.seconds, 2)})
+    return Fit(
+        network, training.history, numbers | {"training_seconds": round(training.seconds, 2)}
+    )
 
 
 def _describe(network: nn.Module) -> dict[str, Any]:
@@ -134,9 +136,9 @@ def _identity(
     network: nn.Module, physics: LinearPhysics, images: torch.Tensor, budget: Budget, seed: int
 ) -> Identity:
     """Ties a checkpoint to everything that shapes the run, the network's first weights included."""
-    own = {
+    record = {
         "network": describe(network),
         "images": describe(images),
         "budget or seed": describe([asdict(budget), seed]),
     }
-    return {"dipa, torch or deepinv": describe_code()} | describe_physics(physics, images) | own
+    return {"dipa, torch or deepinv": describe_code()} | describe_physics(physics, images) | record

@@ -120,9 +120,9 @@ def gather(value: Any) -> list[Any]:
     """
     if size() == 1:
         return [value]
-    found: list[Any] = [None] * size()
-    dist.all_gather_object(found, value)
-    return found
+    values: list[Any] = [None] * size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 @contextmanager
@@ -133,10 +133,10 @@ def together() -> Iterator[None]:
     error = None
     try:
         yield
-    except InputError as found:
+    except InputError as fault:
         if size() == 1:
             raise
-        error = found
+        error = fault
     messages = [text for text in gather(error and str(error)) if text]
     if error is not None:
         raise error

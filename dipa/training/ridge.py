@@ -89,11 +89,11 @@ def choose(
     first = [
         (share, 0.75, _weighted(P, 0.75)) for share, P in zip(REGULARIZATIONS, whole, strict=True)
     ]
-    found, trials = _best(held, first)
-    base = whole[REGULARIZATIONS.index(found[0])]
-    second = [(found[0], weight, _weighted(base, weight)) for weight in NULL_WEIGHTS]
-    found, more = _best(held, second)
-    return found[2], trials + more
+    best, trials = _best(held, first)
+    base = whole[REGULARIZATIONS.index(best[0])]
+    second = [(best[0], weight, _weighted(base, weight)) for weight in NULL_WEIGHTS]
+    best, more = _best(held, second)
+    return best[2], trials + more
 
 
 Trial = tuple[float, float, LinearPreconditioner]

@@ -81,14 +81,14 @@ def teacher_targets(
     kept = Cache(
         cache, "teacher", solve_identity(solver, physics, images, stepsize, seed) if cache else {}
     )
-    mine, found = [], 0
+    mine, read = [], 0
 
     def batch(index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        nonlocal found
-        own = {"images": describe([images[index], index])} if cache else {}
-        before = kept.found
-        tensors, _ = kept(own, lambda: _solve(solver, physics, images, stepsize, seed, index))
-        found += len(index) * (kept.found - before)
+        nonlocal read
+        named = {"images": describe([images[index], index])} if cache else {}
+        before = kept.hits
+        tensors, _ = kept(named, lambda: _solve(solver, physics, images, stepsize, seed, index))
+        read += len(index) * (kept.hits - before)
         return tensors["x"], tensors["gradient"]
 
     hidden = not progress or parallel.rank() > 0
@@ -102,7 +102,7 @@ def teacher_targets(
             mine += memory.in_parts(batch, index, images.device, "running the teacher")
     batches = [batch for part in parallel.gather(mine) for batch in part]
     x, gradient = (torch.cat(parts).to(images.device) for parts in zip(*batches, strict=True))
-    return TeacherTargets(x, gradient, wanted, sum(parallel.gather(found)))
+    return TeacherTargets(x, gradient, wanted, sum(parallel.gather(read)))
 
 
 def _solve(
