@@ -341,7 +341,15 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 # what code of the user's, or of deepinv's, raises on arguments that it cannot take
-FOREIGN = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+FOREIGN = (
+    RuntimeError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,  # how deepinv checks some arguments
+)
 
 
 def refuse_foreign(error: Exception, name: str, got: str, allowed: str) -> NoReturn:

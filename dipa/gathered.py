@@ -1,4 +1,4 @@
-"""Images however they are kept, as one tensor."""
+"""Images however they are kept: as one tensor, or batch by batch where they do not fit."""
 
 from __future__ import annotations
 
@@ -9,10 +9,91 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from .checks import InputError, require
+from .checks import InputError, foreign, require, require_images, shortened
 from .memory import require_room
 
 Images: TypeAlias = Any  # a tensor (N, C, H, W), or what images_of takes for one
+SAMPLE = 1024  # images that stand for all of a stream
+
+
+class Streamed(Dataset[torch.Tensor]):
+    """Images that stay where they are, for sets larger than memory: what needs all of them reads
+    them batch by batch.
+
+    :func:`~dipa.training.distill` reads the batch of each step (and runs the teacher on it then:
+    its targets are not kept), and :meth:`~dipa.preconditioners.LinearPreconditioner.ridge` goes
+    through all of them once. Other functions put them together, as any ``Dataset``.
+
+    Args:
+        dataset: of a known length, whose items are images (C, H, W) of one size and dtype, or
+            tuples whose first part is one (a ``Dataset`` of torchvision's or deepinv's, a list, a
+            memory-mapped array).
+        device: where the batches go.
+
+    Raises:
+        InputError: no length, no items or one that is no image; later, when it is read, an image of
+            another size or dtype than the first, or with numbers that are not finite.
+    """
+
+    def __init__(self, dataset: Any, device: torch.device | str = "cpu"):
+        sized = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+        kind = type(dataset).__name__
+        require(sized, "dataset", kind, "one with a length, whose items can be asked for by number")
+        require(len(dataset) > 0, "dataset", "no items", "at least one image")
+        with foreign("device", shortened(repr(device), 60), "a device of torch, such as 'cpu'"):
+            self.device = torch.device(device)
+        self.dataset = dataset
+        first = self._item(0)
+        self.shape, self.dtype = (len(dataset), *first.shape), first.dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> torch.Tensor:
+        """The image (C, H, W) of a number; the images (B, C, H, W) of a slice or a tensor of
+        numbers.
+        """
+        if isinstance(index, slice):
+            index = torch.arange(len(self))[index]
+        if not isinstance(index, torch.Tensor):
+            return self._item(int(index)).to(self.device)
+        items = [self._checked(int(number)) for number in index.flatten()]
+        return torch.stack(items).to(self.device)
+
+    def split(self, count: int) -> Iterator[torch.Tensor]:
+        """All images, ``count`` at a time."""
+        for number in range(0, len(self), count):
+            yield self[number : number + count]
+
+    def sample(self) -> torch.Tensor:
+        """At most 1,024 of the images, evenly apart: what checks and records look at."""
+        return self[:: -(-len(self) // SAMPLE)]
+
+    def _item(self, number: int) -> torch.Tensor:
+        item = self.dataset[number]
+        image = item[0] if isinstance(item, (tuple, list)) and item else item
+        batch = _batch("dataset", number, image)
+        require(len(batch) == 1, "dataset", f"item {number} of {len(batch)} images", "one image")
+        return batch[0]
+
+    def _checked(self, number: int) -> torch.Tensor:
+        image = self._item(number)
+        got, wanted = (tuple(image.shape), image.dtype), (self.shape[1:], self.dtype)
+        require(got == wanted, f"dataset: item {number}", got, f"{wanted}, as the first")
+        require_images(f"dataset: item {number}", image[None])
+        return image
+
+
+def stream_or_images(name: str, images: Any) -> Any:
+    """A stream as it is; anything else by :func:`images_of`."""
+    return images if isinstance(images, Streamed) else images_of(name, images)
+
+
+def sample_of(images: Any) -> Any:
+    """What stands for all images where they need not be looked at one by one: a sample of a
+    stream, a tensor itself.
+    """
+    return images.sample() if isinstance(images, Streamed) else images
 
 
 def images_of(name: str, images: Any) -> Any:
@@ -50,7 +131,8 @@ def _together(name: str, images: Any) -> torch.Tensor:
         batch = _batch(name, number, item)
         if not batches:
             count = len(images) if hasattr(images, "__len__") else 1
-            require_room(name, f"{count:,} items", (count, *batch.shape), batch)
+            kept = f"{count:,} items (dipa.data.Streamed leaves them where they are)"
+            require_room(name, kept, (count, *batch.shape), batch)
         first = batches[0] if batches else batch
         same = batch.shape[1:] == first.shape[1:] and batch.dtype == first.dtype
         got = f"item {number} of {tuple(batch.shape[1:])}, {batch.dtype}"

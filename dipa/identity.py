@@ -24,7 +24,7 @@ from deepinv.physics import LinearPhysics
 from deepinv.physics.noise import NoiseModel
 from torch import nn
 
-from . import files, seeding, storage
+from . import files, paired, seeding, storage
 
 # relative: what power methods leave open in an operator that is built twice from the same arguments
 TOLERANCE = 1e-4
@@ -106,9 +106,7 @@ def describe_physics(physics: LinearPhysics, images: torch.Tensor) -> dict[str, 
     noise.
     """
     probe = torch.randn((1, *images.shape[1:]), generator=seeding.generator(0, "probe")).to(images)
-    with torch.no_grad():
-        seen = physics.A(probe)
-        answers = [seen, physics.A_adjoint(seen)]
+    answers = list(paired.applied(physics, probe))
     held = (
         physics.modules()
         if isinstance(physics, nn.Module)

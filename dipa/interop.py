@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from deepinv.optim import BaseOptim, OptimIterator
 from deepinv.optim.data_fidelity import L2
+from deepinv.optim.fixed_point import FixedPoint
 from deepinv.optim.prior import Prior
 from deepinv.physics import LinearPhysics
 from torch import nn
@@ -59,7 +60,8 @@ class PreconditionedIteration(OptimIterator):
         """``X["est"]`` holds this iterate and the one before, ``X["it"]`` the iterations done;
         both are returned renewed.
         """
-        if X.get("stopped"):
+        compiled = torch.compiler.is_compiling()
+        if not compiled and bool(X.get("stopped", False)):
             return X
         before = State(X.get("it") or 0, X["est"][0], X["est"][-1])
         scheme = ProximalGradient(
@@ -76,16 +78,39 @@ class PreconditionedIteration(OptimIterator):
             scheme = guarded.guarded(scheme, self.solver.momentum, self.solver.restart)
         after = scheme.step(before)
         limits = X["limits"] if "limits" in X else self.stop.limits(before.x)
-        ended = self.stop(after, limits)
-        if ended and ended[0] == "diverged":
+        gone = self.stop.diverged(after, limits)
+        if not compiled and bool(gone):
             return X | {"stopped": True}
-        done = {"it": after.k, "stopped": bool(ended), "limits": limits, "guarded": guarded}
-        return {"est": (after.x, before.x), "cost": None} | done
+        settled = self.stop.settled(after) if self.stop.tolerance else torch.zeros_like(gone)
+        known = {"it": after.k, "limits": limits, "guarded": guarded, "cost": None}
+        if not compiled:
+            return known | {"est": (after.x, before.x), "stopped": settled}
+        # without a branch, which a compiled graph could not hold
+        gone = gone | X["stopped"] if "stopped" in X else gone
+        x, previous = (
+            torch.where(gone, old, new)
+            for old, new in zip(X["est"], (after.x, before.x), strict=True)
+        )
+        return known | {"est": (x, previous), "stopped": gone | settled}
 
     def _guarded(self, scheme: ProximalGradient, y: Any, physics: LinearPhysics) -> Guarded | None:
         if not self.solver.safeguard:
             return None
         return guard(self.preconditioner, physics, y, scheme.stepsize, scheme.start)
+
+
+class _Iterations(FixedPoint):
+    """deepinv's loop; compiled, without its progress bar, which no graph can hold."""
+
+    def forward(self, *args, init=None, x_gt=None, compute_metrics=False, **kwargs):
+        if compute_metrics or not torch.compiler.is_compiling():
+            return super().forward(
+                *args, init=init, x_gt=x_gt, compute_metrics=compute_metrics, **kwargs
+            )
+        X = self.init_iterate_fn(*args, init, cost_fn=self.iterator.cost_fn)  # noqa: N806
+        for k in range(self.max_iter):
+            X = self.single_iteration(X, k, *args, **kwargs)  # noqa: N806
+        return X, None
 
 
 def to_deepinv(
@@ -158,6 +183,7 @@ def to_deepinv(
         unfold=unfold,
         trainable_params=[],
     )
+    model.fixed_point.__class__ = _Iterations
     if not unfold:  # deepinv registers the prior's tensors with ``unfold`` alone
         iterator.denoiser, iterator.others = prior.denoiser, prior.others
     return model.eval()

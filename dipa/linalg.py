@@ -17,6 +17,7 @@ def squared_norm(
     gram: Map,
     shape: tuple[int, ...],
     *,
+    count: int = 1,
     like: torch.Tensor | None = None,
     tol: float = 1e-6,
     max_iter: int = 2000,
@@ -25,13 +26,14 @@ def squared_norm(
     r"""Largest eigenvalue of a symmetric positive semidefinite map, :math:`\|H\|_2^2` for ``gram``
     :math:`= H^\top H`.
 
-    Power method from a seeded start, on one image of ``shape`` (C, H, W), until the Rayleigh
+    Power method from a seeded start, on one image of ``shape`` (C, H, W), or on ``count`` of them
+    for a map that acts on each in its own way (the largest of all is found), until the Rayleigh
     quotient moves by less than ``tol`` (relative), in dtype and on the device of ``like`` (None:
     float32 on the CPU). Deterministic; the estimate is never above the true value by more than
     rounding.
     """
     v = torch.randn(
-        (1, *shape), generator=seeding.generator(seed, "power method"), dtype=torch.float32
+        (count, *shape), generator=seeding.generator(seed, "power method"), dtype=torch.float32
     )
     v, value = v if like is None else v.to(like), 0.0
     for _ in range(max_iter):

@@ -13,7 +13,7 @@ from deepinv.physics import LinearPhysics
 from deepinv.physics.noise import GaussianNoise, ZeroNoise
 from torch import nn
 
-from . import adjoint, linalg
+from . import adjoint, linalg, paired
 from .adjoint import Measurements
 from .checks import FOREIGN, InputError, foreign, require, require_img_size
 from .remembered import Remembered, kind_of
@@ -125,12 +125,18 @@ def _place(held: object) -> torch.device | None:
 
 
 def require_takes(
-    name: str, physics: LinearPhysics, images: torch.Tensor, *, several: bool = False
+    name: str,
+    physics: LinearPhysics,
+    images: torch.Tensor,
+    *,
+    several: bool = False,
+    paired_too: bool = False,
 ) -> torch.Tensor:
     r"""Refuse an operator that cannot take such images (C, H, W, dtype, device) one by one, or,
-    unless ``several``, measures in several tensors.
+    unless ``several``, measures in several tensors, or, unless ``paired_too``, has a parameter of
+    its own for every image (:mod:`dipa.paired`).
 
-    Returns :math:`H^\top Hx` of the first image.
+    Returns :math:`H^\top Hx` of the first image, seen by each of the parameters.
     """
     require_operator(name, physics)
     require_beside(name, physics, "the images", images)
@@ -139,8 +145,7 @@ def require_takes(
         type(physics).__name__,
     )
     with torch.no_grad(), foreign(name, what, f"images that this {kind} takes"):
-        measured = physics.A(images[:1])
-        seen = physics.A_adjoint(measured)
+        measured, seen = paired.applied(physics, images[:1])
     require(
         several or isinstance(measured, torch.Tensor),
         name,
@@ -156,7 +161,7 @@ def require_takes(
     )
     most = max(len(tensor) for tensor in (*adjoint.parts(measured), seen))
     require(
-        most == 1,
+        most == 1 or paired_too,
         name,
         f"{kind} made for {most} images",
         "an operator for every image alone",
@@ -243,7 +248,8 @@ def lipschitz(
 
     The power method runs on one image ``img_size`` (C, H, W), None where the operator carries its
     size, in dtype and on the device of ``like``, None for those of the operator's own tensors. It
-    is remembered until a tensor of the operator changes.
+    is remembered until a tensor of the operator changes. Of an operator with a parameter of its own
+    for every image it is the largest one.
     """
     require_operator("physics", physics)
     if hasattr(physics, "norm_sq"):
@@ -253,8 +259,8 @@ def lipschitz(
     image = like.new_zeros(1, *size)
     norm = _norms.get(physics, kind_of(image))
     if norm is None:
-        require_takes("physics", physics, image, several=True)
-        norm = linalg.squared_norm(physics.A_adjoint_A, tuple(image.shape[1:]), like=like)
+        seen = require_takes("physics", physics, image, several=True, paired_too=True)
+        norm = linalg.squared_norm(physics.A_adjoint_A, size, count=len(seen), like=like)
         _norms.put(physics, kind_of(image), norm)
     return norm
 

@@ -25,14 +25,14 @@ class Remembered(Generic[Value]):
         known = self._known.get(module) if isinstance(module, nn.Module) else None
         if known is None or known[0] != about:
             return None
-        tensors = _held(module)
+        tensors = tensors_of(module)
         same = (as_it_was(tensor) for as_it_was, tensor in zip(known[1], tensors, strict=False))
         return known[2] if len(known[1]) == len(tensors) and all(same) else None
 
     def put(self, module: object, about: object, value: Value) -> None:
         """Remember a value; what is no module of torch cannot be told from a changed one."""
         if isinstance(module, nn.Module):
-            self._known[module] = (about, [_Was(tensor) for tensor in _held(module)], value)
+            self._known[module] = (about, [_Was(tensor) for tensor in tensors_of(module)], value)
 
 
 class _Was:
@@ -55,13 +55,14 @@ def kind_of(images: torch.Tensor) -> tuple[object, ...]:
     return tuple(images.shape[1:]), images.dtype, images.device
 
 
-def _held(module: object) -> tuple[torch.Tensor, ...]:
+def tensors_of(module: object) -> tuple[torch.Tensor, ...]:
+    """All tensors of a module: buffers, parameters, plain attributes, those of modules in lists."""
     if not isinstance(module, nn.Module):
         return ()
     plain = [value for part in module.modules() for value in vars(part).values()]
     listed = [part for value in plain if isinstance(value, list) for part in value]  # of a stack
     tensors = [value for value in plain if isinstance(value, torch.Tensor)]
-    within = [tensor for part in listed for tensor in _held(part)]
+    within = [tensor for part in listed for tensor in tensors_of(part)]
     return (*module.buffers(), *module.parameters(), *tensors, *within)
 
 

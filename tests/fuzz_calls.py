@@ -514,9 +514,11 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
             "validation": 0,
             "checkpoint": Path("fuzzed") / "checkpoint",
             "cache": "fuzzed",
+            "physics_generator": None,
             **TRAINING,
         },
     ),
+    "data.Streamed": (dipa.data.Streamed, lambda: {"dataset": list(X), "device": "cpu"}),
     "training.fit_ridge": (
         dipa.training.fit_ridge,
         lambda: {

@@ -7,8 +7,8 @@ from batteries import images, refuses, solver
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import dipa
-from dipa import memory
-from dipa.gathered import images_of
+from dipa import gathered, memory
+from dipa.gathered import Streamed, images_of
 from dipa.operators import single_pixel
 
 X = images(6, 1, 8, 8)
@@ -98,3 +98,56 @@ def test_what_is_no_image_is_named(monkeypatch):
         assert images_of("images", nothing) is nothing or isinstance(nothing, np.ndarray)
     monkeypatch.setattr(memory, "free_memory", lambda place: 6 * 64 * 4 - 1)
     refuses(lambda: images_of("images", list(X)), "images", "6 items", "free")
+
+
+# --- streams --------------------------------------------------------------------------------------
+
+
+class Counting(Numbered):
+    """Counts what is read."""
+
+    def __init__(self):
+        self.read = []
+
+    def __getitem__(self, number):
+        self.read.append(number)
+        return super().__getitem__(number)
+
+
+def test_a_stream_reads_what_is_asked_for():
+    held = Counting()
+    stream = Streamed(held)
+    assert held.read == [0] and len(stream) == 6 and tuple(stream.shape) == tuple(X.shape)
+    assert torch.equal(stream[torch.tensor([4, 1])], X[[4, 1]]) and held.read == [0, 4, 1]
+    assert torch.equal(stream[1:4], X[1:4]) and torch.equal(stream[2], X[2])
+    assert [len(part) for part in stream.split(4)] == [4, 2]
+    assert torch.equal(torch.cat(list(stream.split(4))), X)
+    assert torch.equal(images_of("images", stream), X)  # as any data set where all are needed
+
+
+def test_a_sample_is_evenly_apart(monkeypatch):
+    stream = Streamed(Numbered())
+    assert torch.equal(stream.sample(), X)
+    monkeypatch.setattr(gathered, "SAMPLE", 3)
+    assert torch.equal(stream.sample(), X[[0, 2, 4]])
+    monkeypatch.setattr(gathered, "SAMPLE", 4)
+    assert torch.equal(stream.sample(), X[[0, 2, 4]])
+
+
+def test_the_closed_form_of_a_stream_is_that_of_its_images():
+    physics = single_pixel((1, 8, 8), ratio=0.4)
+    whole, read = (
+        dipa.LinearPreconditioner.ridge(physics, given).matrix for given in (X, Streamed(X.numpy()))
+    )
+    assert torch.equal(whole, read)
+
+
+def test_what_is_no_stream_is_refused():
+    refuses(lambda: Streamed(3), "dataset", "int")
+    refuses(lambda: Streamed(iter(X)), "dataset")
+    refuses(lambda: Streamed([]), "dataset", "no items")
+    refuses(lambda: Streamed([X[0, 0]]), "dataset", "item 0")
+    refuses(lambda: Streamed([X[0], X[1, :, :4]])[torch.tensor([0, 1])], "item 1", "(1, 4, 8)")
+    refuses(lambda: Streamed([X[0], X[1].double()])[0:2], "item 1", "float64")
+    refuses(lambda: Streamed([X[0], X[1] / 0])[0:2], "item 1", "finite")
+    refuses(lambda: Streamed([X[:2]]), "item 0", "2 images")

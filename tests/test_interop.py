@@ -3,8 +3,18 @@
 import deepinv
 import pytest
 import torch
-from batteries import Bare, images, refuses, relative, rng, size_of, solver, tiny_denoiser
-from members import OPERATORS, PRIORS
+from batteries import (
+    Bare,
+    images,
+    refuses,
+    relative,
+    rng,
+    size_of,
+    smooth_images,
+    solver,
+    tiny_denoiser,
+)
+from members import OPERATORS, PRIORS, neural
 
 import dipa
 from dipa.interop import to_deepinv
@@ -186,3 +196,51 @@ def test_what_a_prior_of_one_s_own_holds_follows_the_model():
     assert len(model.state_dict()) == len(held)
     model, physics = model.double(), physics.double()
     assert model(physics.A(torch.rand(1, 1, 8, 8).double()), physics).dtype == torch.float64
+
+
+# --- compiled: one graph, without a break ---------------------------------------------------------
+
+
+def one_graph(model):
+    torch.compiler.reset()
+    return torch.compile(model, fullgraph=True, backend="eager")
+
+
+def learned_from(x: torch.Tensor, physics):
+    """A preconditioner that knows the images it is made of."""
+    P = dipa.LinearPreconditioner.ridge(physics, x)
+    assert "trust" in P.setting
+    return P
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.05])
+@pytest.mark.parametrize("momentum", ["nesterov", "none"])
+def test_it_compiles_to_one_graph_with_the_same_images(momentum, tolerance):
+    physics, kind = camera(), smooth_images(160, 16)
+    P = learned_from(kind, physics)
+    x = torch.cat([kind[:2], images(2, 1, 16, 16)])
+    ours = dipa.FISTA(dipa.PnP(tiny_denoiser()), 6, momentum=momentum, tolerance=tolerance)
+    y = physics.A(x)
+    result = ours(y, physics, preconditioner=P)
+    assert result.untrusted == 2  # some are left out, some are not
+    if tolerance:
+        assert result.status == "converged"
+    model = to_deepinv(ours, P, physics)
+    assert relative(one_graph(model)(y, physics), result.x) < 1e-5
+
+
+def test_it_compiles_with_a_network():
+    physics, x = camera(), images(2, 1, 16, 16)
+    P = neural("unet", (1, 16, 16))
+    ours = solver(iterations=3)
+    wanted = ours(physics.A(x), physics, preconditioner=P).x
+    assert relative(one_graph(to_deepinv(ours, P, physics))(physics.A(x), physics), wanted) < 1e-5
+
+
+def test_a_compiled_divergence_ends_as_ours_does():
+    physics = camera()
+    y, ours = physics.A(images(2, 1, 16, 16)), dipa.FISTA(Bare(), iterations=20, start="zero")
+    result = ours(y, physics, stepsize=5.0)
+    assert result.status == "diverged" and result.iterations < 18
+    compiled = one_graph(to_deepinv(ours, None, physics, 5.0))
+    assert relative(compiled(y, physics), result.x) < 1e-5

@@ -27,6 +27,7 @@ ORDER = [
     "linalg",
     "remembered",
     "adjoint",
+    "paired",
     "physics",
     "storage",
     "identity",

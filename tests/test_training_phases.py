@@ -15,6 +15,7 @@ from dipa.operators import single_pixel
 from dipa.preconditioners import ScalarSteps
 from dipa.training import Differentiation, Phase
 from dipa.training.distill import Distillation
+from dipa.training.pairs import Pairs
 from dipa.training.schedules import Plan
 from dipa.training.student import StudentRun
 from dipa.training.teacher import TeacherTargets
@@ -41,7 +42,7 @@ class Counted(torch.nn.Module):
 def problem(phase: Phase, denoiser=None, iterations: int = K) -> Distillation:
     prior = dipa.PnP(denoiser or tiny_denoiser().double())
     solver = dipa.FISTA(prior, iterations, momentum="chambolle_dossal", start="adjoint")
-    return Distillation(solver, STUDENT, TEACHER, (phase,), ALPHA, 0.7, 0.0, 0)
+    return Distillation(solver, Pairs((STUDENT,), (TEACHER,)), (phase,), ALPHA, 0.7, 0.0, 0)
 
 
 def steps() -> ScalarSteps:

@@ -2,6 +2,7 @@
 files.
 """
 
+from ..gathered import Streamed
 from . import embedded, mnist
 from .sources import (
     DATASETS,
@@ -21,6 +22,7 @@ __all__ = [
     "SOURCES",
     "SPLITS",
     "ImageSet",
+    "Streamed",
     "download",
     "downloads",
     "embedded",

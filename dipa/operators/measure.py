@@ -14,7 +14,7 @@ from deepinv.physics import LinearPhysics, StackedPhysics
 from deepinv.physics.noise import GaussianNoise, NoiseModel, ZeroNoise
 from deepinv.utils import TensorList
 
-from .. import seeding
+from .. import paired, seeding
 from ..adjoint import Measurements
 from ..checks import (
     foreign,
@@ -126,8 +126,19 @@ def measure(
     )
     seeds = [seeding.derive(seed, stream, int(i)) for i in indices]
     with _on_processor(physics):
+        first = physics.noise(clean[:1], seed=seeds[0])
+        if len(first) == 1:
+            rest = [
+                physics.noise(y[None], seed=s) for y, s in zip(clean[1:], seeds[1:], strict=True)
+            ]
+            return torch.cat([first, *rest])
+        # one image with the noise of several: each has parameters of its own
+        own = [
+            paired.of_images(physics, number, len(first))
+            for number in torch.arange(len(first)).split(1)
+        ]
         return torch.cat(
-            [physics.noise(y[None], seed=s) for y, s in zip(clean, seeds, strict=True)]
+            [one.noise(y[None], seed=s) for one, y, s in zip(own, clean, seeds, strict=True)]
         )
 
 

@@ -21,7 +21,7 @@ from ..checks import (
     require_number,
 )
 from ..choices import FORMS
-from ..gathered import images_of
+from ..gathered import Images, Streamed, sample_of, stream_or_images
 from ..memory import require_room
 from ..operators import Basis, PixelBasis, plane_basis, range_basis, rebuild_basis
 from ..physics import image_size, lipschitz, numbers_of, require_operator, require_takes
@@ -113,7 +113,7 @@ class LinearPreconditioner(Preconditioner):
     def ridge(
         cls,
         physics: LinearPhysics,
-        images: torch.Tensor,
+        images: Images,
         *,
         stepsize: float | None = None,
         regularization: float = 1e-3,
@@ -123,7 +123,7 @@ class LinearPreconditioner(Preconditioner):
         complement: float = 0.0,
     ) -> LinearPreconditioner:
         r"""The closed-form linear predictor as a preconditioner, fitted on clean images of shape
-        (N, C, H, W).
+        (N, C, H, W), or a :class:`~dipa.data.Streamed` of them.
 
         .. math::
             B = \arg\min_B \sum_i \|x_i-\alpha B\,V H^\top Hx_i\|_2^2+\lambda N\|\alpha B\|_F^2
@@ -138,24 +138,25 @@ class LinearPreconditioner(Preconditioner):
         ``form``, ``planes`` and ``complement`` as in :meth:`identity`. Raises :class:`InputError`
         for other values.
         """
-        images = images_of("images", images)
-        require_images("images", images)
-        require_takes("physics", physics, images)
+        images = stream_or_images("images", images)
+        sample = sample_of(images)
+        require_images("images", sample)
+        require_takes("physics", physics, sample)
         if stepsize is None:
-            stepsize = 1 / lipschitz(physics, tuple(images.shape[1:]), images)
+            stepsize = 1 / lipschitz(physics, tuple(images.shape[1:]), sample)
         stepsize = require_number("stepsize", stepsize, 0, open_low=True)
         regularization = require_number("regularization", regularization, 0, open_low=True)
         null_weight = require_number("null_weight", null_weight, 0, 1)
         require_choice("form", form, FORMS)
         basis = subspace(physics, tuple(images.shape[1:]), planes=planes)
-        columns = (_predictor(physics, images, basis, regularization).T / stepsize).to(images)
+        columns = (_predictor(physics, images, basis, regularization).T / stepsize).to(sample)
         columns = columns.reshape(-1, *basis.img_size)
         seen = basis.project(columns)
         P = cls((seen + null_weight * (columns - seen)).flatten(1).T, basis, complement)
         if form == "dense":
             P = cls(P.dense().detach(), PixelBasis(basis.img_size))
         P.setting = {"stepsize": float(stepsize), "operator is": type(physics).__name__}
-        P.setting |= trust.measured(P, physics, images, stepsize)
+        P.setting |= trust.measured(P, physics, sample, stepsize)
         return P
 
     def dense(self) -> torch.Tensor:
@@ -257,13 +258,13 @@ def basis_from(
 
 
 def _predictor(
-    physics: LinearPhysics, images: torch.Tensor, basis: Basis, regularization: float
+    physics: LinearPhysics, images: torch.Tensor | Streamed, basis: Basis, regularization: float
 ) -> torch.Tensor:
     """The ridge solution (n, r) that predicts images from the coordinates of H^T H x, in
     float64.
     """
     n = int(torch.tensor(basis.img_size).prod())
-    exact = device.able(images[:0]).double()
+    exact = device.able(images[:1]).double()
     covariance, cross, samples = (
         exact.new_zeros(basis.dim, basis.dim),
         exact.new_zeros(n, basis.dim),

@@ -78,12 +78,11 @@ class Stop:
 
     def __call__(self, state: State, limits: torch.Tensor) -> tuple[str, str] | None:
         """Status and message where the run ends with this state, else None; ``limits`` as above."""
-        within = largest(state.x) <= limits  # NaN compares false
-        if not bool(within.all()):
-            limit = limits[~within].min().item()
+        if bool(self.diverged(state, limits)):
+            limit = limits[~(largest(state.x) <= limits)].min().item()
             what = f"an iterate is not finite or exceeds {limit:.3g}; use a smaller stepsize"
             return "diverged", f"diverged at iteration {state.k}: {what}"
-        if self.tolerance and state.k and self._settled(state):
+        if self.tolerance and state.k and bool(self.settled(state)):
             return (
                 "converged",
                 f"converged at iteration {state.k}: no image changed by more than "
@@ -93,11 +92,16 @@ class Stop:
             ("completed", f"completed {state.k} iterations") if state.k >= self.iterations else None
         )
 
-    def _settled(self, state: State) -> bool:
+    def diverged(self, state: State, limits: torch.Tensor) -> torch.Tensor:
+        """Whether some image has left its limits, as a tensor; NaN has."""
+        return ~(largest(state.x) <= limits).all()
+
+    def settled(self, state: State) -> torch.Tensor:
+        """Whether no image has changed by more than the tolerance, as a tensor."""
         change, whole = (
             tensor.detach().flatten(1).norm(dim=1) for tensor in (state.x - state.previous, state.x)
         )
-        return bool((change <= self.tolerance * whole).all())
+        return (change <= self.tolerance * whole).all()
 
 
 def largest(images: torch.Tensor) -> torch.Tensor:

@@ -34,7 +34,7 @@ class Guarded:
     def __call__(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
         """The direction of each image; P is not called where it trusts none."""
         plain = self.plain * gradient
-        if not bool(self.trusted.any()):
+        if _may_branch() and not bool(self.trusted.any()):
             return plain
         P = getattr(self.preconditioner, "unchecked", self.preconditioner)
         return torch.where(self._which, P(gradient, iterate, k), plain)
@@ -47,7 +47,7 @@ class Guarded:
         """The scheme with this preconditioner; images that are not trusted take the momentum of the
         rule of this name, and Nesterov's in the place of none.
         """
-        if bool(self.trusted.all()):
+        if _may_branch() and bool(self.trusted.all()):
             return scheme
         learned = scheme.momentum
         plain = weights("nesterov" if rule == "none" else rule, len(learned), restart)
@@ -64,6 +64,11 @@ class Guarded:
         kind = "unlike those the preconditioner was made of: reconstructed without it"
         words = f"; {known.untrusted} of {len(self.trusted)} images untrusted, {kind}"
         return replace(known, message=result.message + words) if known.untrusted else known
+
+
+def _may_branch() -> bool:
+    """Whether a tensor may decide what is computed: not in a graph that is being compiled."""
+    return not torch.compiler.is_compiling()
 
 
 def guard(

@@ -43,6 +43,13 @@ def setting(
     return fixed | {"parts": parts}
 
 
+def of_family(made_in: dict[str, Any]) -> dict[str, Any]:
+    """The setting of a P that belongs to no operator alone: steps of 1/L, whatever L is."""
+    parts = {name: part for name, part in made_in["parts"].items() if name in ("prior", "denoiser")}
+    kept = {name: value for name, value in made_in.items() if name != "stepsize"}
+    return kept | {"operator is": "a family of operators", "parts": parts}
+
+
 def stepsize_of(preconditioner: object) -> float | str:
     """The stepsize that a preconditioner was made with, without one ``"1/L"``."""
     return getattr(preconditioner, "setting", {}).get("stepsize", "1/L")

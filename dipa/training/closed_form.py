@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from deepinv.physics import LinearPhysics
 
-from .. import metrics
+from .. import metrics, paired
 from ..checks import (
     InputError,
     plain_value,
@@ -31,10 +31,11 @@ from ..priors import PnP
 from ..solvers import FISTA, Result
 from ..solvers.loop import State
 from ..solvers.proximal import acting
-from ..solvers.setting import setting
+from ..solvers.setting import of_family, setting
 from .doors import require_wide
 from .family import Family
 from .loop import Fit, Record
+from .pairs import rows_of
 
 
 def fit_steps(
@@ -74,8 +75,9 @@ def fit_steps(
             :class:`~dipa.preconditioners.CombinedSteps`. Parameters of iterations that the solver
             does not run are those of its last.
         solver: what runs. Momentum, start and prior belong to what is fitted.
-        physics: the operator, with the noise that measurements will have; or several of one kind
-            (masks, blurs), each of which sees all images: P then belongs to none of them, and
+        physics: the operator, with the noise that measurements will have; one whose parameters
+            have a row for every image shows each to its own. Or several of one kind
+            (masks, blurs), each of which sees all images. P then belongs to none of them, and
             serves others of that kind.
         images: clean images (N, C, H, W) in [0, 1], all run at once; the prior takes
             ``batch_size`` of them at a time; a tensor, or an array,
@@ -122,15 +124,19 @@ def fit_steps(
         "a positive number or '1/L': a search has none",
     )
     several = isinstance(physics, (list, tuple))
-    seen, x, y, alpha = _measured(preconditioner, solver, physics, images, stepsize, seed)
+    rows = 1 if several else rows_of("physics", cast(LinearPhysics, physics), images, len(images))
+    seen, x, y, alpha = _measured(preconditioner, solver, physics, images, stepsize, seed, rows)
     P, apart = acting(preconditioner, seen), len(x) if several else 0
     run = _Run(P, solver, seen, x, y, alpha, regularization, batch_size, apart)
     with torch.no_grad():
         history = run.pooled(sweeps) if preconditioner.iterations == 1 else run.greedy()
     first = physics[0] if isinstance(physics, (list, tuple)) else run.physics
     made_in = setting(solver, first, run.alpha, images)
-    kind_of_images = {} if several else trust.measured(P, run.physics, images, run.alpha, seed)
-    preconditioner.setting = _of_family(made_in) if several else made_in | kind_of_images
+    if several or rows > 1:
+        preconditioner.setting = of_family(made_in)
+    else:
+        told_apart = trust.measured(P, run.physics, images, run.alpha, seed)
+        preconditioner.setting = made_in | told_apart
     record = {
         "stepsize": stepsize,
         "regularization": regularization,
@@ -151,13 +157,15 @@ def _measured(
     images: torch.Tensor,
     stepsize: float | str,
     seed: int,
+    rows: int,
 ) -> tuple[LinearPhysics, torch.Tensor, torch.Tensor, float]:
     """Operator, images, measurements and stepsize of the run; several operators are one, side by
     side, each with all images.
     """
     if not isinstance(physics, (list, tuple)):
-        solver.check(require_takes("physics", physics, images, several=True), preconditioner)
-        require_adjoint("physics", physics, images)
+        one = physics if rows == 1 else paired.of_images(physics, torch.arange(1), rows)
+        solver.check(require_takes("physics", one, images, several=True), preconditioner)
+        require_adjoint("physics", one, images)
         warn_range("images", images, physics)
         alpha = cast(float, solver.stepsize(stepsize, physics, tuple(images.shape[1:]), images))
         return physics, images, measure(physics, images, seed=seed), alpha
@@ -167,13 +175,6 @@ def _measured(
     family = Family(physics, images)
     solver.check(images, preconditioner)
     return family, images.repeat(len(physics), 1, 1, 1), family.measured(images, seed), 1.0
-
-
-def _of_family(made_in: dict[str, Any]) -> dict[str, Any]:
-    """The setting of a P that belongs to no operator alone: steps of 1/L, whatever L is."""
-    parts = {name: part for name, part in made_in["parts"].items() if name in ("prior", "denoiser")}
-    kept = {name: value for name, value in made_in.items() if name != "stepsize"}
-    return kept | {"operator is": "a family of operators", "parts": parts}
 
 
 @dataclass(frozen=True)

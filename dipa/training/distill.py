@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from deepinv.physics import LinearPhysics
+from deepinv.physics.generator import PhysicsGenerator
 from torch import nn
 
 from .. import storage
@@ -28,22 +29,23 @@ from ..checks import (
     require_number,
     require_path,
 )
-from ..gathered import Images, images_of
+from ..gathered import Images, sample_of, stream_or_images
 from ..identity import describe, describe_physics, describe_preconditioner, solve_identity
-from ..physics import declared_size, require_adjoint, require_takes, warn_range
+from ..physics import require_adjoint, require_takes, warn_range
 from ..preconditioners import Preconditioner, trust
 from ..settings import Budget, Differentiation, LossWeights, Phase
 from ..solvers import FISTA
 from ..solvers.proximal import acting, trained_of
-from ..solvers.setting import setting
+from ..solvers.setting import of_family, setting
 from . import differentiate
 from .doors import require_contraction, require_wide, warn_few_images
 from .loop import Fit, Record, Training
+from .pairs import Operators, Pairs
 from .schedules import Plan
 from .student import StudentRun
-from .teacher import TeacherTargets, teacher_targets
-from .validation import Held, Validation, held_out
-from .worth import worth
+from .teacher import TargetsOnDemand, TeacherTargets, teacher_targets
+from .validation import Held, HeldGroups, Validation, held_out
+from .worth import Worth, worth
 
 CLOSED_FORM = 1024  # numbers in an image up to which the closed form is compared with
 NEED_TEACHER = ("imitation", "gradient", "convergence")  # the losses that do
@@ -52,8 +54,8 @@ NEED_TEACHER = ("imitation", "gradient", "convergence")  # the losses that do
 def distill(
     solver: FISTA,
     preconditioner: Preconditioner | Fit,
-    student: LinearPhysics,
-    teacher: LinearPhysics | None,
+    student: Operators,
+    teacher: Operators | None,
     images: Images,
     *,
     losses: LossWeights | None = None,
@@ -66,6 +68,7 @@ def distill(
     cache: str | Path | None = None,
     differentiation: Differentiation | None = None,
     phases: Sequence[Phase] | None = None,
+    physics_generator: PhysicsGenerator | None = None,
     progress: bool = True,
     report: Callable[[Record], None] | None = None,
 ) -> Fit:
@@ -90,12 +93,16 @@ def distill(
         solver: what teacher and student both run.
         preconditioner: P, trained in place, whatever its form; frozen parameters stay as they are.
             The ``Fit`` of one goes on with it.
-        student: :math:`H_s`, the operator of the real system.
+        student: :math:`H_s`, the operator of the real system. One whose parameters have a row for
+            every image (a batch of N masks) shows each image to its own. Of several, a list or a
+            generator, each step takes the next: P then belongs to none of them, and serves others
+            of that kind. They may be pairs (student, teacher).
         teacher: :math:`H_t`, on the same image space; a separate object; None where no loss needs
-            it.
+            it. Several students have one teacher, or one each.
         images: clean images (N, C, H, W) in [0, 1] ([-1, 1] for real and imaginary parts); another
             range is one warning; a tensor, or an array,
-            list, ``Dataset``, ``DataLoader`` or :class:`~dipa.data.ImageSet` of them.
+            list, ``Dataset``, ``DataLoader`` or :class:`~dipa.data.ImageSet` of them; a
+            :class:`~dipa.data.Streamed` is read batch by batch.
         losses: weights of the terms.
         budget: steps, optimiser, schedule.
         stepsize: :math:`\alpha_s`, a positive number or ``"1/L"``, with which the steps, and so the
@@ -114,6 +121,9 @@ def distill(
             run by default, see :class:`~dipa.training.Differentiation`.
         phases: a training in several parts, each with its own losses, budget and differentiation
             (which are then not given beside them), see :class:`~dipa.training.Phase`.
+        physics_generator: deepinv's ``PhysicsGenerator``: draws parameters of the student (a mask,
+            a filter, a noise level) for every image of every step anew, by ``seed``. ``"1/L"`` is
+            then one over the largest L of 8 draws.
         progress: show a bar with loss, PSNR and time left.
         report: called with each history record (step, of several phases the phase, loss, its terms,
             psnr, learning rate, gradient norm).
@@ -130,10 +140,15 @@ def distill(
     Source: D2GP Algorithm 2; DIPA Eq. (6)-(13).
     """
     P: Preconditioner = trained_of(preconditioner)
+    images = stream_or_images("images", images)
+    sample = sample_of(images)
+    require_images("images", sample)
+    require_wide(sample)
+    seed = require_int("seed", seed, 0)
+    pairs = Pairs.of(student, teacher, physics_generator, sample, len(images), seed)
     problem = Distillation(
         solver,
-        student,
-        teacher,
+        pairs,
         _phases(losses, budget, differentiation, phases),
         plain_value(stepsize),
         plain_value(teacher_stepsize),
@@ -145,11 +160,11 @@ def distill(
     absent = cache is None or (isinstance(cache, str) and not cache)
     folder = None if absent else require_path("cache", cache)
     progress = require_flag("progress", progress)
-    images = images_of("images", images)
-    problem.check(P, images)
-    warn_range("images", images, student, teacher)
+    problem.check(P, sample)
+    problem = replace(problem, stepsize=pairs.stepsize(solver, problem.stepsize, sample))
+    warn_range("images", sample, *pairs.students, *pairs.teachers)
     P.setting = {}
-    runs = [StudentRun(problem, phase, acting(P, student)) for phase in problem.phases]
+    runs = [StudentRun(problem, phase, P) for phase in problem.phases]
     kept, held = problem.split(len(images))
     looking = problem.held(images, held) if len(held) else None
     looks = Validation(partial(looking.psnr, P), *problem.looks(held)) if looking else None
@@ -158,7 +173,7 @@ def distill(
         problem.plan.budgets,
         name="preconditioner",
         what="P",
-        identity=problem.identity(P, images) if file else {},
+        identity=problem.identity(P, sample, len(images)) if file else {},
         checkpoint=file,
         validation=looks,
     )
@@ -166,7 +181,7 @@ def distill(
 
     def objective(index: torch.Tensor, step: int) -> tuple[torch.Tensor, Record]:
         index, run = kept[index], runs[problem.plan.place(step)[0]]
-        of_batch = targets.of(index) if targets and run.phase.needs_targets else None
+        of_batch = targets.of(index, step) if targets and run.phase.needs_targets else None
         return run(images[index], index, of_batch, step)
 
     training.run(
@@ -177,14 +192,16 @@ def distill(
         progress=progress,
         report=report,
     )
-    P.setting = problem.setting(images) | problem.trust(acting(P, student), images[kept])
-    record = problem.record(images)
-    if targets:
+    seen = images[kept] if sample is images else sample
+    P.setting = problem.setting(P, sample, seen)
+    record = problem.record(len(images))
+    if isinstance(targets, TeacherTargets):
         record["teacher_images"] = {"all": len(targets.indices), "cached": targets.cached}
     record["training_seconds"] = round(training.seconds, 2)
     if looking and looks:
         record["validation"] = {"looks": looks.looks, "best": looks.best_look[0]}
-        record["worth"] = _compared(looking, looks, P, images[kept])
+        small = seen[0].numel() <= CLOSED_FORM and pairs.fixed
+        record["worth"] = _compared(worth(looking, P, looks.looks[0][1], seen, small))
     return Fit(P, training.history, record)
 
 
@@ -210,14 +227,10 @@ def _phases(
     return tuple(phases)
 
 
-def _compared(
-    held: Held, validation: Validation, preconditioner: Preconditioner, images: torch.Tensor
-) -> dict[str, Any]:
+def _compared(compared: Worth) -> dict[str, Any]:
     """What P is worth on the held-out images, as plain values with its sentence; a warning where
     it is worth nothing.
     """
-    small = images[0].numel() <= CLOSED_FORM
-    compared = worth(held, preconditioner, validation.looks[0][1], images, small)
     if compared.advice:
         warnings.warn(f"distill: {compared}", stacklevel=3)
     return asdict(compared) | {"text": str(compared)}
@@ -230,8 +243,7 @@ class Distillation:
     """
 
     solver: FISTA
-    student: LinearPhysics
-    teacher: LinearPhysics | None
+    pairs: Pairs
     phases: tuple[Phase, ...]
     stepsize: float | str
     teacher_stepsize: float | str
@@ -262,34 +274,40 @@ class Distillation:
         steps, last = self.plan.steps, self.phases[-1].budget.steps
         return steps, max(1, math.ceil(4 * len(held) / (3 * batch))), steps - last
 
-    def held(self, images: torch.Tensor, index: torch.Tensor) -> Held:
-        """The held-out images, as the student reconstructs them."""
-        return Held.of(self.solver, self.student, images, index, self.stepsize, self.seed)
+    def held(self, images: Any, index: torch.Tensor) -> HeldGroups:
+        """The held-out images, as the students reconstruct them."""
+        groups = [
+            Held.of(self.solver, physics, images, group, self.stepsize, self.seed)
+            for physics, group in self.pairs.shared_out(index)
+        ]
+        return HeldGroups(tuple(groups))
 
-    def setting(self, images: torch.Tensor) -> dict[str, Any]:
-        """What P is made in, with the SHA-256 of the images it is made of."""
-        alpha = self.solver.stepsize(self.stepsize, self.student, tuple(images.shape[1:]), images)
-        made_in = setting(self.solver, self.student, cast(float, alpha), images)
-        return made_in | {"images": storage.sha256_tensors({"images": images})}
-
-    def trust(self, preconditioner: Any, images: torch.Tensor) -> dict[str, Any]:
-        """By what P tells images of another kind, from those that it was trained on."""
-        alpha = self.solver.stepsize(self.stepsize, self.student, tuple(images.shape[1:]), images)
-        return trust.measured(preconditioner, self.student, images, cast(float, alpha), self.seed)
+    def setting(
+        self, preconditioner: Preconditioner, sample: torch.Tensor, seen: torch.Tensor
+    ) -> dict[str, Any]:
+        """What P is made in, with the SHA-256 of the images it is made of, and by what it tells
+        images of another kind from those it has ``seen``.
+        """
+        physics = self.pairs.students[0]
+        size = tuple(sample.shape[1:])
+        alpha = cast(float, self.solver.stepsize(self.stepsize, physics, size, sample))
+        made_in = setting(self.solver, physics, alpha, sample)
+        made_in |= {"images": storage.sha256_tensors({"images": sample})}
+        if not self.pairs.fixed:
+            return of_family(made_in)
+        P = acting(preconditioner, physics)
+        return made_in | trust.measured(P, physics, seen, alpha, self.seed)
 
     def check(self, preconditioner: nn.Module, images: torch.Tensor) -> None:
         """Refuse what does not go together, before anything is computed."""
-        require_images("images", images)
-        require_wide(images)
         self._check_teacher()
         trained = any(parameter.requires_grad for parameter in preconditioner.parameters())
         kind = type(preconditioner).__name__
         require(trained, "preconditioner", kind, "one with trainable parameters")
         if self.validation:
             warn_few_images(preconditioner, images)
-        self._check_operator("student", self.student, images, self.stepsize, preconditioner)
-        if self.teacher is not None:
-            self._check_operator("teacher", self.teacher, images, self.teacher_stepsize)
+        for name, physics in self.pairs.names():
+            self._check_operator(name, physics, images, preconditioner)
         for phase in self.phases:
             length = phase.length(self.solver.iterations)
             differentiate.check(phase.differentiation, preconditioner, length)
@@ -298,73 +316,84 @@ class Distillation:
 
     def _check_teacher(self) -> None:
         allowed = "a separate physics object (deepinv physics hold state)"
-        apart = self.student is not self.teacher
+        students = {id(physics) for physics in self.pairs.students}
+        apart = all(id(teacher) not in students for teacher in self.pairs.teachers)
         require(apart, "teacher", "the student's own object", allowed)
         active = {name for phase in self.phases for name in phase.losses.active()}
         wanted = [name for name in NEED_TEACHER if name in active]
         allowed = f"a physics object: the losses {', '.join(wanted)} need it"
-        require(not wanted or self.teacher is not None, "teacher", None, allowed)
+        require(not wanted or len(self.pairs.teachers) > 0, "teacher", None, allowed)
 
     def _check_operator(
         self,
         name: str,
         physics: LinearPhysics,
         images: torch.Tensor,
-        stepsize: float | str,
-        preconditioner: nn.Module | None = None,
+        preconditioner: nn.Module,
     ) -> None:
         """Refuse an operator on other images, and stepsizes, dtypes and devices that do not fit."""
-        shape = tuple(images.shape[1:])
-        size = declared_size(physics) or shape
-        require(size == shape, f"{name}.img_size", size, f"that of the images, {shape}")
-        self.solver.check(require_takes(name, physics, images, several=True), preconditioner)
+        shape, student = tuple(images.shape[1:]), name.startswith("student")
+        if student and self.pairs.count > 1:
+            physics = self.pairs.student(0, torch.zeros(1, dtype=torch.long))
+        seen = require_takes(name, physics, images, several=True)
+        self.solver.check(seen, preconditioner if student else None)
         require_adjoint(name, physics, images)
-        alpha = self.solver.stepsize(stepsize, physics, shape, images)
-        P = acting(preconditioner, physics)
-        require_contraction(name, physics, cast(float, alpha), images, P)
+        stepsize = self.stepsize if student else self.teacher_stepsize
+        alpha = cast(float, self.solver.stepsize(stepsize, physics, shape, images))
+        P = acting(preconditioner, physics) if student else None
+        require_contraction(name, physics, alpha, images, P)
 
-    def record(self, images: torch.Tensor) -> dict[str, Any]:
+    def record(self, count: int) -> dict[str, Any]:
         """What shapes the training, as plain values."""
         phases = [asdict(phase) for phase in self.phases]
         single = len(phases) == 1 and not self.phases[0].along and not self.phases[0].iterations
         parts = ("losses", "budget", "differentiation")
         how = {part: phases[0][part] for part in parts} if single else {"phases": phases}
-        return how | {
+        record = how | {
             "stepsize": self.stepsize,
             "teacher_stepsize": self.teacher_stepsize,
             "validation": self.validation,
             "seed": self.seed,
             "solver": self.solver.describe(),
-            "images": len(images),
+            "images": count,
         }
+        return record if self.pairs.fixed else record | {"operators": self.pairs.described()}
 
-    def identity(self, preconditioner: nn.Module, images: torch.Tensor) -> Identity:
+    def identity(self, preconditioner: nn.Module, images: torch.Tensor, count: int) -> Identity:
         """Ties a checkpoint to all that shapes the run, the starting preconditioner included."""
-        record = solve_identity(self.solver, self.student, images, self.stepsize, self.seed)
-        if self.teacher is not None:
-            parts = describe_physics(self.teacher, images)
-            record |= {f"teacher's {name}": part for name, part in parts.items()}
+        first = self.pairs.students[0]
+        record = solve_identity(self.solver, first, images, self.stepsize, self.seed)
+        for name, physics in self.pairs.names():
+            parts = describe_physics(physics, images) if physics is not first else {}
+            record |= {f"{name}'s {part}": value for part, value in parts.items()}
+        if self.pairs.generator is not None:
+            drawn = self.pairs.student("identity", torch.arange(1))
+            record |= {"physics_generator": describe_physics(drawn, images)["operator"]}
         record |= {"images": describe(images)}
-        P = acting(preconditioner, self.student)
+        P = acting(preconditioner, first)
         record |= describe_preconditioner(P, images, self.solver.iterations)
         exact = all(phase.differentiation.exact for phase in self.phases)
         same = {"solver"} | ({"differentiation"} if exact else set())
         same |= set() if self.validation else {"validation"}
-        settings = {name: part for name, part in self.record(images).items() if name not in same}
+        settings = {name: part for name, part in self.record(count).items() if name not in same}
         return record | {"settings": describe(settings)}
 
     def targets(
-        self, images: torch.Tensor, kept: torch.Tensor, cache: Path | None, progress: bool
-    ) -> TeacherTargets | None:
+        self, images: Any, kept: torch.Tensor, cache: Path | None, progress: bool
+    ) -> TeacherTargets | TargetsOnDemand | None:
         """The teacher's targets on the images that training draws; None where no loss needs it."""
-        if self.teacher is None or not any(phase.needs_targets for phase in self.phases):
+        if not self.pairs.teachers or not any(phase.needs_targets for phase in self.phases):
             return None
+        stepsize = self.teacher_stepsize
+        if len(self.pairs.teachers) > 1 or not isinstance(images, torch.Tensor):
+            teacher = self.pairs.teacher
+            return TargetsOnDemand(self.solver, teacher, images, stepsize, self.seed)
         drawn = self.plan.drawn(len(kept), self.seed)
         return teacher_targets(
             self.solver,
-            self.teacher,
+            self.pairs.teachers[0],
             images,
-            stepsize=self.teacher_stepsize,
+            stepsize=stepsize,
             seed=self.seed,
             indices=kept[drawn],
             cache=cache,

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from deepinv.physics import LinearPhysics
 from torch import nn
 
 from .. import losses, metrics
@@ -17,7 +18,7 @@ from ..operators.measure import measure
 from ..settings import Phase
 from ..solvers import data_gradient
 from ..solvers.loop import State, Stop, run
-from ..solvers.proximal import ProximalGradient, started
+from ..solvers.proximal import ProximalGradient, acting, started
 from . import differentiate
 from .loop import Record
 from .teacher import TeacherTargets
@@ -32,14 +33,18 @@ class StudentRun:
     """
 
     def __init__(self, problem: Distillation, phase: Phase, preconditioner: nn.Module):
-        self.problem, self.phase, self.preconditioner = problem, phase, preconditioner
-        self.student, self.teacher = problem.student, problem.teacher
+        self.problem, self.phase, self.trained = problem, phase, preconditioner
         self.length = phase.length(problem.solver.iterations)
         shorter = replace(problem.solver, iterations=self.length)
         self.solver = differentiate.differentiated(phase.differentiation, shorter)
+        self._look_at(problem.pairs.students[0], problem.pairs.teacher(0))
+
+    def _look_at(self, student: LinearPhysics, teacher: LinearPhysics | None) -> None:
+        self.student, self.teacher = student, teacher
+        self.preconditioner = acting(self.trained, student)
         single = self.length == 1  # of one call nothing is saved by computing it again
-        way = phase.differentiation
-        self.called = preconditioner if single else differentiate.called(way, preconditioner)
+        way, P = self.phase.differentiation, self.preconditioner
+        self.called = P if single else differentiate.called(way, P)
         self.basis: Basis | None = None
 
     def __call__(
@@ -50,6 +55,9 @@ class StudentRun:
         step: int,
     ) -> tuple[torch.Tensor, Record]:
         """The mean weighted loss of images ``x`` with the numbers ``index``, and its terms."""
+        if not self.problem.pairs.fixed:
+            pairs = self.problem.pairs
+            self._look_at(pairs.student(step, index), pairs.teacher(step))
         y = measure(self.student, x, seed=self.problem.seed, indices=index)
         self.at = f"at training step {step + 1} the student"
         compared = list(

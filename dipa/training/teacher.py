@@ -4,8 +4,10 @@ are cached batch by batch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from deepinv.physics import LinearPhysics
@@ -37,10 +39,38 @@ class TeacherTargets:
     indices: torch.Tensor
     cached: int = 0
 
-    def of(self, images: torch.Tensor) -> TeacherTargets:
+    def of(self, images: torch.Tensor, step: int = 0) -> TeacherTargets:
         """The targets of the images with these numbers (B,), in their order."""
         rows = torch.searchsorted(self.indices, images)
         return TeacherTargets(self.x[rows], self.gradient[rows], images)
+
+
+@dataclass(frozen=True)
+class TargetsOnDemand:
+    """Targets that are computed when a step asks for them, and not kept: of several teachers, and
+    of images that do not fit in memory.
+
+    Attributes:
+        solver: what runs.
+        teacher: the operator of a step.
+        images: where the images are read, by their numbers.
+        stepsize: of the teacher.
+        seed: of the measurement noise.
+    """
+
+    solver: FISTA
+    teacher: Callable[[int], LinearPhysics | None]
+    images: Any
+    stepsize: float | str
+    seed: int
+
+    @torch.no_grad()
+    def of(self, images: torch.Tensor, step: int) -> TeacherTargets:
+        """The targets of the images with these numbers (B,) by the teacher of ``step``."""
+        physics = cast(LinearPhysics, self.teacher(step))
+        solved, _ = _solve(self.solver, physics, self.images, self.stepsize, self.seed, images)
+        here = {name: part.to(self.images.device) for name, part in solved.items()}
+        return TeacherTargets(here["x"], here["gradient"], images)
 
 
 @torch.no_grad()

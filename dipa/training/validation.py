@@ -72,12 +72,43 @@ class Held:
             return -float("inf")
         return metrics.psnr(result.x, self.x).mean().item()
 
-    def best_iteration(self, iterations: int) -> tuple[int, float]:
-        """(k, mean PSNR) of the best iterate of a run by 1/L without a preconditioner."""
+    def curve(self, iterations: int) -> list[float]:
+        """Mean PSNR of every iterate of a run by 1/L without a preconditioner, from the start to
+        the last that is finite.
+        """
         long = replace(self.solver, iterations=iterations, tolerance=0.0)
         history = long(self.y, self.physics, stepsize="1/L", x_true=self.x, history=True).history
-        best = max(history, key=lambda record: record["psnr"])
-        return best["k"], best["psnr"]
+        return [record["psnr"] for record in history]
+
+
+@dataclass(frozen=True)
+class HeldGroups:
+    """Held-out images in groups, each seen by an operator of its own; means are over all images."""
+
+    groups: tuple[Held, ...]
+
+    @property
+    def solver(self) -> FISTA:
+        """The run of all."""
+        return self.groups[0].solver
+
+    def __len__(self) -> int:
+        return sum(len(group.x) for group in self.groups)
+
+    def psnr(self, preconditioner: Any = None) -> float:
+        """Mean PSNR in dB after K iterations; minus infinity where a run diverges."""
+        return self._mean([group.psnr(preconditioner) for group in self.groups])
+
+    def best_iteration(self, iterations: int) -> tuple[int, float]:
+        """(k, mean PSNR) of the best iterate of runs by 1/L without a preconditioner."""
+        curves = zip(*(group.curve(iterations) for group in self.groups), strict=False)
+        means = [self._mean(list(values)) for values in curves]
+        k = max(range(len(means)), key=means.__getitem__)
+        return k, means[k]
+
+    def _mean(self, values: list[float]) -> float:
+        sizes = [len(group.x) for group in self.groups]
+        return sum(size * value for size, value in zip(sizes, values, strict=True)) / len(self)
 
 
 @dataclass

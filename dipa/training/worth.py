@@ -8,7 +8,7 @@ import torch
 
 from ..preconditioners import Preconditioner
 from .ridge import choose
-from .validation import Held
+from .validation import HeldGroups
 
 LONGEST = 30  # iterations, or 3 K where that is more, in which 1/L may find its best one
 
@@ -29,9 +29,7 @@ class Worth:
 
     def __str__(self) -> str:
         k, steps = self.steps
-        ridge = (
-            "not computed at this size" if self.closed_form is None else f"{self.closed_form:.2f}"
-        )
+        ridge = "not computed" if self.closed_form is None else f"{self.closed_form:.2f}"
         text = (
             f"PSNR on {self.images} held-out images, K = {self.iterations}: trained P "
             f"{self.trained:.2f} dB; no P {self.without:.2f}; steps 1/L at their best k = {k} "
@@ -50,7 +48,7 @@ class Worth:
 
 
 def worth(
-    held: Held,
+    held: HeldGroups,
     P: Preconditioner,
     start: float,
     images: torch.Tensor,
@@ -61,9 +59,10 @@ def worth(
     """
     iterations = held.solver.iterations
     planes = images.shape[1] > 1
-    ridge = held.psnr(choose(held, images, planes=planes)[0]) if closed_form else None
+    alone = held.groups[0]
+    ridge = held.psnr(choose(alone, images, planes=planes)[0]) if closed_form else None
     return Worth(
-        len(held.x),
+        len(held),
         iterations,
         held.psnr(P),
         start,
