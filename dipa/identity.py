@@ -31,7 +31,7 @@ TOLERANCE = 1e-4
 # random projections that stand for a tensor of an operator; how many numbers are taken at once
 PROJECTIONS, BLOCK = 8, 1 << 16
 # code of this package that no solve runs
-UNUSED = ("cli.py", "interop.py", "analysis", "data", "experiments", "plots")
+UNUSED = ("cli.py", "commands.py", "interop.py", "analysis", "data", "experiments", "plots")
 # told apart by version or digest
 LIBRARIES = {"torch", "torchvision", "deepinv", "numpy", "dipa", *sys.stdlib_module_names}
 PLAIN = (

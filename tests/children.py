@@ -123,3 +123,13 @@ def compare(out: Path, expected: dict[str, str], what: str) -> None:
         raise Failed(f"{what} differs from the uninterrupted run in {', '.join(different)}")
     if left := [path.name for path in out.iterdir() if path.name.startswith(".")]:
         raise Failed(f"{what} left {', '.join(left)}")
+
+
+def call(capsys, *arguments: str):
+    """Exit status, standard output and standard error of one command."""
+    try:
+        status = cli.main(list(arguments))
+    except SystemExit as stop:  # argparse
+        status = stop.code
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err

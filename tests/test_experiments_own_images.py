@@ -9,7 +9,7 @@ from batteries import refuses
 from PIL import Image
 from tiny_runs import small
 
-from dipa import cli, data, experiments, metrics
+from dipa import cli, commands, data, experiments, metrics
 from dipa.data import ImageSet
 from dipa.experiments.own_images import Evaluation, evaluate_on, own_images
 from dipa.experiments.problem import make_solver, operators
@@ -143,7 +143,7 @@ def test_a_run_counts_the_test_images_that_its_p_does_not_trust(monkeypatch, tmp
     run = experiments.run(small("ridge", data__ridge_count=200), tmp_path, progress=False)
     assert run.metrics["student"]["untrusted"] == 1
     assert "untrusted" not in run.metrics["baseline"]
-    assert "completed, 1 untrusted: without P" in cli.summary(run)
+    assert "completed, 1 untrusted: without P" in commands.summary(run)
 
 
 def test_under_a_shift_p_is_tested_as_it_is(monkeypatch, tmp_path):

@@ -23,7 +23,7 @@ from hypothesis import settings
 from tried import COUNTS, check_message, result_or_clear_error
 
 import dipa
-from dipa import cli, data, experiments
+from dipa import cli, commands, data, experiments
 from dipa.experiments.problem import Problem
 
 SECONDS = 5
@@ -163,7 +163,7 @@ def nothing_is_computed(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(experiments, "run", lambda config, out, **more: Problem.build(config))
-    monkeypatch.setattr(cli, "summary", lambda run: "built")
+    monkeypatch.setattr(commands, "summary", lambda run: "built")
     monkeypatch.setattr(data, "download", lambda name: None)
 
 

@@ -51,6 +51,7 @@ ORDER = [
     "experiments",
     "reports",
     "claims",
+    "commands",
     "cli",
 ]
 # beyond the order: layers that must not know each other
