@@ -103,6 +103,7 @@ CASES = [
     ("seed", "linear", 1, {"seed", "baseline", "teacher"} | FIT),
     ("seed", "network", 1, {"seed", "start", "baseline", "teacher"} | FIT),
     ("seed", "end to end", 1, {"seed", "start", "baseline", "teacher"} | FIT),
+    ("seed", "varied", 1, {"seed", "start", "baseline", "teacher"} | FIT),
     ("shifts", "shifted", {"easier": {"task": {"ratio": 0.6}}}, {"shifts"}),
     ("shifts", "shifted", {"easier": {"solver": {"iterations": 2}}}, {"shifts"}),
     # its images and its P fit both
