@@ -552,6 +552,7 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
             "stepsize": "1/L",
             "planes": False,
             "validation": 0.4,
+            "variations": VARIATIONS,
             "seed": 0,
         },
     ),

@@ -15,8 +15,10 @@ import dipa
 from dipa import Budget, LossWeights, Variations, seeding
 from dipa.interrupt import Interrupted
 from dipa.operators import mri, single_pixel
-from dipa.preconditioners import LinearPreconditioner
+from dipa.physics import lipschitz
+from dipa.preconditioners import LinearPreconditioner, linear
 from dipa.training import Phase
+from dipa.training.validation import held_out
 from dipa.variations import varied
 
 X = images(6, 2, 16, 12).double()
@@ -154,6 +156,41 @@ def test_copies_help_where_moved_images_are_as_likely():
         guess = 0.4 * P(physics.A_adjoint_A(test), test, 1)
         errors.append((guess - test).square().mean().item())
     assert errors[1] < 0.8 * errors[0], errors
+
+
+def test_batches_are_the_images_then_their_copies_each_by_its_own_number():
+    told = Variations(flip=True, shift=1, copies=2)
+    whole = torch.cat(list(linear._samples(X, 4, told, 5)))
+    wanted = torch.cat([X, *(varied(X, told, seed=5, draw=draw) for draw in (1, 2))])
+    torch.testing.assert_close(whole, wanted)
+
+
+def test_the_closed_form_chosen_on_held_out_images_is_that_of_the_copies_of_the_others():
+    solver = dipa.FISTA(dipa.PnP(tiny_denoiser()), 2)
+    physics, told = single_pixel(SHAPE, ratio=0.3), Variations(flip=True, copies=2)
+    clean, options = smooth_images(20), {"stepsize": 0.4, "validation": 0.2, "seed": 3}
+    fit = dipa.training.fit_ridge(solver, physics, clean, variations=told, **options)
+    best = max(fit.record["trials"], key=lambda trial: trial["psnr"])
+    chosen = {"regularization": best["regularization"] * lipschitz(physics, SHAPE) ** 2}
+    kept = clean[held_out(20, 0.2, 3)[0]]
+    made = LinearPreconditioner.ridge(
+        physics,
+        kept,
+        stepsize=0.4,
+        null_weight=best["null_weight"],
+        variations=told,
+        seed=3,
+        **chosen,
+    )
+    torch.testing.assert_close(fit.preconditioner.matrix, made.matrix)
+    assert fit.record["variations"]["copies"] == 2
+    plain = dipa.training.fit_ridge(solver, physics, clean, **options)
+    assert "variations" not in plain.record
+    refuses(
+        lambda: dipa.training.fit_ridge(solver, physics, clean, variations=2),
+        "variations",
+        "Variations",
+    )
 
 
 def test_the_closed_form_refuses_other_variations():
