@@ -18,6 +18,52 @@ from .checks import (
 from .choices import WAYS
 
 SCHEDULES = ("plateau", "cosine", "one_cycle", "constant")
+BORDERS = ("zeros", "edge")
+
+
+@dataclass(frozen=True)
+class Variations:
+    r"""How far the copies of an image may be from it (:func:`dipa.variations.varied`); by default
+    not at all.
+
+    Args:
+        flip: mirrored left and right, or not, with equal chances.
+        shift: up to so many pixels along each axis, parts of pixels too; >= 0.
+        rotation: up to so many degrees either way, in [0, 180].
+        zoom: up to 1 + zoom times larger or smaller, zoom in [0, 1].
+        border: what comes from outside the image: ``zeros``, or its nearest pixel (``edge``).
+        copies: varied copies of every image, beside itself, in a closed form; training varies
+            every image anew each time it is drawn.
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    flip: bool = False
+    shift: float = 0.0
+    rotation: float = 0.0
+    zoom: float = 0.0
+    border: str = "zeros"
+    copies: int = 0
+
+    def __post_init__(self):
+        plain_fields(self)
+        require_flag("variations.flip", self.flip)
+        require_number("variations.shift", self.shift, 0, 1e4)
+        require_number("variations.rotation", self.rotation, 0, 180)
+        require_number("variations.zoom", self.zoom, 0, 1)
+        require_choice("variations.border", self.border, BORDERS)
+        require_int("variations.copies", self.copies, 0)
+
+    @property
+    def moves(self) -> bool:
+        """Whether copies lie between the pixels of their images."""
+        return max(self.shift, self.rotation, self.zoom) > 0
+
+    @property
+    def active(self) -> bool:
+        """Whether copies differ from their images at all."""
+        return self.flip or self.moves
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from dipa import (
 )
 from dipa.operators.measure import measure
 from dipa.training import Budget, Differentiation, Phase
+from dipa.variations import varied
 
 SIZE = (1, 8, 8)
 X, Y = images(2, *SIZE), images(2, *SIZE, seed=1)
@@ -84,6 +85,7 @@ def conditions():
 
 CURVES = {name: [1.0, 0.5, 0.4] for name in ("residual", "norm", "change")}
 SMALL = {"features": 4, "blocks": 1}
+VARIATIONS = dipa.Variations(flip=True, shift=1.0, copies=1)
 TRAINING = {"budget": Budget(steps=1, batch_size=2), "seed": 0, "progress": False}
 
 
@@ -369,6 +371,8 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
             "regularization": 1e-3,
             "null_weight": 0.5,
             "form": "dense",
+            "variations": VARIATIONS,
+            "seed": 1,
         },
     ),
     "NeuralPreconditioner": (
@@ -476,6 +480,27 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
         },
     ),
     "training.Differentiation": (Differentiation, {"way": "truncated", "tail": 2}),
+    "Variations": (
+        dipa.Variations,
+        {
+            "flip": True,
+            "shift": 1.5,
+            "rotation": 10,
+            "zoom": 0.1,
+            "border": "edge",
+            "copies": 2,
+        },
+    ),
+    "variations.varied": (
+        varied,
+        lambda: {
+            "images": X,
+            "variations": VARIATIONS,
+            "seed": 1,
+            "draw": 2,
+            "indices": torch.arange(2),
+        },
+    ),
     "Phase": (
         Phase,
         {
@@ -513,6 +538,7 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
             "teacher_stepsize": 0.7,
             "validation": 0,
             "checkpoint": Path("fuzzed") / "checkpoint",
+            "variations": dipa.Variations(copies=1),
             "cache": "fuzzed",
             "physics_generator": None,
             **TRAINING,
@@ -528,10 +554,14 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
             "stepsize": "1/L",
             "planes": False,
             "validation": 0.4,
+            "variations": VARIATIONS,
             "seed": 0,
         },
     ),
-    "train_network": (train, lambda: {"physics": camera(), "images": X, **TRAINING}),
+    "train_network": (
+        train,
+        lambda: {"physics": camera(), "images": X, "variations": VARIATIONS, **TRAINING},
+    ),
     "analysis.inspect": (
         analysis.inspect,
         lambda: {"physics": camera(), "img_size": SIZE, "images": X},

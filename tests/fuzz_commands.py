@@ -106,6 +106,7 @@ def _keys() -> list[str]:
         "losses",
         "training",
         "differentiation",
+        "variations",
     )
     return [
         f"{section}.{key}" for section in sections for key in vars(getattr(config, section))

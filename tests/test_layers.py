@@ -24,6 +24,7 @@ ORDER = [
     "memory",
     "gathered",
     "seeding",
+    "variations",
     "linalg",
     "remembered",
     "adjoint",

@@ -6,7 +6,7 @@ import itertools
 import pytest
 from batteries import refuses
 
-from dipa.settings import Budget, Differentiation, LossWeights
+from dipa.settings import Budget, Differentiation, LossWeights, Variations
 
 DATA_TERMS = "supervised, imitation, gradient, data_fidelity"
 
@@ -66,3 +66,34 @@ def test_budget_refuses(name, bad):
 )
 def test_ways_to_differentiate_refuse(bad, words):
     refuses(lambda: Differentiation(**bad), *words)
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("flip", 1),
+        *itertools.product(("shift", "rotation", "zoom"), (-1, float("nan"), True, "1", 2e4)),
+        ("rotation", 181),
+        ("zoom", 1.5),
+        ("border", "reflect"),
+        *itertools.product(("copies",), (-1, 1.5, True)),
+    ],
+)
+def test_variations_refuse(name, bad):
+    refuses(lambda: Variations(**{name: bad}), f"variations.{name}", repr(bad))
+
+
+@pytest.mark.parametrize(
+    ("told", "active", "moves"),
+    [
+        ({}, False, False),
+        ({"copies": 5, "border": "edge"}, False, False),
+        ({"flip": True}, True, False),
+        ({"shift": 0.5}, True, True),
+        ({"rotation": 5}, True, True),
+        ({"zoom": 0.1}, True, True),
+    ],
+)
+def test_what_variations_say(told, active, moves):
+    made = Variations(**told)
+    assert (made.active, made.moves) == (active, moves)

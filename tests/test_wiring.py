@@ -64,6 +64,9 @@ BASES = {
     "end to end": MRI | NETWORK | {"method": "fista-net", "solver.start": "adjoint"},
 }
 BASES["shifted"] = BASES["linear"] | {"shifts": {"easier": {"task": {"ratio": 0.5}}}}
+BASES["moved"] = SUPER_RESOLUTION | {"method": "pointwise"}
+BASES["varied"] = SINGLE_PIXEL | {"method": "l-dipa"}
+BASES["varied"] |= {"variations.shift": 1.0, "variations.copies": 2}
 BASES["red"] = BASES["linear"] | {"solver.prior": "red"}
 BASES["decayed"] = BASES["linear"] | {"training.optimizer": "adamw", "training.weight_decay": 0.05}
 BASES["truncated"] = BASES["linear"] | {
@@ -100,6 +103,7 @@ CASES = [
     ("seed", "linear", 1, {"seed", "baseline", "teacher"} | FIT),
     ("seed", "network", 1, {"seed", "start", "baseline", "teacher"} | FIT),
     ("seed", "end to end", 1, {"seed", "start", "baseline", "teacher"} | FIT),
+    ("seed", "varied", 1, {"seed", "start", "baseline", "teacher"} | FIT),
     ("shifts", "shifted", {"easier": {"task": {"ratio": 0.6}}}, {"shifts"}),
     ("shifts", "shifted", {"easier": {"solver": {"iterations": 2}}}, {"shifts"}),
     # its images and its P fit both
@@ -202,6 +206,15 @@ CASES = [
     ("training.checkpoint_every", "linear", 1, {"budget", "first checkpoint"}),
     ("differentiation.way", "linear", "jacobian_free", {"differentiation"} | FIT),
     ("differentiation.tail", "truncated", 2, {"differentiation"} | FIT),
+    ("variations.flip", "varied", True, {"start"} | FIT),
+    ("variations.shift", "varied", 2.0, {"start"} | FIT),
+    ("variations.rotation", "varied", 10.0, {"start"} | FIT),
+    ("variations.zoom", "varied", 0.1, {"start"} | FIT),
+    ("variations.border", "varied", "edge", {"start"} | FIT),
+    ("variations.copies", "varied", 3, {"start"} | FIT),
+    ("variations.shift", "moved", 1.0, FIT),
+    ("variations.copies", "moved", 3, set()),
+    ("variations.shift", "end to end", 1.0, FIT),
     ("phases", "linear", [{"stretch": 1}], {"stretches"} | FIT),
 ]
 

@@ -24,7 +24,7 @@ from ..checks import (
     require_number,
     shown,
 )
-from ..settings import Budget, Differentiation, LossWeights, Phase
+from ..settings import Budget, Differentiation, LossWeights, Phase, Variations
 from .methods import METHODS, Method
 from .tasks import TASKS, SinglePixelTask, Task
 
@@ -162,6 +162,8 @@ class NetworkSettings:
 class Config:
     """One run, resolved: everything that decides its numbers, and nothing else.
 
+    ``variations`` are of the images that the closed form and the training learn from, never of
+    those that a run is tested on.
     ``phases`` are the parts of the training, in their order: each its ``share`` of
     ``training.steps``, what changes for it in ``losses``, ``training`` and ``differentiation``, and
     the other arguments of :class:`~dipa.settings.Phase`; none is the whole training in one.
@@ -181,6 +183,7 @@ class Config:
     losses: LossWeights = field(default_factory=lambda: LossWeights(supervised=1.0))
     training: Budget = field(default_factory=Budget)
     differentiation: Differentiation = field(default_factory=Differentiation)
+    variations: Variations = field(default_factory=Variations)
     phases: list = field(default_factory=list)
     shifts: dict = field(default_factory=dict)
 

@@ -30,8 +30,8 @@ class Method:
         make: the preconditioner or network of a problem before any training; None for no
             preconditioner.
         train: ``train(problem, tested, **options)`` optimises it; None where nothing is optimised.
-        sections: the sections of a configuration that it reads, beside task, data, solver and those
-            of training.
+        sections: the sections of a configuration that it reads, beside task, data, solver,
+            variations and those of training.
         network: whether it reconstructs images from measurements itself, in the place of the
             solver.
         closed_form: whether it always makes the closed form, from ``data.ridge_count`` images.
@@ -83,6 +83,7 @@ def _distil(problem: Problem, preconditioner: Any, **options: Any) -> Fit:
         problem.teacher,
         problem.train.images[: config.data.train_count],
         phases=config.plan,
+        variations=config.variations,
         stepsize=config.solver.stepsize,
         teacher_stepsize=config.solver.teacher_stepsize,
         validation=0,  # as in the papers: nothing is held out
@@ -101,7 +102,12 @@ def _train_network(problem: Problem, network: nn.Module, **options: Any) -> Fit:
 
     images = problem.train.images[: problem.config.data.train_count]
     return train_network(
-        network, problem.student, images, budget=problem.config.training, **options
+        network,
+        problem.student,
+        images,
+        budget=problem.config.training,
+        variations=problem.config.variations,
+        **options,
     )
 
 
@@ -126,6 +132,8 @@ def _ridge(problem: Problem) -> LinearPreconditioner:
         complement=chosen.complement,
         form=chosen.form,
         planes=chosen.planes,
+        variations=config.variations,
+        seed=config.seed,
     )
 
 

@@ -5,6 +5,7 @@ ever see.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,8 @@ from ..checks import (
     require_flag,
     require_images,
     require_img_size,
+    require_int,
+    require_kind,
     require_number,
 )
 from ..choices import FORMS
@@ -25,6 +28,8 @@ from ..gathered import Images, Streamed, sample_of, stream_or_images
 from ..memory import require_room
 from ..operators import Basis, PixelBasis, plane_basis, range_basis, rebuild_basis
 from ..physics import image_size, lipschitz, numbers_of, require_operator, require_takes
+from ..settings import Variations
+from ..variations import varied
 from . import trust
 from .base import COPIES, Preconditioner, Traits, require_planes
 
@@ -121,6 +126,8 @@ class LinearPreconditioner(Preconditioner):
         form: str = "low_rank",
         planes: bool = False,
         complement: float = 0.0,
+        variations: Variations | None = None,
+        seed: int = 0,
     ) -> LinearPreconditioner:
         r"""The closed-form linear predictor as a preconditioner, fitted on clean images of shape
         (N, C, H, W), or a :class:`~dipa.data.Streamed` of them.
@@ -135,8 +142,10 @@ class LinearPreconditioner(Preconditioner):
         momentum, the full guess overshoots on hard images (at 1, P is the ridge solution; at 0, no
         direction leaves the subspace). With ``planes`` the samples are the channels of the images:
         :math:`x_i` is one channel, seen through the same channel of its image's data gradient.
-        ``form``, ``planes`` and ``complement`` as in :meth:`identity`. Raises :class:`InputError`
-        for other values.
+        ``variations`` enters ``copies`` varied copies of every image into the same sums beside it,
+        drawn by ``seed`` (:func:`dipa.variations.varied`): N counts them too. Few images then do
+        for many, where moved ones are as likely. ``form``, ``planes`` and ``complement`` as in
+        :meth:`identity`. Raises :class:`InputError` for other values.
         """
         images = stream_or_images("images", images)
         sample = sample_of(images)
@@ -148,8 +157,12 @@ class LinearPreconditioner(Preconditioner):
         regularization = require_number("regularization", regularization, 0, open_low=True)
         null_weight = require_number("null_weight", null_weight, 0, 1)
         require_choice("form", form, FORMS)
+        variations = Variations() if variations is None else variations
+        require_kind("variations", variations, Variations)
+        seed = require_int("seed", seed, 0)
         basis = subspace(physics, tuple(images.shape[1:]), planes=planes)
-        columns = (_predictor(physics, images, basis, regularization).T / stepsize).to(sample)
+        solution = _predictor(physics, images, basis, regularization, variations, seed)
+        columns = (solution.T / stepsize).to(sample)
         columns = columns.reshape(-1, *basis.img_size)
         seen = basis.project(columns)
         P = cls((seen + null_weight * (columns - seen)).flatten(1).T, basis, complement)
@@ -257,8 +270,25 @@ def basis_from(
     return basis, header.get("complement", 0.0)
 
 
+def _samples(
+    images: torch.Tensor | Streamed, size: int, variations: Variations, seed: int
+) -> Iterator[torch.Tensor]:
+    """Batches of at most ``size`` images, then of their varied copies."""
+    indices = torch.arange(len(images))
+    for draw in range(variations.copies + 1):
+        for batch, numbers in zip(images.split(size), indices.split(size), strict=True):
+            yield (
+                varied(batch, variations, seed=seed, draw=draw, indices=numbers) if draw else batch
+            )
+
+
 def _predictor(
-    physics: LinearPhysics, images: torch.Tensor | Streamed, basis: Basis, regularization: float
+    physics: LinearPhysics,
+    images: torch.Tensor | Streamed,
+    basis: Basis,
+    regularization: float,
+    variations: Variations,
+    seed: int,
 ) -> torch.Tensor:
     """The ridge solution (n, r) that predicts images from the coordinates of H^T H x, in
     float64.
@@ -270,7 +300,7 @@ def _predictor(
         exact.new_zeros(n, basis.dim),
         0,
     )
-    for batch in images.split(max(1, min(4096, 2**22 // n))):
+    for batch in _samples(images, max(1, min(4096, 2**22 // n)), variations, seed):
         seen = device.able(
             basis.coordinates(physics.A_adjoint_A(batch).reshape(-1, *basis.img_size))
         ).double()

@@ -308,6 +308,7 @@ def _sections(config: Config) -> list[str]:
         "data",
         "solver",
         *config.recipe.sections,
+        *(["variations"] if config.variations.active else []),
         *(["losses", "training"] if config.trained else []),
     ]
 

@@ -2,7 +2,7 @@
 its checkpoints.
 """
 
-from ..settings import Budget, Differentiation, LossWeights, Phase
+from ..settings import Budget, Differentiation, LossWeights, Phase, Variations
 from .checkpoint import load_checkpoint, save_checkpoint
 from .closed_form import fit_steps
 from .distill import distill
@@ -18,6 +18,7 @@ __all__ = [
     "LossWeights",
     "Phase",
     "TeacherTargets",
+    "Variations",
     "distill",
     "fit_ridge",
     "fit_steps",

@@ -33,10 +33,11 @@ from ..gathered import Images, sample_of, stream_or_images
 from ..identity import describe, describe_physics, describe_preconditioner, solve_identity
 from ..physics import require_adjoint, require_takes, warn_range
 from ..preconditioners import Preconditioner, trust
-from ..settings import Budget, Differentiation, LossWeights, Phase
+from ..settings import Budget, Differentiation, LossWeights, Phase, Variations
 from ..solvers import FISTA
 from ..solvers.proximal import acting, trained_of
 from ..solvers.setting import of_family, setting
+from ..variations import varied
 from . import differentiate
 from .doors import require_contraction, require_wide, warn_few_images
 from .loop import Fit, Record, Training
@@ -69,6 +70,7 @@ def distill(
     differentiation: Differentiation | None = None,
     phases: Sequence[Phase] | None = None,
     physics_generator: PhysicsGenerator | None = None,
+    variations: Variations | None = None,
     progress: bool = True,
     report: Callable[[Record], None] | None = None,
 ) -> Fit:
@@ -124,6 +126,11 @@ def distill(
         physics_generator: deepinv's ``PhysicsGenerator``: draws parameters of the student (a mask,
             a filter, a noise level) for every image of every step anew, by ``seed``. ``"1/L"`` is
             then one over the largest L of 8 draws.
+        variations: how far the images of a step are varied (:func:`dipa.variations.varied`), anew
+            for every step and drawn from ``seed`` and its number; none by default. Images held out
+            are not varied. Where few images are trained on, a network learns those by heart
+            otherwise. Not with a loss that compares with the teacher's outputs, which are computed
+            once.
         progress: show a bar with loss, PSNR and time left.
         report: called with each history record (step, of several phases the phase, loss, its terms,
             psnr, learning rate, gradient norm).
@@ -154,6 +161,7 @@ def distill(
         plain_value(teacher_stepsize),
         plain_value(validation),
         seed,
+        Variations() if variations is None else variations,
     )
     require_kind("preconditioner", P, nn.Module)
     file = require_new_file("checkpoint", checkpoint)
@@ -182,7 +190,7 @@ def distill(
     def objective(index: torch.Tensor, step: int) -> tuple[torch.Tensor, Record]:
         index, run = kept[index], runs[problem.plan.place(step)[0]]
         of_batch = targets.of(index, step) if targets and run.phase.needs_targets else None
-        return run(images[index], index, of_batch, step)
+        return run(problem.varied(images[index], index, step), index, of_batch, step)
 
     training.run(
         objective,
@@ -249,9 +257,11 @@ class Distillation:
     teacher_stepsize: float | str
     validation: float
     seed: int
+    variations: Variations = Variations()
 
     def __post_init__(self):
         require_kind("solver", self.solver, FISTA)
+        require_kind("variations", self.variations, Variations)
         for phase in self.phases:
             phase.length(self.solver.iterations)
         require_number("validation", self.validation, 0, 0.5)
@@ -265,6 +275,10 @@ class Distillation:
     def split(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The numbers of the images to train on, and of those held out."""
         return held_out(count, self.validation, self.seed)
+
+    def varied(self, images: torch.Tensor, index: torch.Tensor, step: int) -> torch.Tensor:
+        """The images with the numbers ``index`` as step ``step`` is trained on them."""
+        return varied(images, self.variations, seed=self.seed, draw=step, indices=index)
 
     def looks(self, held: torch.Tensor) -> tuple[int, int, int]:
         """Steps of the training; the fewest between two looks at the held-out images: an image
@@ -301,6 +315,7 @@ class Distillation:
     def check(self, preconditioner: nn.Module, images: torch.Tensor) -> None:
         """Refuse what does not go together, before anything is computed."""
         self._check_teacher()
+        self._check_variations()
         trained = any(parameter.requires_grad for parameter in preconditioner.parameters())
         kind = type(preconditioner).__name__
         require(trained, "preconditioner", kind, "one with trainable parameters")
@@ -323,6 +338,11 @@ class Distillation:
         wanted = [name for name in NEED_TEACHER if name in active]
         allowed = f"a physics object: the losses {', '.join(wanted)} need it"
         require(not wanted or len(self.pairs.teachers) > 0, "teacher", None, allowed)
+
+    def _check_variations(self) -> None:
+        once = any(phase.needs_targets for phase in self.phases)
+        allowed = "none with a loss that compares with the teacher's outputs, computed once"
+        require(not (self.variations.active and once), "variations", self.variations, allowed)
 
     def _check_operator(
         self,
@@ -349,6 +369,7 @@ class Distillation:
         single = len(phases) == 1 and not self.phases[0].along and not self.phases[0].iterations
         parts = ("losses", "budget", "differentiation")
         how = {part: phases[0][part] for part in parts} if single else {"phases": phases}
+        how |= {"variations": asdict(self.variations)} if self.variations.active else {}
         record = how | {
             "stepsize": self.stepsize,
             "teacher_stepsize": self.teacher_stepsize,

@@ -15,13 +15,21 @@ from torch import nn
 
 from .. import losses, metrics
 from ..cache import Identity
-from ..checks import require, require_flag, require_images, require_int, require_new_file
+from ..checks import (
+    require,
+    require_flag,
+    require_images,
+    require_int,
+    require_kind,
+    require_new_file,
+)
 from ..gathered import Images, images_of
 from ..identity import describe, describe_code, describe_physics
 from ..operators.measure import measure
 from ..physics import declared_size, require_like, require_takes, warn_range
-from ..settings import Budget
+from ..settings import Budget, Variations
 from ..storage import Trained
+from ..variations import varied
 from .loop import Fit, Record, Training
 
 
@@ -33,6 +41,7 @@ def train_network(
     budget: Budget | None = None,
     seed: int = 0,
     checkpoint: str | Path | None = None,
+    variations: Variations | None = None,
     progress: bool = True,
     report: Callable[[Record], None] | None = None,
 ) -> Fit:
@@ -50,6 +59,7 @@ def train_network(
         checkpoint: a file to save to and resume from; a resumed run ends in the same tensors as an
             uninterrupted one (same machine, versions and thread count) for a network that draws no
             random numbers.
+        variations: how far the images of a step are varied, as for :func:`~dipa.training.distill`.
         progress: show a bar with loss, PSNR and time left.
         report: called with each history record (step, loss, supervised, psnr, learning rate,
             gradient norm).
@@ -69,6 +79,8 @@ def train_network(
         "a torch module, network(y, physics) -> x",
     )
     require(isinstance(budget, Budget), "budget", budget, "a Budget")
+    variations = Variations() if variations is None else variations
+    require_kind("variations", variations, Variations)
     seed = require_int("seed", seed, 0)
     checkpoint, progress = (
         require_new_file("checkpoint", checkpoint),
@@ -85,7 +97,8 @@ def train_network(
     )
     require_like("network", network, require_takes("physics", physics, images))
     warn_range("images", images, physics)
-    identity = _identity(network, physics, images, budget, seed) if checkpoint else {}
+    how = [asdict(budget), seed] + ([asdict(variations)] if variations.active else [])
+    identity = _identity(network, physics, images, how) if checkpoint else {}
     training = Training.start(
         network,
         budget,
@@ -96,7 +109,7 @@ def train_network(
     )
 
     def objective(index: torch.Tensor, step: int) -> tuple[torch.Tensor, Record]:
-        x = images[index]
+        x = varied(images[index], variations, seed=seed, draw=step, indices=index)
         x_hat = network(measure(physics, x, seed=seed, indices=index), physics)
         require(
             x_hat.shape == x.shape,
@@ -119,6 +132,7 @@ def train_network(
         "seed": seed,
         "images": len(images),
     }
+    numbers |= {"variations": asdict(variations)} if variations.active else {}
     return Fit(
         network, training.history, numbers | {"training_seconds": round(training.seconds, 2)}
     )
@@ -133,12 +147,12 @@ def _describe(network: nn.Module) -> dict[str, Any]:
 
 
 def _identity(
-    network: nn.Module, physics: LinearPhysics, images: torch.Tensor, budget: Budget, seed: int
+    network: nn.Module, physics: LinearPhysics, images: torch.Tensor, how: list[Any]
 ) -> Identity:
     """Ties a checkpoint to everything that shapes the run, the network's first weights included."""
     record = {
         "network": describe(network),
         "images": describe(images),
-        "budget or seed": describe([asdict(budget), seed]),
+        "budget or seed": describe(how),
     }
     return {"dipa, torch or deepinv": describe_code()} | describe_physics(physics, images) | record

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 
 import torch
 from deepinv.physics import LinearPhysics
@@ -12,6 +13,7 @@ from ..checks import require_flag, require_images, require_int, require_kind, re
 from ..gathered import Images, images_of
 from ..physics import lipschitz, require_adjoint
 from ..preconditioners import LinearPreconditioner, trust
+from ..settings import Variations
 from ..solvers import FISTA
 from ..solvers.setting import setting
 from .loop import Fit
@@ -30,6 +32,7 @@ def fit_ridge(
     planes: bool = False,
     validation: float = 0.1,
     seed: int = 0,
+    variations: Variations | None = None,
 ) -> Fit:
     r"""The closed form, :meth:`~dipa.preconditioners.LinearPreconditioner.ridge`, with the
     regularization and the null weight that reconstruct held-out images best; nothing is trained.
@@ -45,7 +48,9 @@ def fit_ridge(
         stepsize: :math:`\alpha`, a positive number or ``"1/L"``.
         planes: one P for every channel.
         validation: share of the images held out, in ]0, 1/2].
-        seed: which ones, and of their noise.
+        seed: which ones, and of their noise; of the varied copies.
+        variations: of the images that are not held out, whose ``copies`` enter the closed form
+            (:func:`dipa.variations.varied`); none by default.
 
     Returns:
         A :class:`Fit` without history; its record says what was chosen and the PSNR of each trial.
@@ -60,18 +65,26 @@ def fit_ridge(
     require_int("images", len(images), 5)
     validation = float(require_number("validation", validation, 0, 0.5, open_low=True))
     planes, seed = require_flag("planes", planes), require_int("seed", seed, 0)
+    variations = Variations() if variations is None else variations
+    require_kind("variations", variations, Variations)
     require_adjoint("physics", physics, images)
     kept, index = held_out(len(images), max(validation, 1 / len(images)), seed)
     held = Held.of(solver, physics, images, index, stepsize, seed)
-    P, trials = choose(held, images[kept], planes=planes)
+    P, trials = choose(held, images[kept], planes=planes, variations=variations, seed=seed)
     P.setting = setting(solver, physics, held.alpha, images)
     P.setting |= trust.measured(P, physics, images[kept], held.alpha, seed)
     record = {"solver": solver.describe(), "images": len(images), "trials": trials}
+    record |= {"variations": asdict(variations)} if variations.copies else {}
     return Fit(P, [], record | {"training_seconds": round(time.monotonic() - began, 2)})
 
 
 def choose(
-    held: Held, images: torch.Tensor, *, planes: bool = False
+    held: Held,
+    images: torch.Tensor,
+    *,
+    planes: bool = False,
+    variations: Variations | None = None,
+    seed: int = 0,
 ) -> tuple[LinearPreconditioner, list[dict[str, float]]]:
     """The closed form of ``images`` that is best on the held-out ones, and what was tried."""
     size = tuple(images.shape[1:])
@@ -83,6 +96,8 @@ def choose(
             stepsize=held.alpha,
             regularization=share * norm**2,
             planes=planes,
+            variations=variations,
+            seed=seed,
         )
         for share in REGULARIZATIONS
     ]
