@@ -39,7 +39,7 @@ notebook.where()
 from dipa import reports
 
 _dipa = ["mri-l-dipa-supervised", "mri-l-dipa-imitation-r"]
-page = reports.ResultsPage("mri", trained=_dipa, drawn=["mri-ridge", *_dipa])
+page = reports.ResultsPage("mri", trained=_dipa, drawn=["mri-ridge", "mri-ridge-varied", "mri-n-dipa-composed", *_dipa])
 print(page.count())
 
 # %% [markdown]
@@ -87,6 +87,8 @@ _pairs = [
     ("mri-hessian", "mri-baseline"),
     ("mri-polynomial", "mri-baseline"),
     ("mri-ridge", "mri-baseline"),
+    ("mri-n-dipa-composed", "mri-baseline"),
+    ("mri-n-dipa-composed", "mri-ridge-varied"),
     ("mri-l-dipa-supervised", "mri-ridge"),
 ]
 reports.show(reports.margins(page.runs, _pairs))

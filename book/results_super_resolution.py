@@ -38,7 +38,11 @@ notebook.where()
 from dipa import experiments, reports
 
 _dipa = ["sr-l-dipa-supervised"]
-page = reports.ResultsPage("super_resolution", trained=_dipa, drawn=["sr-baseline-interpolated", "sr-ridge", *_dipa])
+page = reports.ResultsPage(
+    "super_resolution",
+    trained=_dipa,
+    drawn=["sr-baseline-interpolated", "sr-ridge", "sr-ridge-varied", "sr-n-dipa-composed", *_dipa],
+)
 print(page.count())
 
 # %% [markdown]
@@ -117,6 +121,9 @@ _pairs = [
     ("sr-hessian", "sr-baseline"),
     ("sr-baseline-interpolated", "sr-baseline"),
     ("sr-ridge", "sr-baseline"),
+    ("sr-ridge-varied", "sr-baseline-interpolated"),
+    ("sr-n-dipa-composed", "sr-ridge-varied"),
+    ("sr-n-dipa-composed", "sr-baseline-interpolated"),
     ("sr-l-dipa-supervised", "sr-baseline-interpolated"),
     ("sr-n-dipa", "sr-baseline-interpolated"),
     ("sr-l-dipa-supervised", "sr-ridge"),
