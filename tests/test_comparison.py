@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import math
+from importlib import import_module
 
 import deepinv
 import pytest
@@ -12,6 +14,7 @@ import dipa
 from dipa import comparison, linalg, metrics
 from dipa.comparison import Comparison, Row, curves, ways
 from dipa.comparison.curves import Curve, Group, Watch, shares
+from dipa.comparison.ways import Way
 from dipa.operators import single_pixel
 from dipa.operators.measure import measure
 from dipa.solvers.loop import State
@@ -219,6 +222,41 @@ def test_a_run_that_gets_no_better_ends():
         watch(states[-1])
     flat = curves.solved(solver(denoiser=identity_denoiser), watch.group, None, 1e-9, 50)
     assert len(flat.psnr) == curves.WAIT + 1
+
+
+def rising(target: float, pace: float, iterations: int = 40) -> int:
+    """Iterations that are watched of a run from 20 dB that gains ``pace`` dB in each."""
+    x = torch.zeros(2, *SIZE)
+    watch = Watch(dataclasses.replace(Group(operator(), x, x), target=target), 0, iterations)
+    for k in range(iterations + 1):
+        try:
+            watch(State(k, x + 10 ** (-(20 + pace * k) / 20), x))
+        except curves.Enough:
+            return k
+    return iterations
+
+
+def test_a_run_that_cannot_reach_the_best_before_it_ends():
+    assert rising(-math.inf, 0.1) == 40
+    assert rising(23.9, 0.1) == 40  # it will have 24 dB
+    assert rising(24.85, 0.1) == 32  # 23.2 dB, and 24.8 at twice its pace
+    assert rising(27.5, 0.1) == 10  # 21 dB, and 27 at twice its pace
+    assert rising(25.95, 0.1) == 21  # 22.1 dB, and 25.9 at twice its pace
+
+
+def test_settings_are_tried_against_the_best_before_them():
+    targets, qualities = [], iter([20.0, 22.0, 21.0])
+
+    def run(group, least):
+        targets.append(group.target)
+        return Curve([next(qualities)], [0.0], [])
+
+    ways = [Way(name, run) for name in "abc"]
+    tried = import_module("dipa.comparison.compare")._tried(
+        ways, Group(operator(), images(2, *SIZE), images(2, *SIZE))
+    )
+    assert targets == [-math.inf, 20.0, 22.0]
+    assert [(quality, way.text) for quality, way, _ in tried] == [(20, "a"), (22, "b"), (21, "c")]
 
 
 def test_the_limit_is_the_end_of_the_plain_run():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -184,9 +185,15 @@ class _Row:
 
 
 def _tried(ways: Iterable[Way], group: Group) -> list[tuple[float, Way, int]]:
-    """(PSNR, setting, k) of the best iteration of each."""
-    curves = [(way, way.run(group, 0)) for way in ways]
-    return [(curve.psnr[curve.best], way, curve.best) for way, curve in curves]
+    """(PSNR, setting, k) of the best iteration of each; a run that cannot reach the best before it
+    is not run to its end.
+    """
+    tried: list[tuple[float, Way, int]] = []
+    for way in ways:
+        target = max((quality for quality, *_ in tried), default=-math.inf)
+        curve = way.run(replace(group, target=target), 0)
+        tried.append((curve.psnr[curve.best], way, curve.best))
+    return tried
 
 
 def _best(method: Method, problem: Problem, prior: str, choose: Group, test: Group) -> _Row:

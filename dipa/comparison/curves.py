@@ -23,12 +23,15 @@ WAIT, LEAST = 10, 0.01  # iterations in which a run must gain so many dB to go o
 
 @dataclass(frozen=True)
 class Group:
-    """Images with their measurements, and the limit of the plain run on them, where it is known."""
+    """Images with their measurements, the limit of the plain run on them, where it is known, and
+    the PSNR that a run has to reach to be of interest.
+    """
 
     physics: LinearPhysics
     x: torch.Tensor
     y: torch.Tensor
     limit: torch.Tensor | None = None
+    target: float = -math.inf
 
     @classmethod
     def of(
@@ -84,12 +87,13 @@ class Enough(Exception):
 
 
 class Watch:
-    """Collects a curve; its own seconds do not count. Ends the run, after ``least`` iterations,
-    where the last ``WAIT`` gained less than ``LEAST`` dB.
+    """Collects a curve of at most ``iterations``; its own seconds do not count. Ends the run, after
+    ``least`` iterations, where the last ``WAIT`` gained less than ``LEAST`` dB, or too little for
+    the target of the group to be reached at twice that pace.
     """
 
-    def __init__(self, group: Group, least: int = 0):
-        self.group, self.least = group, least
+    def __init__(self, group: Group, least: int = 0, iterations: int = 0):
+        self.group, self.least, self.iterations = group, least, iterations
         self.curve, self.spent = Curve([], [], []), 0.0
         self.began = time.perf_counter()
 
@@ -101,8 +105,14 @@ class Watch:
         self.add(state.x)
         self.spent += time.perf_counter() - now
         psnr = self.curve.psnr
-        if len(psnr) > max(WAIT, self.least) and not max(psnr[-WAIT:]) >= max(psnr[:-WAIT]) + LEAST:
+        if len(psnr) > max(WAIT, self.least) and not self._worth_more(max(psnr[:-WAIT])):
             raise Enough
+
+    def _worth_more(self, before: float) -> bool:
+        """Whether the run still gets better, and may reach the target."""
+        best, left = max(self.curve.psnr[-WAIT:]), self.iterations + 1 - len(self.curve.psnr)
+        gained = best - before
+        return gained >= LEAST and best + 2 * gained * left / WAIT >= self.group.target
 
     @torch.no_grad()
     def add(self, x: torch.Tensor) -> None:
@@ -126,7 +136,7 @@ def solved(
     no better.
     """
     long = replace(solver, iterations=iterations)
-    watch = Watch(group, least)
+    watch = Watch(group, least, iterations)
     with another_setting(), contextlib.suppress(Enough):
         long(
             group.y,
