@@ -38,13 +38,16 @@ class Streamed(Dataset[torch.Tensor]):
     def __init__(self, dataset: Any, device: torch.device | str = "cpu"):
         sized = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
         kind = type(dataset).__name__
-        require(sized, "dataset", kind, "one with a length, whose items can be asked for by number")
-        require(len(dataset) > 0, "dataset", "no items", "at least one image")
+        allowed = "one with a length, whose items can be asked for by number"
+        require(sized, "dataset", kind, allowed)
+        with foreign("dataset", kind, allowed):
+            count = len(dataset)
+        require(count > 0, "dataset", "no items", "at least one image")
         with foreign("device", shortened(repr(device), 60), "a device of torch, such as 'cpu'"):
             self.device = torch.device(device)
         self.dataset = dataset
         first = self._item(0)
-        self.shape, self.dtype = (len(dataset), *first.shape), first.dtype
+        self.shape, self.dtype = (count, *first.shape), first.dtype
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -65,12 +68,16 @@ class Streamed(Dataset[torch.Tensor]):
         for number in range(0, len(self), count):
             yield self[number : number + count]
 
-    def sample(self) -> torch.Tensor:
-        """At most 1,024 of the images, evenly apart: what checks and records look at."""
-        return self[:: -(-len(self) // SAMPLE)]
+    def sample(self, numbers: torch.Tensor | None = None) -> torch.Tensor:
+        """At most 1,024 of the images, or of those with these numbers, evenly apart: what checks
+        and records look at.
+        """
+        asked = torch.arange(len(self)) if numbers is None else numbers
+        return self[asked[:: -(-len(asked) // SAMPLE)]]
 
     def _item(self, number: int) -> torch.Tensor:
-        item = self.dataset[number]
+        with foreign("dataset", f"item {number}", "an image that can be read"):
+            item = self.dataset[number]
         image = item[0] if isinstance(item, (tuple, list)) and item else item
         batch = _batch("dataset", number, image)
         require(len(batch) == 1, "dataset", f"item {number} of {len(batch)} images", "one image")
@@ -89,11 +96,13 @@ def stream_or_images(name: str, images: Any) -> Any:
     return images if isinstance(images, Streamed) else images_of(name, images)
 
 
-def sample_of(images: Any) -> Any:
-    """What stands for all images where they need not be looked at one by one: a sample of a
-    stream, a tensor itself.
+def sample_of(images: Any, numbers: torch.Tensor | None = None) -> Any:
+    """What stands for all images, or for those with these numbers, where they need not be looked
+    at one by one: a sample of a stream, all of a tensor.
     """
-    return images.sample() if isinstance(images, Streamed) else images
+    if isinstance(images, Streamed):
+        return images.sample(numbers)
+    return images if numbers is None else images[numbers]
 
 
 def images_of(name: str, images: Any) -> Any:

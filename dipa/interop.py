@@ -53,6 +53,8 @@ class PreconditionedIteration(OptimIterator):
     def __init__(self, preconditioner: PreconditionerLike | None, solver: FISTA):
         super().__init__(has_cost=False)
         self.preconditioner, self.solver = preconditioner, solver
+        # as it acts with the operator that the model is made for: a compiled graph cannot make it
+        self.bound: tuple[Any, Any] = (None, None)
         self.momentum = weights(solver.momentum, solver.iterations, solver.restart)
         self.stop = Stop(solver.iterations, solver.tolerance)
 
@@ -69,7 +71,7 @@ class PreconditionedIteration(OptimIterator):
             gradient=lambda z: cur_data_fidelity.grad(z, y, physics),
             measure=physics.A,
             prior_step=cur_prior.step,
-            preconditioner=acting(self.preconditioner, physics),
+            preconditioner=self._acting(physics),
             stepsize=cur_params["stepsize"],
             momentum=self.momentum,
         )
@@ -92,6 +94,10 @@ class PreconditionedIteration(OptimIterator):
             for old, new in zip(X["est"], (after.x, before.x), strict=True)
         )
         return known | {"est": (x, previous), "stopped": gone | settled}
+
+    def _acting(self, physics: LinearPhysics) -> Any:
+        known, preconditioner = self.bound
+        return preconditioner if physics is known else acting(self.preconditioner, physics)
 
     def _guarded(self, scheme: ProximalGradient, y: Any, physics: LinearPhysics) -> Guarded | None:
         if not self.solver.safeguard:
@@ -171,6 +177,7 @@ def to_deepinv(
         blank = numbers_of(physics, known).new_zeros(1, *known)
         warn_differences(preconditioner, solver, physics, alpha, blank)
     iterator = PreconditionedIteration(preconditioner, solver)
+    iterator.bound = (physics, acting(preconditioner, physics))
     prior = StepPrior(solver.prior)
     model = BaseOptim(
         iterator,

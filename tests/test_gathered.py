@@ -151,3 +151,6 @@ def test_what_is_no_stream_is_refused():
     refuses(lambda: Streamed([X[0], X[1].double()])[0:2], "item 1", "float64")
     refuses(lambda: Streamed([X[0], X[1] / 0])[0:2], "item 1", "finite")
     refuses(lambda: Streamed([X[:2]]), "item 0", "2 images")
+    refuses(lambda: Streamed({1: X[0]}), "dataset", "item 0")
+    refuses(lambda: Streamed(np.array(3.0)), "dataset")
+    refuses(lambda: Streamed(torch.tensor(3.0)), "dataset")

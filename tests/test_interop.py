@@ -229,6 +229,14 @@ def test_it_compiles_to_one_graph_with_the_same_images(momentum, tolerance):
     assert relative(one_graph(model)(y, physics), result.x) < 1e-5
 
 
+def test_it_compiles_with_what_acts_with_its_operator():
+    physics, x = camera(), images(2, 1, 16, 16)
+    P = dipa.CombinedSteps(3, degree=2, widths=(1.0,))
+    ours = solver(iterations=3)
+    wanted = ours(physics.A(x), physics, preconditioner=P).x
+    assert relative(one_graph(to_deepinv(ours, P, physics))(physics.A(x), physics), wanted) < 1e-5
+
+
 def test_it_compiles_with_a_network():
     physics, x = camera(), images(2, 1, 16, 16)
     P = neural("unet", (1, 16, 16))

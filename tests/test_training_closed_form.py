@@ -443,6 +443,19 @@ def test_what_a_family_taught_serves_another_of_its_kind():
     assert gained > 3
 
 
+@pytest.mark.parametrize("name", ["scalar", "combined"])
+def test_a_mask_for_every_image_is_fitted_whatever_the_batch(name):
+    makers = MAKERS | {"combined": lambda K: CombinedSteps(K, degree=2, widths=(1.0,))}
+    x = images(7, *SHAPE)
+    mask = (torch.rand(7, *SHAPE, generator=rng(4)) < 0.6).float()
+    physics = deepinv.physics.Inpainting(SHAPE, mask=mask)
+    runs = [
+        fit_steps(makers[name](3), bare(3), physics, x, batch_size=batch).preconditioner.steps
+        for batch in (3, 64)
+    ]
+    assert relative(*runs) < 1e-4
+
+
 def test_a_family_that_is_none_is_refused():
     x, run = images(4, *SHAPE), bare(1)
     refuses(lambda: fit_steps(ScalarSteps(1), run, [], x), "physics", "no operators")

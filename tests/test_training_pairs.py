@@ -13,7 +13,11 @@ from batteries import (
     solver,
     tiny_denoiser,
 )
-from deepinv.physics.generator import BernoulliSplittingMaskGenerator, MotionBlurGenerator
+from deepinv.physics.generator import (
+    BernoulliSplittingMaskGenerator,
+    MotionBlurGenerator,
+    SigmaGenerator,
+)
 
 import dipa
 from dipa import Budget, LossWeights, ScalarSteps, distill, metrics, seeding
@@ -103,6 +107,32 @@ def test_every_image_is_seen_by_its_own_mask():
     assert relative(got, by_hand(lambda s, _, number: inpainting(own[number][None]))) < 1e-5
 
 
+@pytest.mark.parametrize("batch", [BATCH, N])
+def test_every_image_has_noise_of_its_own_level(batch, monkeypatch):
+    levels, mask = torch.linspace(0.0, 0.3, N), masks(1)
+    monkeypatch.setitem(globals(), "BATCH", batch)
+
+    def physics(sigma):
+        noise = deepinv.physics.GaussianNoise(sigma)
+        return deepinv.physics.Inpainting(SIZE, mask=mask, noise_model=noise)
+
+    budget = Budget(steps=STEPS, batch_size=batch, learning_rate=RATE)
+    got = trained(physics(levels), budget=budget).preconditioner.steps.detach()
+    assert relative(got, by_hand(lambda s, _, number: physics(levels[number]))) < 1e-5
+
+
+def test_a_family_may_be_saved_on_the_way_whatever_its_preconditioner(tmp_path):
+    """A P that acts with its operator, of which it sees one image at the door."""
+    whole = [
+        distill(
+            RUN, CombinedSteps(K, degree=2, widths=(1.0,)), inpainting(masks(N)), None, X,
+            losses=ONLY_IMAGES, budget=BUDGET, validation=0, progress=False, **options,
+        ).preconditioner.steps
+        for options in ({}, {"checkpoint": tmp_path / "part"})
+    ]  # fmt: skip
+    assert torch.equal(*whole)
+
+
 def test_a_generator_draws_for_every_image_of_every_step():
     generator = BernoulliSplittingMaskGenerator(SIZE, split_ratio=0.6)
 
@@ -141,6 +171,21 @@ def test_a_stream_teaches_what_its_tensor_does(teacher):
         for given in (X, dipa.data.Streamed(list(X)))
     ]
     assert torch.equal(*runs)
+
+
+@pytest.mark.filterwarnings("ignore:distill")
+def test_what_a_stream_is_worth_is_measured_on_images_it_was_not_made_of():
+    x = smooth_images(24)
+    options = {"validation": 0.25, "stepsize": "1/L"}
+    worth = [
+        trained(inpainting(masks(1)), None, given, **options).record["worth"]
+        for given in (x, dipa.data.Streamed(list(x)))
+    ]
+    assert worth[0]["closed_form"] == pytest.approx(worth[1]["closed_form"], abs=1e-6)
+
+
+def test_one_image_is_trained_on_and_none_held_out():
+    assert trained(SEVERAL[0], None, X[:1], validation=0.5).record["images"] == 1
 
 
 def test_held_out_images_are_shared_out_to_the_students():
@@ -196,14 +241,44 @@ def test_a_training_that_is_stopped_goes_on_to_the_bit(kind, tmp_path):
     again = trained(student, None, given, **options)
     assert torch.equal(again.preconditioner.steps, whole.preconditioner.steps)
     other = {"several": lambda: SEVERAL[:2], "generator": lambda: blur, "stream": lambda: blur}
-    options |= {"physics_generator": BernoulliSplittingMaskGenerator(SIZE, 0.5)}
+    options |= {"physics_generator": MotionBlurGenerator((5, 5))}
     options = {name: value for name, value in options.items() if kind == "generator" or
                name != "physics_generator"}  # fmt: skip
     changed = dipa.data.Streamed(list(X.flip(0))) if kind == "stream" else given
     refuses(lambda: trained(other[kind](), None, changed, **options), "checkpoint")
 
 
+def test_another_noise_is_another_training(tmp_path):
+    options = {"checkpoint": tmp_path / "part"}
+    trained(inpainting(masks(1)), physics_generator=SigmaGenerator(0.01, 0.1), **options)
+    loud = SigmaGenerator(0.4, 0.9)
+    refuses(
+        lambda: trained(inpainting(masks(1)), physics_generator=loud, **options),
+        "checkpoint",
+        "physics_generator",
+    )
+
+
+def test_a_generator_that_changes_nothing_is_refused():
+    blur = deepinv.physics.Blur(filter=torch.ones(1, 1, 3, 3) / 9, padding="circular")
+    drawn = BernoulliSplittingMaskGenerator(SIZE, split_ratio=0.6)
+    refuses(lambda: trained(blur, physics_generator=drawn), "physics_generator", "mask", "Blur")
+    both = drawn + SigmaGenerator(0.01, 0.1)
+    refuses(lambda: trained(blur, physics_generator=both), "physics_generator", "mask")
+
+    class Anew(BernoulliSplittingMaskGenerator):
+        def step(self, batch_size=1, seed=None, **options):
+            return super().step(batch_size, seed=None, **options)
+
+    anew = Anew(SIZE, split_ratio=0.6)
+    refuses(lambda: trained(inpainting(masks(1)), physics_generator=anew), "draws anew")
+
+
 def test_what_does_not_go_together_is_refused():
+    fives = deepinv.physics.Denoising(deepinv.physics.GaussianNoise(torch.full((5,), 0.1)))
+    refuses(lambda: trained(fives), "student", "noise for 5 images", "6")
+    refuses(lambda: trained([SEVERAL[0], fives]), "student's noise", "5 levels")
+    refuses(lambda: trained(SEVERAL[0], fives, losses=ONLY_TEACHER), "teacher's noise", "5 levels")
     generator = BernoulliSplittingMaskGenerator(SIZE, split_ratio=0.6)
     refuses(lambda: trained([]), "student", "no operators")
     refuses(lambda: trained(SEVERAL, TEACHERS[:2], losses=ONLY_TEACHER), "teacher", "2", "3")

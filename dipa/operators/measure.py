@@ -133,12 +133,12 @@ def measure(
             ]
             return torch.cat([first, *rest])
         # one image with the noise of several: each has parameters of its own
-        own = [
-            paired.of_images(physics, number, len(first))
-            for number in torch.arange(len(first)).split(1)
-        ]
+        rows = torch.arange(len(first))
+        allowed = f"{len(rows)}, as many as this {type(physics).__name__} has parameters for"
+        require(len(clean) == len(rows), "images", len(clean), allowed)
+        each = [paired.of_images(physics, row, len(rows)) for row in rows.split(1)]
         return torch.cat(
-            [one.noise(y[None], seed=s) for one, y, s in zip(own, clean, seeds, strict=True)]
+            [one.noise(y[None], seed=s) for one, y, s in zip(each, clean, seeds, strict=True)]
         )
 
 

@@ -124,9 +124,11 @@ def fit_steps(
         "a positive number or '1/L': a search has none",
     )
     several = isinstance(physics, (list, tuple))
-    rows = 1 if several else rows_of("physics", cast(LinearPhysics, physics), images, len(images))
+    one, count = cast(LinearPhysics, physics), len(images)
+    rows, noise_alone = (1, False) if several else rows_of("physics", one, images, count)
+    rows = 1 if noise_alone else rows  # all images are measured at once, each with its level
     seen, x, y, alpha = _measured(preconditioner, solver, physics, images, stepsize, seed, rows)
-    P, apart = acting(preconditioner, seen), len(x) if several else 0
+    P, apart = acting(preconditioner, seen), len(x) if several or rows > 1 else 0
     run = _Run(P, solver, seen, x, y, alpha, regularization, batch_size, apart)
     with torch.no_grad():
         history = run.pooled(sweeps) if preconditioner.iterations == 1 else run.greedy()

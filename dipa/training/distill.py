@@ -125,7 +125,7 @@ def distill(
             (which are then not given beside them), see :class:`~dipa.training.Phase`.
         physics_generator: deepinv's ``PhysicsGenerator``: draws parameters of the student (a mask,
             a filter, a noise level) for every image of every step anew, by ``seed``. ``"1/L"`` is
-            then one over the largest L of 8 draws.
+            then one over the largest L of 8 draws. Its random generator is seeded anew for each.
         variations: how far the images of a step are varied (:func:`dipa.variations.varied`), anew
             for every step and drawn from ``seed`` and its number; none by default. Images held out
             are not varied. Where few images are trained on, a network learns those by heart
@@ -200,7 +200,7 @@ def distill(
         progress=progress,
         report=report,
     )
-    seen = images[kept] if sample is images else sample
+    seen = sample_of(images, kept)
     P.setting = problem.setting(P, sample, seen)
     record = problem.record(len(images))
     if isinstance(targets, TeacherTargets):
@@ -383,15 +383,16 @@ class Distillation:
     def identity(self, preconditioner: nn.Module, images: torch.Tensor, count: int) -> Identity:
         """Ties a checkpoint to all that shapes the run, the starting preconditioner included."""
         first = self.pairs.students[0]
+        one = self.pairs.student(0, torch.arange(1)) if self.pairs.count > 1 else first
         record = solve_identity(self.solver, first, images, self.stepsize, self.seed)
         for name, physics in self.pairs.names():
             parts = describe_physics(physics, images) if physics is not first else {}
             record |= {f"{name}'s {part}": value for part, value in parts.items()}
         if self.pairs.generator is not None:
-            drawn = self.pairs.student("identity", torch.arange(1))
-            record |= {"physics_generator": describe_physics(drawn, images)["operator"]}
+            drawn = self.pairs.generator.step(batch_size=2, seed=0)
+            record |= {"physics_generator": describe(drawn)}
         record |= {"images": describe(images)}
-        P = acting(preconditioner, first)
+        P = acting(preconditioner, one)
         record |= describe_preconditioner(P, images, self.solver.iterations)
         exact = all(phase.differentiation.exact for phase in self.phases)
         same = {"solver"} | ({"differentiation"} if exact else set())

@@ -4,7 +4,6 @@ parameter of its own for every image, or new ones drawn at every step.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
@@ -16,6 +15,7 @@ from deepinv.physics.generator import PhysicsGenerator
 from .. import paired, seeding
 from ..checks import foreign, require, require_kind
 from ..physics import declared_size, require_takes
+from ..remembered import tensors_of
 from ..solvers import FISTA
 
 Operators: TypeAlias = LinearPhysics | Iterable[Any]  # one, several, or pairs with their teachers
@@ -30,7 +30,8 @@ class Pairs:
         students: the operators of the real system; step s takes number s modulo their count.
         teachers: as many, or one for all; none where no loss needs one.
         several: whether they were given as several.
-        count: for how many images every student has parameters, 1 where it sees all alike.
+        count: for how many images a student has parameters, 1 where it sees all alike;
+            ``noise_alone`` where these are the levels of its noise.
         generator: draws the student's parameters anew for the images of every step.
         seed: of what it draws.
     """
@@ -39,6 +40,7 @@ class Pairs:
     teachers: tuple[LinearPhysics, ...]
     several: bool = False
     count: int = 1
+    noise_alone: bool = False
     generator: PhysicsGenerator | None = None
     seed: int = 0
 
@@ -66,9 +68,15 @@ class Pairs:
         if generator is not None:
             require_kind("physics_generator", generator, PhysicsGenerator)
             require(not several, "physics_generator", "beside several students", "one student")
+            _require_taken(students[0], generator)
         one = len(students) == 1 and generator is None
-        rows = rows_of("student", students[0], sample, count) if one else 1
-        return cls(tuple(students), tuple(teachers), several, rows, generator, seed)
+        rows, noise_alone = rows_of("student", students[0], sample, count) if one else (1, False)
+        for name, held in (("student", students), ("teacher", teachers)):
+            levels = max((paired.noise_rows(physics) for physics in held), default=1)
+            allowed = "one for all images, or for each of them where there is one student"
+            alike = levels == 1 or (one and name == "student")
+            require(alike, f"{name}'s noise", f"{levels} levels", allowed)
+        return cls(tuple(students), tuple(teachers), several, rows, noise_alone, generator, seed)
 
     @property
     def fixed(self) -> bool:
@@ -95,7 +103,9 @@ class Pairs:
             return self._drawn(step, len(index))
         number = step if isinstance(step, int) else 0
         physics = self.students[number % len(self.students)]
-        return physics if self.count == 1 else paired.of_images(physics, index, self.count)
+        if self.count == 1:
+            return physics
+        return paired.of_images(physics, index, self.count, noise_alone=self.noise_alone)
 
     def stepsize(self, solver: FISTA, stepsize: float | str, images: torch.Tensor) -> float | str:
         """The stepsize of every solve: ``"1/L"`` is a number where the student changes with its
@@ -133,7 +143,30 @@ class Pairs:
 
 
 def _single(operators: Any) -> bool:
-    return not isinstance(operators, (list, tuple)) and not inspect.isgenerator(operators)
+    return callable(getattr(operators, "A", None)) or not isinstance(operators, Iterable)
+
+
+def _require_taken(student: LinearPhysics, generator: PhysicsGenerator) -> None:
+    """Refuse a generator of parameters that the student does not take, one by one, or that draws
+    anew for the same seed.
+    """
+    kind, physics = type(generator).__name__, type(student).__name__
+    allowed = f"one whose parameters a {physics} takes, drawn by the seed it is given"
+    with foreign("physics_generator", kind, allowed):
+        drawn, again = (generator.step(batch_size=1, seed=0) for _ in range(2))
+        untaken = [name for name, value in drawn.items() if not _takes(student, name, value)]
+        same = all(torch.equal(value, again[name]) for name, value in drawn.items())
+    require(not untaken and len(drawn) > 0, "physics_generator", f"{kind} of {untaken}", allowed)
+    require(same, "physics_generator", f"{kind} that draws anew for the same seed", allowed)
+
+
+def _takes(student: LinearPhysics, name: str, value: torch.Tensor) -> bool:
+    """Whether a parameter changes anything of the operator or its noise."""
+    twin = paired.apart(student)
+    before = tensors_of(twin)
+    twin.update(**{name: value})
+    after = tensors_of(twin)
+    return len(before) != len(after) or any(a is not b for a, b in zip(before, after, strict=True))
 
 
 def _listed(name: str, operators: Any) -> tuple[list[LinearPhysics], list[LinearPhysics]]:
@@ -153,19 +186,24 @@ def _require_sizes(name: str, operators: list[LinearPhysics], shape: tuple[int, 
         require(size == shape, f"{name}.img_size", size, f"that of the images, {shape}")
 
 
-def rows_of(name: str, physics: LinearPhysics, sample: torch.Tensor, count: int) -> int:
-    """For how many images an operator has parameters: 1, or all ``count`` of them; refuses
-    another number, and parameters that cannot be told apart.
+def rows_of(
+    name: str, physics: LinearPhysics, sample: torch.Tensor, count: int
+) -> tuple[int, bool]:
+    """For how many images an operator has parameters: 1, or all ``count`` of them, and whether
+    these are those of its noise alone; refuses another number, and parameters that cannot be told
+    apart.
     """
     seen = require_takes(name, physics, sample, several=True, paired_too=True)
+    kind, levels = type(physics).__name__, paired.noise_rows(physics)
+    for got, what in ((len(seen), "made"), (levels, "with noise")):
+        allowed = f"one for every image alone, or for all {count} images"
+        require(got in (1, count), name, f"{kind} {what} for {got} images", allowed)
     if len(seen) == 1:
-        return 1
-    kind, allowed = type(physics).__name__, f"one for every image alone, or for all {count} images"
-    require(len(seen) == count, name, f"{kind} made for {len(seen)} images", allowed)
+        return levels, levels > 1
     ends = [0, count - 1]
     parts = [paired.of_images(physics, torch.tensor([row]), count) for row in ends]
     apart = torch.cat([part.A_adjoint_A(sample[:1]) for part in parts])
     same = apart.shape == seen[ends].shape and torch.allclose(apart, seen[ends], atol=1e-5)
-    held = "one that holds its parameters in tensors, a row for every image"
+    held = "one that holds its parameters in tensors, and no other tensor, a row for every image"
     require(same, name, kind, held)
-    return count
+    return count, False

@@ -25,7 +25,7 @@ def held_out(count: int, share: float, seed: int) -> tuple[torch.Tensor, torch.T
     """The numbers of the images to train on, and of those held out: a share of ``count``, at most
     ``MOST``, drawn by ``seed``; both in increasing order.
     """
-    most = min(MOST, int(share * count + 0.5))
+    most = min(MOST, int(share * count + 0.5), count - 1)
     if not most:
         return torch.arange(count), torch.arange(0)
     order = torch.randperm(count, generator=seeding.generator(seed, "held out"))
