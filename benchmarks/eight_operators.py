@@ -110,7 +110,7 @@ def compared(name: str, options: argparse.Namespace) -> dict[str, Any]:
     train, test = images(options.data, channels, options.size, options.count)
     physics.set_noise_model(dp.GaussianNoise(NOISE))
     physics.to(options.device)
-    trained = dipa.Budget(steps=options.steps or 1, batch_size=8, learning_rate=1e-3)
+    trained = dipa.Budget(steps=options.steps or 1, batch_size=8, learning_rate=4e-4)
     began = time.perf_counter()
     found = dipa.compare(
         physics,

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import warnings
 from importlib import import_module
 
 import deepinv
@@ -71,7 +72,8 @@ def test_the_plain_run_is_the_one_made_by_hand():
             ]
             for index in (choose, test)
         ]
-        k = max(range(len(quality[0])), key=quality[0].__getitem__)
+        highest = max(quality[0])
+        k = next(k for k, psnr in enumerate(quality[0]) if psnr > highest - curves.LEAST)
         best.append((quality[0][k], momentum, k, quality[1]))
     validation, momentum, k, curve = max(best)
     assert (found.setting, found.k) == (momentum, k)
@@ -125,30 +127,38 @@ def test_steps_in_closed_form_are_those_of_fit_steps():
     assert found.numbers == P.parameter_count and found.fit > 0 and found.learned
 
 
-def test_training_is_the_one_of_distill():
+def by_ridge(physics, x, run):
+    """L-DIPA's start, solver and phase."""
+    P = dipa.training.fit_ridge(run, physics, x).preconditioner
+    return P, run, {"differentiation": dipa.training.Differentiation("straight_through")}
+
+
+def behind_steps(physics, x, run):
+    """N-DIPA's start, solver and phase."""
+    run = dataclasses.replace(run, start="zero")
+    steps = dipa.fit_steps(dipa.CombinedSteps(5), run, physics, x).preconditioner
+    options = {"features": 16, "blocks": 2, "code_dim": 32}
+    network = dipa.NeuralPreconditioner("convnext", img_size=SIZE, **options)
+    P = dipa.ComposedPreconditioner(steps.requires_grad_(False), network)
+    return P, run, {"stretch": 1, "before_prior": True, "teacher_iterates": True}
+
+
+@pytest.mark.parametrize(("name", "start"), [("L-DIPA", by_ridge), ("N-DIPA", behind_steps)])
+def test_training_is_the_one_of_distill(name, start):
     physics, x = single_pixel(SIZE, ratio=0.3), smooth_images(20)
     budget = dipa.Budget(steps=3, batch_size=4)
     teacher = single_pixel(SIZE, ratio=0.8)
-    options = {"methods": ["L-DIPA", "N-DIPA"], "budget": budget, "teacher": teacher, "held": 8}
-    found = compared(physics, x, **options)
+    found = compared(physics, x, methods=[name], budget=budget, teacher=teacher, held=8)
     fit, _, test = shares(20, 8, 0)
-    P = dipa.LinearPreconditioner.identity(physics, SIZE)
-    losses = dipa.LossWeights(supervised=1.0, imitation=1.0)
-    dipa.distill(
-        solver(),
-        P,
-        physics,
-        teacher,
-        x[fit],
-        losses=losses,
-        budget=budget,
-        validation=0,
-        progress=False,
-    )
-    y, chosen = measure(physics, x[test], seed=0, indices=test), row(found, "L-DIPA")
-    x_hat = solver()(y, physics, preconditioner=P, iterates=True).iterates[chosen.k]
+    P, run, options = start(physics, x[fit], solver())
+    phase = dipa.Phase(budget, dipa.LossWeights(supervised=1.0, imitation=1.0), **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dipa.distill(run, P, physics, teacher, x[fit], phases=[phase], progress=False)
+    y, chosen = measure(physics, x[test], seed=0, indices=test), row(found, name)
+    x_hat = run(y, physics, preconditioner=P, iterates=True).iterates[chosen.k]
     assert chosen.psnr == pytest.approx(metrics.psnr(x_hat, x[test]).mean().item(), abs=1e-3)
-    assert not found.absent and row(found, "N-DIPA").numbers > 0
+    assert not found.absent and chosen.numbers == P.parameter_count and chosen.fit > 0
 
 
 def test_total_variation_is_chosen_by_its_level():
@@ -185,6 +195,7 @@ def test_no_image_has_two_uses():
 def test_a_curve_knows_when_it_arrives():
     curve = Curve([20.0, 24.0, 23.0, 25.0], [0.0, 1.0, 2.0, 3.0], [0.5, 0.009, 0.02, 0.01])
     assert curve.best == 3 and curve.upto(1).psnr == [20.0, 24.0]
+    assert curve.soonest == 3 and Curve([20.0, 24.99, 24.5, 25.0], [], []).soonest == 1
     assert (curve.seconds_to(23.5), curve.seconds_to(24.5), curve.seconds_to(26)) == (1, 3, None)
     assert curve.seconds_within(0.01) == 3.0 and curve.seconds_within(0.6) == 0.0
     assert curve.seconds_within(0.001) is None
@@ -210,6 +221,37 @@ def test_a_model_of_deepinv_that_diverges_is_told_until_then():
 
     curve = curves.modelled(lambda iterations: Diverging(), 3, 3, group)
     assert curve.psnr == [20.0, 21.0] and len(curve.seconds) == 2 and curve.best == 1
+
+
+def test_a_model_of_deepinv_runs_on_where_it_may_reach_the_target():
+    x, made = images(2, *SIZE), []
+
+    def run(target: float, psnr: list[float], exactly: int = 0) -> list[int]:
+        def make(iterations):
+            made.append(iterations)
+            seen = {"psnr": [psnr[: iterations + 1]] * 2}
+            return lambda y, physics, **options: (y, seen)
+
+        made.clear()
+        curves.modelled(make, 20, 80, Group(operator(), x, x, target=target), exactly)
+        return list(made)
+
+    slope = [20 + 0.1 * k for k in range(81)]
+    assert run(-math.inf, slope) == [20, 80] == run(33.9, slope)
+    assert run(34.1, slope) == [20]  # 22 dB, and 34 at twice its pace
+    assert run(-math.inf, [20.0] * 81) == [20]
+    assert run(-math.inf, slope[:20] + [math.nan] * 61) == [20]
+    assert run(-math.inf, slope, exactly=7) == [7] and run(99.0, slope, exactly=31) == [31]
+
+
+def test_a_run_of_so_many_iterations_has_them_exactly():
+    x = images(2, *SIZE)
+    group = Group(operator(), x, x, target=99.0)
+    lengths = [
+        len(curves.solved(solver(denoiser=identity_denoiser), group, None, 1e-9, 50, n).psnr)
+        for n in (1, 7, 31)
+    ]
+    assert lengths == [2, 8, 32]
 
 
 def test_a_run_that_gets_no_better_ends():
@@ -257,6 +299,23 @@ def test_settings_are_tried_against_the_best_before_them():
     )
     assert targets == [-math.inf, 20.0, 22.0]
     assert [(quality, way.text) for quality, way, _ in tried] == [(20, "a"), (22, "b"), (21, "c")]
+
+
+def test_the_variant_of_the_best_setting_is_tried():
+    group, run = Group(operator(), images(2, *SIZE), images(2, *SIZE)), {}
+
+    def way(name, psnr, variant=None):
+        def seen(group, exactly):
+            run[name] = group.target
+            return Curve([psnr], [0.0], [])
+
+        return Way(name, seen, variant=variant)
+
+    settings = [way("a", 20.0, way("A", 25.0)), way("b", 22.0, way("B", 21.0)), way("c", 21.0)]
+    tried = import_module("dipa.comparison.compare")._tried(settings, group)
+    assert [one.text for _, one, _ in tried] == ["a", "b", "c", "B"] and run["B"] == 22.0
+    found = compared(methods=["Hessian", "Nyström", "polynomial"])
+    assert all(row.setting.split(", ")[1] in ("none", "chambolle_dossal") for row in found.rows)
 
 
 def test_the_limit_is_the_end_of_the_plain_run():

@@ -14,7 +14,7 @@ from dipa.interrupt import Interrupted
 from dipa.operators import single_pixel
 from dipa.preconditioners import ScalarSteps
 from dipa.training import Differentiation, Phase
-from dipa.training.distill import Distillation
+from dipa.training.distillation import Distillation
 from dipa.training.pairs import Pairs
 from dipa.training.schedules import Plan
 from dipa.training.student import StudentRun

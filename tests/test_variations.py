@@ -249,7 +249,7 @@ def test_every_step_varies_its_images_anew_and_none_where_nothing_varies(train, 
         seen.append((variations, seed, draw, indices.tolist()))
         return varied(batch, variations, seed=seed, draw=draw, indices=indices)
 
-    module = "dipa.training.distill" if train is trained else "dipa.training.network"
+    module = "dipa.training.distillation" if train is trained else "dipa.training.network"
     monkeypatch.setattr(sys.modules[module], "varied", noted)
     moved = train(ALL, seed=3)
     drawn_images = [seeding.batch_indices(10, 4, step, 3).tolist() for step in range(6)]

@@ -18,7 +18,7 @@ from ..solvers import FISTA
 from ..solvers.loop import State
 from ..solvers.setting import another_setting
 
-WAIT, LEAST = 10, 0.01  # iterations in which a run must gain so many dB to go on
+WAIT, LEAST = 10, 0.02  # iterations in which a run must gain so many dB to go on
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,11 @@ class Curve:
         """The iteration of the highest PSNR."""
         return max(range(len(self.psnr)), key=self.psnr.__getitem__)
 
+    @property
+    def soonest(self) -> int:
+        """The first iteration that is less than ``LEAST`` dB below the highest PSNR."""
+        return next(k for k, psnr in enumerate(self.psnr) if psnr > self.psnr[self.best] - LEAST)
+
     def upto(self, k: int) -> Curve:
         """The first k iterations."""
         return Curve(*(values[: k + 1] for values in (self.psnr, self.seconds, self.distance)))
@@ -82,18 +87,27 @@ class Curve:
         return self.seconds[first] if first < len(self.distance) else None
 
 
+def worth_more(psnr: list[float], left: int, target: float) -> bool:
+    """Whether a run still gets better in its last ``WAIT`` iterations, and may reach the target in
+    those that are ``left`` at twice its pace.
+    """
+    best = max(psnr[-WAIT:])
+    gained = best - max(psnr[:-WAIT] or psnr[:1])
+    return gained >= LEAST and best + 2 * gained * left / WAIT >= target
+
+
 class Enough(Exception):
     """A run that does not get better any more."""
 
 
 class Watch:
-    """Collects a curve of at most ``iterations``; its own seconds do not count. Ends the run, after
-    ``least`` iterations, where the last ``WAIT`` gained less than ``LEAST`` dB, or too little for
-    the target of the group to be reached at twice that pace.
+    """Collects a curve of at most ``iterations``; its own seconds do not count. Ends the run after
+    ``exactly`` so many; of 0 where the last ``WAIT`` gained less than ``LEAST`` dB, or too little
+    for the target of the group to be reached at twice that pace.
     """
 
-    def __init__(self, group: Group, least: int = 0, iterations: int = 0):
-        self.group, self.least, self.iterations = group, least, iterations
+    def __init__(self, group: Group, exactly: int = 0, iterations: int = 0):
+        self.group, self.exactly, self.iterations = group, exactly, iterations
         self.curve, self.spent = Curve([], [], []), 0.0
         self.began = time.perf_counter()
 
@@ -104,15 +118,15 @@ class Watch:
         self.curve.seconds.append(now - self.began - self.spent)
         self.add(state.x)
         self.spent += time.perf_counter() - now
-        psnr = self.curve.psnr
-        if len(psnr) > max(WAIT, self.least) and not self._worth_more(max(psnr[:-WAIT])):
+        if self._enough():
             raise Enough
 
-    def _worth_more(self, before: float) -> bool:
-        """Whether the run still gets better, and may reach the target."""
-        best, left = max(self.curve.psnr[-WAIT:]), self.iterations + 1 - len(self.curve.psnr)
-        gained = best - before
-        return gained >= LEAST and best + 2 * gained * left / WAIT >= self.group.target
+    def _enough(self) -> bool:
+        psnr = self.curve.psnr
+        if self.exactly:
+            return len(psnr) > self.exactly
+        left = self.iterations + 1 - len(psnr)
+        return len(psnr) > WAIT and not worth_more(psnr, left, self.group.target)
 
     @torch.no_grad()
     def add(self, x: torch.Tensor) -> None:
@@ -130,13 +144,13 @@ def solved(
     preconditioner: Any,
     stepsize: float | str,
     iterations: int,
-    least: int = 0,
+    exactly: int = 0,
 ) -> Curve:
-    """The curve of our solver; it ends where the run diverges, or, after ``least`` iterations, gets
-    no better.
+    """The curve of our solver; it ends where the run diverges, and after ``exactly`` so many
+    iterations; of 0 where it gets no better.
     """
     long = replace(solver, iterations=iterations)
-    watch = Watch(group, least, iterations)
+    watch = Watch(group, exactly, iterations)
     with another_setting(), contextlib.suppress(Enough):
         long(
             group.y,
@@ -150,16 +164,18 @@ def solved(
 
 @torch.no_grad()
 def modelled(
-    make: Callable[[int], Any], iterations: int, most: int, group: Group, least: int = 0
+    make: Callable[[int], Any], iterations: int, most: int, group: Group, exactly: int = 0
 ) -> Curve:
     """The curve of the deepinv model of so many iterations by its own metrics, its seconds in equal
-    parts; of ``most`` iterations where it still gets better or ``least`` is more.
+    parts: of ``exactly`` so many; of 0 ``iterations``, and ``most`` where it still gets better and
+    may reach the target of the group.
     """
-    if least > iterations:
-        return _modelled(make(most), group, most)
-    curve = _modelled(make(iterations), group, iterations)
-    rising = curve.psnr[-1] >= max(curve.psnr[:-WAIT] or curve.psnr[:1]) + LEAST
-    return _modelled(make(most), group, most) if rising and most > iterations else curve
+    if exactly:
+        return _modelled(make(exactly), group, exactly)
+    curve, left = _modelled(make(iterations), group, iterations), most - iterations
+    whole = len(curve.psnr) > iterations  # it did not diverge
+    longer = left > 0 and whole and worth_more(curve.psnr, left, group.target)
+    return _modelled(make(most), group, most) if longer else curve
 
 
 def _modelled(model: Any, group: Group, iterations: int) -> Curve:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +17,7 @@ from torch import nn
 from ..physics import lipschitz
 from ..preconditioners import (
     CombinedSteps,
+    ComposedPreconditioner,
     FourierSteps,
     Hessian,
     LinearPreconditioner,
@@ -27,27 +29,27 @@ from ..preconditioners import (
 )
 from ..preconditioners.per_iteration import PerIteration
 from ..priors import PnP
-from ..settings import Budget, LossWeights
+from ..settings import Budget, Differentiation, LossWeights, Phase
 from ..solvers import FISTA, MOMENTA
 from ..training import distill, fit_ridge, fit_steps
-from ..training.distill import CLOSED_FORM
 from .curves import Curve, Group, modelled, solved
 
 DAMPINGS = (0.01, 0.03, 0.1, 0.3)  # of the inverses, in units of L
 TIKHONOV = (1e-3, 3e-3, 1e-2, 3e-2, 0.1)  # in units of L
 PROX = (1.0, 10.0, 100.0)  # stepsizes of HQS and DRS, in units of 1/L
 LEVELS = (0.002, 0.005, 0.01, 0.02, 0.05)  # of the total variation denoiser
-FIT_IMAGES = 24  # of steps in closed form, at most
+LARGEST = 2304  # numbers in an image, 48 x 48, up to which a matrix is fitted
+FIT_PLANES = 24  # channels of all images that steps are fitted to in closed form, at most
 PATIENCE = 4  # times K that a method may run which was not trained for K
 TV_ITERATIONS = 30  # of the total variation denoiser inside
-NONE_AND_DOSSAL = ("none", "chambolle_dossal")
 Run = Callable[[Group, int], Curve]
 
 
 @dataclass(frozen=True)
 class Way:
-    """One setting of a method: in words; ``run(group, least)``, of at least so many iterations;
-    the seconds it took to make and to fit, the numbers it has learned.
+    """One setting of a method: in words; ``run(group, exactly)``, of so many iterations, or of 0 as
+    many as make it better; the seconds it took to make and to fit, the numbers it has learned; a
+    variant that is tried where this setting is the best of the method.
     """
 
     text: str
@@ -55,6 +57,7 @@ class Way:
     setup: float = 0.0
     fit: float = 0.0
     numbers: int = 0
+    variant: Way | None = None
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,21 @@ class Problem:
         """K of what is fitted or trained."""
         return self.solver.iterations
 
+    def phase(self, **options: Any) -> Phase:
+        """A training with the budget: supervised, with a teacher imitating it too."""
+        imitation = float(self.teacher is not None)
+        losses = LossWeights(supervised=1.0, imitation=imitation)
+        return Phase(cast(Budget, self.budget), losses, **options)
+
     def by(
         self, momentum: str, preconditioner: Any, stepsize: float | str = "1/L", times: int = 1
     ) -> Run:
         """The run of our solver with this momentum, ``times`` K iterations."""
         solver = replace(self.solver, momentum=momentum)
         count = self.iterations * times
-        return lambda group, least: solved(solver, group, preconditioner, stepsize, count, least)
+        return lambda group, exactly: solved(
+            solver, group, preconditioner, stepsize, count, exactly
+        )
 
 
 def total_variation(problem: Problem) -> FISTA:
@@ -117,14 +128,14 @@ def hessian(problem: Problem) -> Iterator[Way]:
         level = damping * problem.norm
         make = partial(Hessian, problem.physics, problem.size, regularization=level)
         P, seconds = timed(partial(make, max_iter=50, tol=1e-3))
-        yield from _with_momenta(problem, f"{damping:g} L", P, seconds)
+        yield _with_and_without(problem, f"{damping:g} L", P, seconds)
 
 
 def polynomial(problem: Problem) -> Iterator[Way]:
     """Polynomials of the Gram of degree 4."""
     for name, make in (("Chebyshev", Polynomial.chebyshev), ("L2", Polynomial.l2)):
         P, seconds = timed(partial(make, problem.physics, img_size=problem.size))
-        yield from _with_momenta(problem, name, P, seconds)
+        yield _with_and_without(problem, name, P, seconds)
 
 
 def nystrom(problem: Problem) -> Iterator[Way]:
@@ -134,7 +145,7 @@ def nystrom(problem: Problem) -> Iterator[Way]:
         level = damping * problem.norm
         make = partial(Nystrom, problem.physics, problem.size, rank=rank, seed=problem.seed)
         P, seconds = timed(partial(make, regularization=level))
-        yield from _with_momenta(problem, f"{damping:g} L", P.to(problem.images), seconds)
+        yield _with_and_without(problem, f"{damping:g} L", P.to(problem.images), seconds)
 
 
 def tikhonov(problem: Problem) -> Iterator[Way]:
@@ -160,38 +171,48 @@ def ridge(problem: Problem) -> Iterator[Way]:
 
 def scalars(problem: Problem) -> Iterator[Way]:
     """One number an iteration."""
-    yield from _fitted(problem, lambda: ScalarSteps(problem.iterations))
+    yield from _fitted(problem, ScalarSteps(problem.iterations))
 
 
 def filters(problem: Problem) -> Iterator[Way]:
     """A radial filter an iteration."""
-    yield from _fitted(problem, lambda: FourierSteps(problem.iterations, radial=True))
+    yield from _fitted(problem, FourierSteps(problem.iterations, radial=True))
 
 
 def polynomials(problem: Problem) -> Iterator[Way]:
     """A polynomial of the Gram an iteration."""
-    yield from _fitted(problem, lambda: CombinedSteps(problem.iterations, widths=()))
+    yield from _fitted(problem, CombinedSteps(problem.iterations, widths=()))
 
 
 def combined(problem: Problem) -> Iterator[Way]:
     """Polynomials and Gaussians an iteration."""
-    mixed = problem.size[0] > 2
-    yield from _fitted(problem, lambda: CombinedSteps(problem.iterations, mixed=mixed))
+    yield from _fitted(problem, combined_steps(problem))
+
+
+def combined_steps(problem: Problem) -> CombinedSteps:
+    """For the operator; of colours mixed."""
+    return CombinedSteps(problem.iterations, mixed=problem.size[0] > 2)
 
 
 def l_dipa(problem: Problem) -> Iterator[Way]:
-    """One matrix, trained."""
-    several = problem.size[0] > 1
-    yield from _trained(
-        problem,
-        lambda: LinearPreconditioner.identity(problem.physics, problem.size, planes=several),
-    )
+    """One matrix: the closed form, trained through the solve."""
+    several, began = problem.size[0] > 1, time.perf_counter()
+    solver, images = problem.solver, problem.images
+    fit = fit_ridge(solver, problem.physics, images, planes=several, seed=problem.seed)
+    P = cast(LinearPreconditioner, fit.preconditioner)
+    phase = problem.phase(differentiation=Differentiation("straight_through"))
+    yield _trained(problem, solver, P, phase, began)
 
 
 def n_dipa(problem: Problem) -> Iterator[Way]:
-    """A small network, trained."""
-    make = partial(NeuralPreconditioner, "convnext", features=16, blocks=2, code_dim=32)
-    yield from _trained(problem, lambda: make(img_size=problem.size))
+    """A small network behind the combined steps, each iteration alone before the denoiser."""
+    began, solver = time.perf_counter(), replace(problem.solver, start="zero")
+    first = _steps(problem, solver, combined_steps(problem))
+    size = problem.size
+    second = NeuralPreconditioner("convnext", img_size=size, features=16, blocks=2, code_dim=32)
+    P = ComposedPreconditioner(first.requires_grad_(False), second.to(problem.images))
+    phase = problem.phase(stretch=1, before_prior=True, teacher_iterates=True)
+    yield _trained(problem, solver, P, phase, began)
 
 
 def prox(algorithm: type, problem: Problem) -> Iterator[Way]:
@@ -225,12 +246,9 @@ class Method:
         """Why it is left out; empty where it is not."""
         if "budget" in self.needs and problem.budget is None:
             return "no budget was given"
-        large = problem.images[0].numel() > CLOSED_FORM
-        return (
-            f"more than {CLOSED_FORM:,} numbers in an image"
-            if "matrix" in self.needs and large
-            else ""
-        )
+        large = problem.images[0].numel() > LARGEST
+        reason = f"more than {LARGEST:,} numbers in an image"
+        return reason if "matrix" in self.needs and large else ""
 
 
 FITTED, TRAINED = "closed form", "trained"
@@ -263,47 +281,53 @@ def _tv(level: float) -> PnP:
     return PnP(deepinv.models.TVDenoiser(n_it_max=TV_ITERATIONS), sigma=level)
 
 
-def _with_momenta(problem: Problem, text: str, P: Any, seconds: float) -> Iterator[Way]:  # noqa: N803
-    """A preconditioner that stands for the inverse: steps of 1."""
-    for momentum in NONE_AND_DOSSAL:
-        yield Way(f"{text}, {momentum}", problem.by(momentum, P, 1.0, PATIENCE), seconds)
+def _with_and_without(problem: Problem, text: str, P: Any, seconds: float) -> Way:  # noqa: N803
+    """A preconditioner that stands for the inverse: steps of 1; without momentum where it is the
+    best.
+    """
+    runs = {name: problem.by(name, P, 1.0, PATIENCE) for name in ("none", "chambolle_dossal")}
+    without, with_it = (Way(f"{text}, {name}", run, seconds) for name, run in runs.items())
+    return replace(with_it, variant=without)
 
 
-def _fitted(problem: Problem, make: Callable[[], PerIteration]) -> Iterator[Way]:
-    """Steps in closed form, on a few images: they have few numbers."""
-    images = problem.images[:FIT_IMAGES]
-    for momentum in ("none", "nesterov"):
-        solver = replace(problem.solver, momentum=momentum, start="zero")
-        without_momentum, steps = replace(problem, solver=solver), make().to(images)
-        fit = fit_steps(steps, solver, problem.physics, images, seed=problem.seed)
-        seconds = fit.record["training_seconds"]
-        run = without_momentum.by(momentum, steps, times=PATIENCE)
-        yield Way(momentum, run, 0.0, seconds, steps.parameter_count)
+def _fitted(problem: Problem, steps: PerIteration) -> Iterator[Way]:
+    """Steps in closed form, and their run beyond K."""
+    began, solver = time.perf_counter(), replace(problem.solver, start="zero")
+    P = _steps(problem, solver, steps)
+    seconds = time.perf_counter() - began
+    run = replace(problem, solver=solver).by(solver.momentum, P, times=PATIENCE)
+    yield Way(solver.momentum, run, 0.0, seconds, P.parameter_count)
 
 
-def _trained(problem: Problem, make: Callable[[], Preconditioner]) -> Iterator[Way]:
-    """P by distillation, supervised too; without a teacher supervised alone."""
-    weights = LossWeights(supervised=1.0, imitation=float(problem.teacher is not None))
-    P = make().to(problem.images)
-    fit, seconds = timed(
-        lambda: distill(
-            problem.solver,
-            P,
+def _steps(problem: Problem, solver: FISTA, steps: PerIteration) -> PerIteration:
+    """Fitted to a few images: they have few numbers."""
+    images = problem.images[: max(1, FIT_PLANES // problem.size[0])]
+    fit_steps(steps.to(images), solver, problem.physics, images, seed=problem.seed)
+    return steps
+
+
+def _trained(
+    problem: Problem, solver: FISTA, preconditioner: Preconditioner, phase: Phase, began: float
+) -> Way:
+    """P by distillation, and its run; the best P on images held out is kept, its start included."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="(distill|images): ")  # the table says it
+        fit = distill(
+            solver,
+            preconditioner,
             problem.physics,
             problem.teacher,
             problem.images,
-            losses=weights,
-            budget=problem.budget,
-            validation=0,
+            phases=[phase],
             seed=problem.seed,
             progress=False,
         )
-    )
-    momentum = problem.solver.momentum
-    yield Way(momentum, problem.by(momentum, fit), 0.0, seconds, P.parameter_count)
+    run = replace(problem, solver=solver).by(solver.momentum, fit)
+    seconds = time.perf_counter() - began
+    return Way(solver.momentum, run, 0.0, seconds, preconditioner.parameter_count)
 
 
-def _solved(solver: FISTA, preconditioner: Any, group: Group, least: int) -> Curve:
+def _solved(solver: FISTA, preconditioner: Any, group: Group, exactly: int) -> Curve:
     """One step of 1 from zero by the inverse: Tikhonov's solution."""
     return solved(solver, group, preconditioner, 1.0, 1)
 

@@ -24,7 +24,7 @@ from .loop import Record
 from .teacher import TeacherTargets
 
 if TYPE_CHECKING:
-    from .distill import Distillation
+    from .distillation import Distillation
 
 
 class StudentRun:
