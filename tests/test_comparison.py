@@ -143,15 +143,16 @@ def behind_steps(physics, x, run):
     return P, run, {"stretch": 1, "before_prior": True, "teacher_iterates": True}
 
 
+@pytest.mark.parametrize("teacher", [single_pixel(SIZE, ratio=0.8), None])
 @pytest.mark.parametrize(("name", "start"), [("L-DIPA", by_ridge), ("N-DIPA", behind_steps)])
-def test_training_is_the_one_of_distill(name, start):
+def test_training_is_the_one_of_distill(name, start, teacher):
     physics, x = single_pixel(SIZE, ratio=0.3), smooth_images(20)
     budget = dipa.Budget(steps=3, batch_size=4)
-    teacher = single_pixel(SIZE, ratio=0.8)
     found = compared(physics, x, methods=[name], budget=budget, teacher=teacher, held=8)
     fit, _, test = shares(20, 8, 0)
     P, run, options = start(physics, x[fit], solver())
-    phase = dipa.Phase(budget, dipa.LossWeights(supervised=1.0, imitation=1.0), **options)
+    losses = dipa.LossWeights(supervised=1.0, imitation=1.0 if teacher else 0.0)
+    phase = dipa.Phase(budget, losses, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         dipa.distill(run, P, physics, teacher, x[fit], phases=[phase], progress=False)
@@ -159,6 +160,18 @@ def test_training_is_the_one_of_distill(name, start):
     x_hat = run(y, physics, preconditioner=P, iterates=True).iterates[chosen.k]
     assert chosen.psnr == pytest.approx(metrics.psnr(x_hat, x[test]).mean().item(), abs=1e-3)
     assert not found.absent and chosen.numbers == P.parameter_count and chosen.fit > 0
+
+
+def test_a_method_that_breaks_says_why_it_is_absent(monkeypatch):
+    def breaks(problem):
+        raise AssertionError
+
+    module = import_module("dipa.comparison.compare")
+    methods = tuple(dataclasses.replace(one, ways=breaks) for one in module.METHODS[1:2])
+    monkeypatch.setattr(module, "METHODS", (module.METHODS[0], *methods))
+    found = compared(methods=["1/L", "Hessian"])
+    assert found.absent == {"Hessian": "AssertionError"}
+    assert "left out: Hessian (AssertionError)" in str(found)
 
 
 def test_total_variation_is_chosen_by_its_level():

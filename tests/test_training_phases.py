@@ -165,6 +165,13 @@ def test_imitation_on_the_way_is_of_the_teachers_iterate_or_of_its_output():
     assert loss.item() == pytest.approx(by_hand(steps(), far, stretch=2)[0].item(), rel=1e-9)
 
 
+def test_a_teacher_that_nothing_compares_with_does_not_run(monkeypatch):
+    asked = plain(losses=LossWeights(supervised=1.0), stretch=1, teacher_iterates=True)
+    monkeypatch.setattr(StudentRun, "_teacher_iterates", None)
+    loss, _, _ = compared(asked)
+    assert loss.item() == compared(plain(losses=LossWeights(supervised=1.0), stretch=1))[0].item()
+
+
 def test_a_plan_counts_steps_through_its_budgets():
     plan = Plan((Budget(steps=2, batch_size=3), Budget(steps=3, batch_size=2)))
     assert plan.steps == 5

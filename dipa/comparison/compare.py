@@ -158,7 +158,7 @@ def _rows(
             try:
                 rows.append(_best(method, where, prior, choose, group))
             except (InputError, *FOREIGN) as error:
-                reason = str(error)
+                reason = str(error) or type(error).__name__
         if reason:
             absent[method.name] = reason
     return rows, absent

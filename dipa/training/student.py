@@ -91,7 +91,8 @@ class StudentRun:
         self, x: torch.Tensor, y: torch.Tensor, index: torch.Tensor, targets: TeacherTargets | None
     ) -> Iterator[Compared]:
         """What every stretch ends in; no gradient passes from one to the one before."""
-        iterates = self._teacher_iterates(x, index) if self.phase.teacher_iterates else None
+        imitated = self.phase.teacher_iterates and self.phase.losses.imitation > 0
+        iterates = self._teacher_iterates(x, index) if imitated else None
         start = started(self.solver.start, y, self.student)
         scheme = _Stretches(
             self.solver.scheme(y, self.student, start, self.called, self.problem.stepsize),
