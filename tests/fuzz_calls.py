@@ -156,6 +156,27 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
         ),
         {"rule": lambda gradient, z, k: 0.1 * k, "history": True},
     ),
+    "solvers.SGP": (
+        solvers.SGP,
+        lambda: {
+            "prior": dipa.Prox(deepinv.optim.prior.L1Prior()),
+            "iterations": 2,
+            "start": "zero",
+            **{"alpha": 0.5, "beta": 0.1, "eta_1": 0.5, "eta_2": 0.5},
+            **{"scheme": "relaxed", "delta": 1.0},
+        },
+    ),
+    "SGP.__call__": (
+        lambda **given: solvers.SGP(dipa.Prox(deepinv.optim.prior.L1Prior()), 2)(**given),
+        lambda: {
+            "y": camera().A(X),
+            "physics": camera(),
+            "steps": lambda x, gradient, k: 0.5,
+            "preconditioner": None,
+            "history": True,
+            "iterates": False,
+        },
+    ),
     "solvers.data_gradient": (
         solvers.data_gradient,
         lambda: {"physics": camera(), "y": camera().A(X), "z": X},

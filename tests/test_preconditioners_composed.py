@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from batteries import images, refuses, rng, smooth_images
+from batteries import images, refuses, relative, rng, smooth_images
 from members import SHAPE, neural, perturbed, shaken, student
 
 import dipa
@@ -86,7 +86,9 @@ def test_a_file_keeps_both_parts(tmp_path):
     P = ComposedPreconditioner(inner, network(), order="beside")
     P.setting = {"stepsize": 0.4}
     read, _ = dipa.load(dipa.save(P, tmp_path / "P.safetensors"))
-    assert torch.equal(read(G, Z, 2), P(G, Z, 2)) and read.setting == {"stepsize": 0.4}
+    kept, again = P.state_dict(), read.state_dict()
+    assert list(kept) == list(again) and all(torch.equal(kept[name], again[name]) for name in kept)
+    assert relative(read(G, Z, 2), P(G, Z, 2)) < 1e-5 and read.setting == {"stepsize": 0.4}
     assert read.order == "beside" and read.first.order == "behind"
 
 

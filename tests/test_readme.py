@@ -8,8 +8,8 @@ import pytest
 README = Path(__file__).parents[1] / "README.md"
 # what makes them small: in the text -> here; each must be there
 SMALLER = {
-    "(1, 64, 64)": "(1, 16, 16)",
-    "size=64": "size=16",
+    "(1, 48, 48)": "(1, 16, 16)",
+    "size=48": "size=16",
     "dipa.compare(physics, train, test=test[:8])": "dipa.compare(physics, train[:9], "
     "test=test[:2], solver=few, methods=['1/L', 'combined steps'], progress=False)",
     "iterations=20": "iterations=2",

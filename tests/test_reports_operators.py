@@ -42,6 +42,19 @@ def test_a_row_is_the_first_beside_the_best_without_learning():
     assert len(reports.whole(FITTED, 2).splitlines()) == 4
 
 
+def test_what_training_adds_stands_beside_the_best_of_each_family():
+    trained = (
+        row("N-DIPA", "trained", 30.5, 0.4, fit=132.0),
+        row("L-DIPA", "trained", 25.0, None, fit=30.0),
+    )
+    both = found(*FITTED.rows, row("learned scalars", "closed form", 29.0, None), *trained)
+    one = found(*FREE.rows, trained[0])
+    text = reports.what_training_adds({"hole": both, "blur": one}).splitlines()
+    assert text[0].count("|") == 8 and "L-DIPA (dB) | L-DIPA (min) | N-DIPA (dB)" in text[0]
+    assert text[2] == "| hole | 28.00 | 30.00 | 25.00 | 0.5 | 30.50 | 2.2 |"
+    assert text[3] == "| blur | 30.00 | 29.00 |  |  | 30.50 | 2.2 |"
+
+
 def test_what_is_recorded_is_read_back():
     output = reports.cost.read(experiments.results_folder("benchmarks"))["eight_operators"]
     recorded = reports.comparisons(output)

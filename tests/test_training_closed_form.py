@@ -21,9 +21,19 @@ from batteries import (
 import dipa
 from dipa import fit_steps, linalg, metrics
 from dipa.operators import single_pixel
+from dipa.operators.bases import MatrixBasis
 from dipa.operators.measure import gaussian_noise, measure
-from dipa.preconditioners import CombinedSteps, FourierSteps, PointwiseSteps, ScalarSteps
+from dipa.preconditioners import (
+    CombinedSteps,
+    ConvolutionalSteps,
+    FourierSteps,
+    LinearPreconditioner,
+    LinearSteps,
+    PointwiseSteps,
+    ScalarSteps,
+)
 from dipa.training.family import Family
+from dipa.training.validation import held_out
 
 SHAPE = (1, 8, 8)
 
@@ -50,8 +60,19 @@ def bare(iterations: int, **options) -> dipa.FISTA:
     return solver(iterations, identity_denoiser, **({"momentum": "none"} | options))
 
 
+def low_rank(complement: float = 0.0) -> LinearPreconditioner:
+    """The identity on the 16 slowest cosines of 8 x 8 pixels."""
+    place = np.outer(np.arange(4), np.arange(8) + 0.5)
+    waves = np.cos(np.pi / 8 * place) * np.where(np.arange(4) > 0, 0.5, 8**-0.5)[:, None]
+    rows = torch.from_numpy(np.kron(waves, waves))
+    return LinearPreconditioner(rows.T.clone(), MatrixBasis(SHAPE, rows), complement).float()
+
+
 MAKERS = {
     "scalar": lambda K: ScalarSteps(K),
+    "kernels": lambda K: ConvolutionalSteps(K, 3),
+    "pointwise": lambda K: PointwiseSteps(K, SHAPE),
+    "matrices": lambda K: LinearSteps(K, low_rank()),
     "fourier": lambda K: FourierSteps(K, SHAPE),
     "radial": lambda K: FourierSteps(K, radial=True, knots=6),
 }
@@ -126,7 +147,9 @@ def test_the_regularised_fit_solves_the_dense_normal_equations(name, channels, r
         return
     level = regularization * np.trace(gram) / len(gram)
     between = np.diff(np.eye(len(gram)), axis=0)
-    penalty = np.eye(1) if name == "scalar" else between.T @ between + 1e-6 * np.eye(len(gram))
+    penalty = np.eye(len(gram))
+    if name == "radial":
+        penalty = between.T @ between + 1e-6 * np.eye(len(gram))
     expected = np.linalg.solve(gram + level * penalty, right)
     assert relative(found, torch.from_numpy(expected)) < 1e-9
 
@@ -238,6 +261,74 @@ def test_the_size_of_the_batches_does_not_matter(K):
     assert relative(made[0], made[1]) < 1e-9
 
 
+# --- regularizations ------------------------------------------------------------------------------
+
+
+def test_what_leaves_the_basis_is_not_fitted():
+    """With a complement the matrix is fitted to what that leaves."""
+    physics, x = blur(noise=0.02).double(), smooth_images(20, dtype=torch.float64)
+    P = LinearSteps(1, low_rank(complement=0.5)).double()
+    fit_steps(P, bare(1, start="adjoint"), physics, x, regularization=0, sweeps=1, stepsize=1.0)
+    z = physics.A_adjoint(measure(physics, x))
+    g = physics.A_adjoint(physics.A(z) - measure(physics, x))
+    V = P.basis.rows.double()
+    inside = (g.flatten(1) @ V.T).numpy()
+    target = (z - x - 0.5 * g).flatten(1) + 0.5 * g.flatten(1) @ V.T @ V
+    wanted = np.linalg.lstsq(inside, target.numpy(), rcond=None)[0].T
+    assert relative(P.steps[0].detach(), torch.from_numpy(wanted)) < 1e-6
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_of_several_regularizations_each_iteration_has_the_best_on_images_held_out(name):
+    levels, kept = (1e-6, 0.1, 30.0), range(20)
+    physics, x = blur(noise=0.3).double(), smooth_images(20, dtype=torch.float64)
+    _, held = held_out(20, 0.25, 4)
+    train = [i for i in kept if i not in held.tolist()]
+    y, run = measure(physics, x, seed=4), bare(3, start="adjoint")
+    P = MAKERS[name](3).double()
+    fit = fit_steps(P, run, physics, x, regularization=levels, validation=0.25, seed=4)
+    assert fit.record["regularization"] == list(levels) and fit.record["validation"] == 0.25
+    z = physics.A_adjoint(y)
+    alpha = 1 / dipa.physics.lipschitz(physics, SHAPE)
+    for k in range(1, 4):
+        g = physics.A_adjoint(physics.A(z) - y)
+        trials = []
+        for level in levels:
+            one = MAKERS[name](1).double()
+            parts = one.normal_equations(z[train] - x[train], alpha * g[train])
+            one.steps.data[0] = one.solution(*parts, level)
+            after = (z - alpha * one(g, z, 1)).detach()
+            trials.append(((after - x)[held].square().sum().item(), one.steps[0].detach(), after))
+        best = min(trials, key=lambda trial: trial[0])
+        assert relative(P.steps[k - 1].detach(), best[1]) < 1e-6
+        z = best[2]
+
+
+@pytest.mark.parametrize(("levels", "best"), [((0.0, 0.5), 0.0), ((9.0, 0.5, 2.0), 0.5)])
+def test_of_several_regularizations_all_iterations_have_one(levels, best):
+    """The sums over the states of the run with P = I, of the images that are not held out."""
+    physics, x = blur(noise=0.02).double(), smooth_images(20, dtype=torch.float64)
+    run, y, seen = bare(3), measure(physics, x, seed=1), []
+    train, held = held_out(20, 0.25, 1)
+
+    def observe(state):
+        if state.k:
+            seen.append((0.5 * state.gradient, state.z - x))
+
+    run(y, physics, stepsize=0.5, observe=observe)
+    gram, right = (
+        [sum((d[part] * e[part]).sum().item() for d, e in pairs) for part in (train, held)]
+        for pairs in ([(d, d) for d, _ in seen], seen)
+    )
+    tried = [right[0] / ((1 + level) * gram[0]) for level in levels]
+    wanted = min(tried, key=lambda p: gram[1] * p**2 - 2 * right[1] * p)
+    assert wanted == tried[levels.index(best)]
+    options = {"regularization": levels, "validation": 0.25, "seed": 1, "sweeps": 1}
+    P = ScalarSteps(1).double()
+    fit_steps(P, run, physics, x, stepsize=0.5, **options)
+    assert P.steps.item() == pytest.approx(wanted, rel=1e-9)
+
+
 # --- one set for all iterations -------------------------------------------------------------------
 
 
@@ -281,7 +372,7 @@ def test_the_best_sweep_is_kept_the_given_one_among_them(name):
     ended = (run(y, physics, preconditioner=P).x - x).square().mean().item()
     assert ended == pytest.approx(min(losses), rel=1e-4) and losses[0] > min(losses)
     again = fit_steps(MAKERS[name](1), run, physics, x, regularization=1e9)
-    assert torch.equal(again.preconditioner.steps, torch.ones_like(P.steps)), "0 is worse than 1"
+    assert torch.equal(again.preconditioner.steps, MAKERS[name](1).steps), "0 is worse than 1"
 
 
 # --- the rest -------------------------------------------------------------------------------------
@@ -327,7 +418,20 @@ def test_it_can_be_trained_on_and_saved(tmp_path):
 
 def test_doors():
     physics, x = blur(), smooth_images(3)
-    refuses(lambda: fit_steps(PointwiseSteps(2, SHAPE), bare(2), physics, x), "PointwiseSteps")
+    refuses(lambda: fit_steps(low_rank(), bare(2), physics, x), "LinearPreconditioner")
+    large = ConvolutionalSteps(1, 33)
+    refuses(lambda: fit_steps(large, bare(2), blur(32, 32), images(3, 1, 32, 32)), "size", "33")
+    for bad in ((), (1e-3, -1.0), (1e-3, "a")):
+        options = {"regularization": bad}
+        refuses(lambda o=options: fit_steps(ScalarSteps(2), bare(2), physics, x, **o), "regulariz")
+    options = {"regularization": (1e-3, 1.0), "validation": 0.0}
+    refuses(lambda: fit_steps(ScalarSteps(2), bare(2), physics, x, **options), "validation", "0")
+    options = {"regularization": (1e-3, 1.0)}
+    refuses(
+        lambda: fit_steps(ScalarSteps(2), bare(2), [physics, blur(scale=2)], x, **options),
+        "regularization",
+    )
+    refuses(lambda: fit_steps(ScalarSteps(2), bare(2), physics, x[:1], **options), "images", "1")
     refuses(lambda: fit_steps(dipa.Identity(), bare(2), physics, x), "preconditioner", "Identity")
     refuses(
         lambda: fit_steps(FourierSteps(2, (1, 6, 6)), bare(2), physics, x), "own size", "(6, 6)"

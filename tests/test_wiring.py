@@ -266,6 +266,12 @@ UNUSED = {
         steps: FIXED | LINEAR | NEURAL | SIZE | {"data.ridge_count": 9}
         for steps in ("scalar", "convolutional", "pointwise")
     },
+    **{
+        f"{steps}-fitted": NOTHING_TRAINED | FIXED | LINEAR
+        for steps in ("scalar", "convolutional", "pointwise")
+    },
+    "full-linear-fitted": NOTHING_TRAINED | FIXED,
+    "linear-fitted": NOTHING_TRAINED | FIXED,
     "n-dipa": FIXED | LINEAR | {"data.ridge_count": 9},
     "composed": FIXED | {"preconditioner.start": "identity"},
     "fista-net": FIXED
@@ -419,7 +425,7 @@ class Watched:
         ]
         return seen | {
             "losses": losses,
-            "rates": [record["learning_rate"] for record in fit.history],
+            "rates": [record.get("learning_rate") for record in fit.history],
         }
 
 
@@ -586,7 +592,13 @@ def test_the_damping_of_the_hessian_is_in_units_of_the_largest_eigenvalue(seen):
 
 
 @pytest.mark.parametrize(
-    ("method", "count"), [("scalar", 3), ("convolutional", 3 * 25), ("pointwise", 3 * 16 * 16)]
+    ("method", "count"),
+    [
+        ("scalar", 3),
+        ("convolutional", 3 * 25),
+        ("pointwise", 3 * 16 * 16),
+        ("pointwise-fitted", 3 * 16 * 16),
+    ],
 )
 def test_the_steps_of_a_complex_image_serve_both_its_channels(method, count, seen):
     """As the papers count them: K, 25 K and K n numbers, n = H W."""

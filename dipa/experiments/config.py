@@ -211,8 +211,8 @@ class Config:
 
     @property
     def trained(self) -> bool:
-        """Whether the method optimises anything."""
-        return self.recipe.train is not None
+        """Whether the method takes training steps."""
+        return self.recipe.optimises
 
     @property
     def plan(self) -> tuple[Phase, ...]:

@@ -29,7 +29,8 @@ class Method:
     Attributes:
         make: the preconditioner or network of a problem before any training; None for no
             preconditioner.
-        train: ``train(problem, tested, **options)`` optimises it; None where nothing is optimised.
+        train: ``train(problem, tested, **options)`` optimises it, or fits it in closed form; None
+            where nothing is.
         sections: the sections of a configuration that it reads, beside task, data, solver,
             variations and those of training.
         network: whether it reconstructs images from measurements itself, in the place of the
@@ -42,6 +43,11 @@ class Method:
     sections: tuple[str, ...] = ()
     network: bool = False
     closed_form: bool = False
+
+    @property
+    def optimises(self) -> bool:
+        """Whether training steps are taken, with the losses and the budget of a configuration."""
+        return self.train not in (None, _in_closed_form)
 
     def fit(
         self,
@@ -95,6 +101,21 @@ def _distil(problem: Problem, preconditioner: Any, **options: Any) -> Fit:
             # trained in the configured precision, tested and kept in float32
             part.precision = "float32"
     return fit
+
+
+def _in_closed_form(problem: Problem, preconditioner: Any, *, seed: int, **options: Any) -> Fit:
+    from ..training import fit_steps
+
+    config = problem.config
+    return fit_steps(
+        preconditioner,
+        problem.solver,
+        problem.student,
+        problem.train.take(config.data.ridge_count).to(problem.device),
+        stepsize=cast(float, config.solver.stepsize),
+        regularization=REGULARIZATIONS,
+        seed=seed,
+    )
 
 
 def _train_network(problem: Problem, network: nn.Module, **options: Any) -> Fit:
@@ -193,6 +214,12 @@ def _full_linear(problem: Problem) -> Preconditioner:
     return LinearSteps(problem.config.solver.iterations, _linear(problem))
 
 
+def _one_linear(problem: Problem) -> Preconditioner:
+    from ..preconditioners import LinearSteps
+
+    return LinearSteps(1, _linear(problem))
+
+
 def _neural(problem: Problem) -> Preconditioner:
     from ..preconditioners import NeuralPreconditioner
 
@@ -227,6 +254,7 @@ def _end_to_end(problem: Problem) -> nn.Module:
 
 
 FORM, NETWORK = ("preconditioner",), ("network",)
+REGULARIZATIONS = (1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0)  # of steps in closed form, to choose among
 METHODS = {
     "baseline": Method(_nothing),
     "ridge": Method(_ridge, sections=FORM, closed_form=True),
@@ -236,6 +264,11 @@ METHODS = {
     "convolutional": Method(_convolutional, _distil),
     "pointwise": Method(_pointwise, _distil),
     "full-linear": Method(_full_linear, _distil, FORM),
+    "scalar-fitted": Method(_scalar, _in_closed_form, closed_form=True),
+    "convolutional-fitted": Method(_convolutional, _in_closed_form, closed_form=True),
+    "pointwise-fitted": Method(_pointwise, _in_closed_form, closed_form=True),
+    "full-linear-fitted": Method(_full_linear, _in_closed_form, FORM, closed_form=True),
+    "linear-fitted": Method(_one_linear, _in_closed_form, FORM, closed_form=True),
     "l-dipa": Method(_linear, _distil, FORM),
     "n-dipa": Method(_neural, _distil, NETWORK),
     "composed": Method(_composed, _distil, (*FORM, *NETWORK), closed_form=True),

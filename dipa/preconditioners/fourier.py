@@ -131,6 +131,14 @@ class FourierSteps(PerIteration):
         system = gram + level * (between.T @ between + 1e-6 * torch.eye(self.knots).to(gram))
         return torch.linalg.solve(system, right)
 
+    def misfit(  # noqa: D102
+        self, gram: torch.Tensor, right: torch.Tensor, p: torch.Tensor
+    ) -> float:
+        if self.img_size is None:
+            return super().misfit(gram, right, p)
+        times = 2 - _alone(self.img_size[2], gram)
+        return super().misfit(times * gram, times * right, p)
+
     def header(self) -> dict[str, Any]:  # noqa: D102
         if self.img_size is None:
             return {"iterations": self.iterations, "radial": True, "knots": self.knots}

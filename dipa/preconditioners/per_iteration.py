@@ -1,7 +1,8 @@
 r"""Learned steps of every iteration: K scalars, kernels, images of weights, or matrices.
 
 All are linear in the gradient, start as the identity and know K iterations; in a longer run every
-iteration beyond K uses the last one's parameters. Their counts are those of D2GP Table I at K = 20:
+iteration beyond K uses the last one's parameters. :func:`~dipa.training.fit_steps` finds them in
+closed form. Their counts are those of D2GP Table I at K = 20:
 20, 500, 20 n and 20 n^2.
 
 Source: Ehrhardt, Fahy and Golbabaee, "Learning preconditioners for inverse problems", arXiv
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 MAX_ITERATIONS = 100_000
 MAX_KERNEL = 1001  # side of a kernel
+MAX_FITTED = 31  # side of one in closed form: its Gram has the fourth power of it
 LEAST = 1e-200  # a power below which there is nothing to fit
 
 
@@ -67,10 +69,12 @@ class PerIteration(Preconditioner):
     def normal_equations(
         self, error: torch.Tensor, direction: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        r"""Gram and right-hand side, in float64, of the parameters p that make
-        :math:`\sum\|e-P_p\,d\|_2^2` smallest, for images e and d (B, C, H, W).
+        r"""Gram G and right-hand side r, in float64, of the parameters p that make
+        :math:`\sum\|e-P_p\,d\|_2^2=\langle p,Gp\rangle-2\langle r,p\rangle+\sum\|e\|_2^2`
+        smallest, for images e and d (B, C, H, W).
 
-        Those of several batches add up. A Gram of the shape of p is diagonal.
+        Those of several batches add up. A Gram of the shape of r is diagonal; another is a square
+        matrix that acts on the last axis of r.
         """
         raise TypeError(f"{type(self).__name__} does not define normal_equations")
 
@@ -80,7 +84,21 @@ class PerIteration(Preconditioner):
         """The parameters that solve :meth:`normal_equations`, regularised in units of the mean of
         the Gram's diagonal; 0 where there is nothing to fit.
         """
-        return right / (gram + regularization * gram.mean()).clamp_min(LEAST)
+        if gram.shape == right.shape:
+            return right / (gram + regularization * gram.mean()).clamp_min(LEAST)
+        level = (regularization * gram.diagonal().mean()).clamp_min(LEAST)
+        system = gram + level * torch.eye(len(gram)).to(gram)
+        p = torch.linalg.solve(system, right.reshape(-1, len(gram)).T).T
+        return p.reshape_as(self.steps[0])
+
+    def misfit(self, gram: torch.Tensor, right: torch.Tensor, p: torch.Tensor) -> float:
+        r"""What the parameters p leave of :meth:`normal_equations`, :math:`\langle
+        p,Gp\rangle-2\langle r,p\rangle`: the squared error but for a constant.
+        """
+        if gram.shape == right.shape:
+            return (gram * p.square() - 2 * right * p).sum().item()
+        rows, wanted = p.reshape(-1, len(gram)), right.reshape(-1, len(gram))
+        return ((rows @ gram - 2 * wanted) * rows).sum().item()
 
     def header(self) -> dict[str, Any]:  # noqa: D102
         return {"iterations": self.iterations}
@@ -135,6 +153,18 @@ class ConvolutionalSteps(PerIteration):
         padded = functional.pad(channels, [self.size // 2] * 4, mode="circular")
         return functional.conv2d(padded, self._step(k)[None, None]).reshape_as(gradient)
 
+    def normal_equations(  # noqa: D102
+        self, error: torch.Tensor, direction: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        require(self.size <= MAX_FITTED, "size", self.size, f"at most {MAX_FITTED} in closed form")
+        wanted, given = (
+            device.able(images).double().flatten(0, 1)[:, None] for images in (error, direction)
+        )
+        padded = functional.pad(given, [self.size // 2] * 4, mode="circular")
+        moved = functional.unfold(padded, self.size)  # (B C, size^2, H W)
+        gram = torch.einsum("bip,bjp->ij", moved, moved)
+        return gram, torch.einsum("bip,bp->i", moved, wanted.flatten(1))
+
     def require_fits(self, images: torch.Tensor) -> None:  # noqa: D102
         reach = self.size // 2
         fits = images.ndim == 4 and min(images.shape[2:]) >= reach
@@ -173,6 +203,15 @@ class PointwiseSteps(PerIteration):
     def forward(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
         """The gradient times the weights of iteration k, pixel by pixel."""
         return (gradient.reshape(-1, *self.img_size) * self._step(k)).reshape_as(gradient)
+
+    def normal_equations(  # noqa: D102
+        self, error: torch.Tensor, direction: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        wanted, given = (
+            device.able(images).double().reshape(-1, *self.img_size)
+            for images in (error, direction)
+        )
+        return given.square().sum(dim=0), (given * wanted).sum(dim=0)
 
     def require_fits(self, images: torch.Tensor) -> None:  # noqa: D102
         require_planes(images, self.img_size)
@@ -215,6 +254,17 @@ class LinearSteps(PerIteration):
     def forward(self, gradient: torch.Tensor, iterate: torch.Tensor, k: int) -> torch.Tensor:
         """P_k applied to the gradient."""
         return matrix_product(self._step(k), self.basis, self.complement, gradient)
+
+    def normal_equations(  # noqa: D102
+        self, error: torch.Tensor, direction: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        images = direction.reshape(-1, *self.basis.img_size)
+        coordinates = self.basis.coordinates(images)
+        wanted = error.reshape_as(images)
+        if self.complement:
+            wanted = wanted - self.complement * (images - self.basis.image(coordinates))
+        wanted, given = (device.able(part).double() for part in (wanted.flatten(1), coordinates))
+        return given.T @ given, wanted.T @ given
 
     def require_fits(self, images: torch.Tensor) -> None:  # noqa: D102
         require_planes(images, self.basis.img_size)

@@ -14,7 +14,7 @@ HOMES = {
         "profile_table",
         "shift_table",
     ),
-    "operators": ("by_operator", "comparisons", "learned_first", "whole"),
+    "operators": ("by_operator", "comparisons", "learned_first", "what_training_adds", "whole"),
     "markdown": ("mean_sd", "short_count", "table"),
     "paper": (
         *("paper_baseline", "paper_gain", "paper_values", "presets_of", "published"),

@@ -4,11 +4,12 @@ tables.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..comparison import Comparison
+from ..comparison import Comparison, Row
 from ..comparison.table import HEAD
+from ..comparison.ways import TRAINED
 from .markdown import table
 
 
@@ -46,6 +47,40 @@ def _row(comparison: Comparison) -> tuple[str, ...]:
         f"{free.seconds:.2f}",
         f"{free.psnr:.2f}",
     )
+
+
+def what_training_adds(comparisons: Mapping[str, Comparison]) -> str:
+    """A row for each operator: the best of each family in dB, and of each trained method with the
+    minutes of its training.
+    """
+    trained = sorted(
+        {row.method for one in comparisons.values() for row in one.rows if _trained(row)}
+    )
+    rows = [
+        (
+            name,
+            _best(row.psnr for row in one.rows if not row.learned),
+            _best(row.psnr for row in one.rows if row.learned and not _trained(row)),
+            *(cell for method in trained for cell in _of(method, one)),
+        )
+        for name, one in comparisons.items()
+    ]
+    heads = [head for method in trained for head in (f"{method} (dB)", f"{method} (min)")]
+    return table(("operator", "untrained (dB)", "closed form (dB)", *heads), rows)
+
+
+def _trained(row: Row) -> bool:
+    """Whether it was trained by steps."""
+    return row.family == TRAINED
+
+
+def _of(method: str, comparison: Comparison) -> tuple[str, str]:
+    row = next((row for row in comparison.rows if row.method == method), None)
+    return ("", "") if row is None else (f"{row.psnr:.2f}", f"{row.fit / 60:.1f}")
+
+
+def _best(psnr: Iterable[float]) -> str:
+    return f"{max(psnr):.2f}"
 
 
 def whole(comparison: Comparison, most: int = 8) -> str:

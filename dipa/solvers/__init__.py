@@ -8,10 +8,12 @@ from .loop import Result, Scheme, State, Stop, run
 from .proximal import MOMENTA, STARTS, ProximalGradient
 from .searches import Armijo, Learned, Move, Search
 from .setting import SettingWarning, another_setting
+from .sgp import SGP
 
 __all__ = [
     "FISTA",
     "MOMENTA",
+    "SGP",
     "STARTS",
     "Armijo",
     "Learned",

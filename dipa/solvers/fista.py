@@ -149,7 +149,8 @@ class FISTA:
             InputError: a stepsize that is neither positive nor ``"1/L"`` nor a search, or
                 measurements ``physics`` cannot use.
         """
-        preconditioner, start = trained_of(preconditioner), self._start(y, physics)
+        preconditioner = trained_of(preconditioner)
+        start = first_iterate(self.start, y, physics)
         self.check(start, preconditioner)
         scheme = self.scheme(y, physics, start, preconditioner, stepsize)
         guarded = (
@@ -277,25 +278,27 @@ class FISTA:
         }
         return record if self.safeguard else record | {"safeguard": False}
 
-    def _start(self, y: Measurements, physics: LinearPhysics) -> torch.Tensor:
-        require_operator("physics", physics)
-        several = isinstance(y, TensorList) and len(y) > 0
-        for part in y if several else (y,):
-            _check_measurement(part, physics)
-        kind = type(physics).__name__
-        got = f"shape {_shapes(y)}, {parts(y)[0].dtype} on {parts(y)[0].device}"
-        with foreign("y", got, f"measurements of this {kind}"):
-            start = started(self.start, y, physics)
-            with torch.no_grad():
-                expected = _shapes(physics.A(start))
-        _check_shapes(_shapes(y), expected, tuple(start.shape[1:]), physics)
-        require(
-            start.is_floating_point(),
-            "y.dtype",
-            parts(y)[0].dtype,
-            f"what this {kind} makes of real images: its adjoint must give them",
-        )
-        return start
+
+def first_iterate(start: Start, y: Measurements, physics: LinearPhysics) -> torch.Tensor:
+    """Where a run from ``start`` begins; measurements that the operator cannot use are refused."""
+    require_operator("physics", physics)
+    several = isinstance(y, TensorList) and len(y) > 0
+    for part in y if several else (y,):
+        _check_measurement(part, physics)
+    kind = type(physics).__name__
+    got = f"shape {_shapes(y)}, {parts(y)[0].dtype} on {parts(y)[0].device}"
+    with foreign("y", got, f"measurements of this {kind}"):
+        x = started(start, y, physics)
+        with torch.no_grad():
+            expected = _shapes(physics.A(x))
+    _check_shapes(_shapes(y), expected, tuple(x.shape[1:]), physics)
+    require(
+        x.is_floating_point(),
+        "y.dtype",
+        parts(y)[0].dtype,
+        f"what this {kind} makes of real images: its adjoint must give them",
+    )
+    return x
 
 
 def _check_measurement(y: torch.Tensor, physics: LinearPhysics) -> None:

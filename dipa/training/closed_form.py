@@ -15,6 +15,7 @@ from deepinv.physics import LinearPhysics
 from .. import metrics, paired
 from ..checks import (
     InputError,
+    in_a_row,
     plain_value,
     require,
     require_images,
@@ -36,6 +37,7 @@ from .doors import require_wide
 from .family import Family
 from .loop import Fit, Record
 from .pairs import rows_of
+from .validation import held_out
 
 
 def fit_steps(
@@ -45,7 +47,8 @@ def fit_steps(
     images: Images,
     *,
     stepsize: float | str = "1/L",
-    regularization: float = 1e-6,
+    regularization: float | Sequence[float] = 1e-6,
+    validation: float = 0.1,
     sweeps: int = 4,
     batch_size: int = 64,
     seed: int = 0,
@@ -70,10 +73,9 @@ def fit_steps(
     reason it is no promise about what comes out of the denoiser.
 
     Args:
-        preconditioner: :class:`~dipa.preconditioners.ScalarSteps`,
-            :class:`~dipa.preconditioners.FourierSteps` or
-            :class:`~dipa.preconditioners.CombinedSteps`. Parameters of iterations that the solver
-            does not run are those of its last.
+        preconditioner: learned steps of every iteration: scalars, kernels, weights of pixels,
+            matrices, filters or :class:`~dipa.preconditioners.CombinedSteps`. Parameters of
+            iterations that the solver does not run are those of its last.
         solver: what runs. Momentum, start and prior belong to what is fitted.
         physics: the operator, with the noise that measurements will have; one whose parameters
             have a row for every image shows each to its own. Or several of one kind
@@ -87,7 +89,10 @@ def fit_steps(
             on the units of the operator.
         regularization: :math:`\lambda` over the mean of the diagonal of the normal equations, >= 0
             (for a filter: over the mean power of a frequency; of a radial filter it also holds
-            neighbouring knots together).
+            neighbouring knots together). Of several, every iteration, or sweep, has the one that
+            is best on images held out: steps with many numbers, such as matrices, learn a few
+            thousand images by heart otherwise.
+        validation: share of the images that are held out where there are several, in ]0, 1/2].
         sweeps: of one set for all iterations, >= 1.
         batch_size: of the prior.
         seed: of the measurement noise.
@@ -99,7 +104,8 @@ def fit_steps(
 
     Raises:
         InputError: a preconditioner that has no closed form; images of another size than its
-            filter's; a run that diverges.
+            filter's; several regularizations where images have operators of their own; a run that
+            diverges.
     """
     began = time.monotonic()
     kind = type(preconditioner).__name__
@@ -107,13 +113,14 @@ def fit_steps(
         isinstance(preconditioner, PerIteration)
         and type(preconditioner).normal_equations is not PerIteration.normal_equations
     )
-    allowed = "one with a closed form: ScalarSteps, FourierSteps or CombinedSteps"
+    allowed = "learned steps of every iteration, with normal_equations"
     require(known, "preconditioner", kind, allowed)
     require_kind("solver", solver, FISTA)
     images = images_of("images", images)
     require_images("images", images)
     require_wide(images)
-    regularization = require_number("regularization", regularization, 0)
+    regularizations = _regularizations(regularization)
+    validation = float(require_number("validation", validation, 0, 0.5, open_low=True))
     sweeps = require_int("sweeps", sweeps, 1)
     batch_size, seed = require_int("batch_size", batch_size, 1), require_int("seed", seed, 0)
     stepsize = plain_value(stepsize)
@@ -129,7 +136,13 @@ def fit_steps(
     rows = 1 if noise_alone else rows  # all images are measured at once, each with its level
     seen, x, y, alpha = _measured(preconditioner, solver, physics, images, stepsize, seed, rows)
     P, apart = acting(preconditioner, seen), len(x) if several or rows > 1 else 0
-    run = _Run(P, solver, seen, x, y, alpha, regularization, batch_size, apart)
+    held = torch.zeros(len(x), dtype=torch.bool)
+    if len(regularizations) > 1:
+        allowed = "one number where images have operators of their own"
+        require(not apart, "regularization", regularization, allowed)
+        require_int("images", count, 2)
+        held[held_out(count, max(validation, 1 / count), seed)[1]] = True
+    run = _Run(P, solver, seen, x, y, alpha, regularizations, held, batch_size, apart)
     with torch.no_grad():
         history = run.pooled(sweeps) if preconditioner.iterations == 1 else run.greedy()
     first = physics[0] if isinstance(physics, (list, tuple)) else run.physics
@@ -141,15 +154,24 @@ def fit_steps(
         preconditioner.setting = made_in | told_apart
     record = {
         "stepsize": stepsize,
-        "regularization": regularization,
+        "regularization": list(regularizations) if held.any() else regularizations[0],
         "seed": seed,
         "solver": solver.describe(),
         "images": len(images),
         "training_seconds": round(time.monotonic() - began, 2),
     }
+    record |= {"validation": validation} if held.any() else {}
     record |= {"operators": len(physics)} if isinstance(physics, (list, tuple)) else {}
     record |= {"sweeps": sweeps} if run.P.iterations == 1 else {}
     return Fit(preconditioner, history, record)
+
+
+def _regularizations(given: float | Sequence[float]) -> tuple[float, ...]:
+    if not in_a_row(given):
+        return (require_number("regularization", given, 0),)
+    numbers = tuple(cast(Sequence[float], given))
+    require(len(numbers) > 0, "regularization", given, "a number, or some")
+    return tuple(require_number("regularization", number, 0) for number in numbers)
 
 
 def _measured(
@@ -189,7 +211,8 @@ class _Run:
     x: torch.Tensor
     y: torch.Tensor
     alpha: float
-    regularization: float
+    regularizations: tuple[float, ...]
+    held: torch.Tensor  # which images are held out, to choose among several regularizations by
     batch_size: int
     apart: int = 0  # images in one set of normal equations, 0 for as many as the batch
 
@@ -231,17 +254,24 @@ class _Run:
         return history
 
     def _sums(self, gradient: torch.Tensor, z: torch.Tensor) -> list[torch.Tensor]:
-        """The normal equations of one iteration."""
+        """The normal equations of one iteration, and behind them those of the images held out."""
+        uses = (~self.held, self.held) if self.held.any() else (slice(None),)
+        sums = [self._of(gradient[images], z[images], self.x[images]) for images in uses]
+        return [part for pair in sums for part in pair]
+
+    def _of(self, gradient: torch.Tensor, z: torch.Tensor, x: torch.Tensor) -> list[torch.Tensor]:
         batches = zip(
-            (z - self.x).split(self.apart or self.batch_size),
+            (z - x).split(self.apart or self.batch_size),
             (self.alpha * gradient).split(self.apart or self.batch_size),
             strict=True,
         )
         parts = [self.P.normal_equations(error, direction) for error, direction in batches]
         return [torch.stack(part).sum(dim=0) for part in zip(*parts, strict=True)]
 
-    def _set(self, at: int, gram: torch.Tensor, right: torch.Tensor) -> None:
-        self.P.steps[at] = self.P.solution(gram, right, self.regularization).to(self.P.steps)
+    def _set(self, at: int, gram: torch.Tensor, right: torch.Tensor, *held: torch.Tensor) -> None:
+        tried = [self.P.solution(gram, right, level) for level in self.regularizations]
+        best = min(tried, key=lambda p: self.P.misfit(held[0], held[1], p)) if held else tried[0]
+        self.P.steps[at] = best.to(self.P.steps)
 
     def _solve(self, called: Any, iterations: int) -> Result:
         solver = replace(
