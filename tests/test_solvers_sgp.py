@@ -164,13 +164,29 @@ def test_the_scaling_stays_within_its_bounds_and_they_close():
     scale=st.sampled_from([0.1, 3.0, 1e3, 1e9, 1e200]),
     kind=st.sampled_from(["step", "diagonal", "exponential"]),
     scheme=st.sampled_from(["relaxed", "scaled"]),
+    beta=st.sampled_from([0.1, 0.99]),
 )
-def test_the_objective_never_grows(seed, scale, kind, scheme):
+def test_the_objective_never_grows(seed, scale, kind, scheme, beta):
     physics, matrix, y = problem(seed)
     steps = wild(seed, scale, kind)
-    found = SGP(L1, iterations=15, scheme=scheme)(y, physics, steps=steps, iterates=True)
+    solver = SGP(L1, iterations=15, scheme=scheme, beta=beta)
+    found = solver(y, physics, steps=steps, iterates=True)
     values = torch.stack([objective(matrix, y, x) for x in found.iterates])
     assert bool((values[1:] <= values[:-1] * (1 + 1e-12)).all()) and found.status == "completed"
+
+
+def test_a_direction_that_ascends_is_not_taken_however_lenient_the_condition():
+    """Across the kink of the prior, so that the bound grows faster than F does at first."""
+    physics = matrix_physics(torch.diag(torch.tensor([1.0, 0.01], dtype=torch.float64)), (1, 1, 2))
+    y = torch.tensor([[0.0, -1.05 * WEIGHT / 0.01]], dtype=torch.float64)
+    start = torch.tensor([0.0, -0.1], dtype=torch.float64).reshape(1, 1, 1, 2)
+    across = torch.tensor([0.0, -10.0 - WEIGHT], dtype=torch.float64).reshape(1, 1, 1, 2)
+    solver = SGP(L1, iterations=1, beta=0.99, start=lambda y, physics: start)
+    found = solver(y, physics, preconditioner=lambda g, x, k: across, history=True)
+    plain = solver(y, physics, history=True)
+    before, after = (record["objective"] for record in found.history)
+    assert after < before and found.history[1]["proposed"] == 0
+    assert relative(found.x, plain.x) < 1e-9
 
 
 @settings(max_examples=10, deadline=None)
@@ -236,4 +252,4 @@ def test_doors():
     P = lambda gradient, x, k: gradient  # noqa: E731
     refuses(lambda: SGP(L1, scheme="scaled")(y, physics, preconditioner=P), "preconditioner")
     refuses(lambda: SGP(L1)(y, physics, steps=3.0), "steps", "3.0")
-    refuses(lambda: SGP(L1)(y[:, :4], physics), "y.shape")
+    refuses(lambda: SGP(L1)(y[:, :4], physics), "y", "(3, 4)")

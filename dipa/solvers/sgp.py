@@ -260,11 +260,9 @@ class ScaledGradient:
         if self.solver.scheme == "scaled":
             return self._step(point, point.gradient, lengths) - point.x, asked
         proposal = self._step(point, self._preconditioned(point, k), lengths)
-        proposal = torch.where(_finite(proposal), proposal, point.x)
         wild = self._plain(self._point(proposal)) - point.x
         first, second = (_column(sizes(part)) for part in (wild, plain))
-        large = weight * first > self.solver.alpha * (1 - weight) * second
-        taken = asked & large & _finite(wild)
+        taken = asked & (weight * first > self.solver.alpha * (1 - weight) * second)
         return torch.where(taken, weight * wild + (1 - weight) * plain, plain), taken
 
     def _lengths(self, point: Point, k: int) -> torch.Tensor:
@@ -322,10 +320,6 @@ class ScaledGradient:
 def _column(numbers: torch.Tensor) -> torch.Tensor:
     """(B,) as (B, 1, 1, 1)."""
     return numbers.reshape(-1, 1, 1, 1)
-
-
-def _finite(images: torch.Tensor) -> torch.Tensor:
-    return _column(images.isfinite().flatten(1).all(dim=1))
 
 
 def _record(state: loop.State) -> dict[str, Any]:
