@@ -19,7 +19,16 @@ from .lines import (
     long_runs,
     training,
 )
-from .pictures import gallery, methods, panels, player, psnr_text, reconstructions, tiles
+from .pictures import (
+    beside_the_truth,
+    gallery,
+    methods,
+    panels,
+    player,
+    psnr_text,
+    reconstructions,
+    tiles,
+)
 from .style import COLOURS, DASHES, ERROR_MAX, PALETTE, ROLES, STYLE
 
 __all__ = [
@@ -43,6 +52,7 @@ __all__ = [
     "long_runs",
     "matrices",
     "matrix",
+    "beside_the_truth",
     "methods",
     "panels",
     "player",

@@ -78,6 +78,25 @@ def methods(planes: Mapping[str, np.ndarray], columns: int = 6) -> Figure:
 
 
 @figure_of
+def beside_the_truth(rows: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+    """Images (H, W) by row and by method, on the grey scale [0, 1]; ``truth`` among those of a row
+    is what the PSNR below its others refers to.
+    """
+    columns = len(next(iter(rows.values())))
+    size = (1.75 * columns, 2.05 * len(rows))
+    figure, axes = plt.subplots(
+        len(rows), columns, figsize=size, layout="constrained", squeeze=False
+    )
+    for line, (row, planes) in zip(axes, rows.items(), strict=True):
+        for axis, (name, plane) in zip(line, planes.items(), strict=True):
+            show(axis, plane, name if axis in axes[0] else "")
+            if name != "truth":
+                axis.set_xlabel(psnr_text(plane, planes["truth"]), fontsize=9)
+        line[0].set_ylabel(row, fontsize=9)
+    return figure
+
+
+@figure_of
 def player(examples: Mapping[str, np.ndarray]) -> str:
     """An iteration player (HTML, no kernel needed): baseline, student and teacher side by side, k =
     0 to K.

@@ -14,6 +14,7 @@ HOMES = {
         "profile_table",
         "shift_table",
     ),
+    "headline": ("STORIES", "at_a_glance", "examples", "findings"),
     "operators": ("by_operator", "comparisons", "learned_first", "what_training_adds", "whole"),
     "markdown": ("mean_sd", "short_count", "table"),
     "paper": (
