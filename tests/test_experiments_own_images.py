@@ -1,6 +1,7 @@
 """``dipa evaluate``: a run's student on other images, beside baseline, 1/L and best start."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from tiny_runs import small
 
 from dipa import cli, commands, data, experiments, metrics
 from dipa.data import ImageSet
-from dipa.experiments.own_images import Evaluation, evaluate_on, own_images
-from dipa.experiments.problem import make_solver, operators
+from dipa.experiments.own_images import Evaluation, evaluate_on, own_images, untrained
+from dipa.experiments.problem import Problem, make_solver, operators
 from dipa.experiments.replay import STREAM
 from dipa.operators.measure import measure
 
@@ -53,6 +54,22 @@ def test_what_is_no_folder_of_pictures_is_refused(pictures, tmp_path):
     refuses(lambda: data.folder(pictures, size=4), "size", "4")
     (pictures / "a.png").write_bytes(b"no picture")
     refuses(lambda: data.folder(pictures), "a.png")
+
+
+def test_what_takes_no_training_is_told_on_the_run_s_own_test_images(run):
+    found = untrained(run)
+    assert list(found) == ["steps of 1/L", "closed form, where P starts"]
+    ridge = replace(run.config, method="ridge", preset="ridge")
+    problem = Problem.build(run.config)
+    y = measure(problem.student, problem.test.images, seed=run.config.seed, stream=STREAM)
+    for name, P, alpha in (
+        ("steps of 1/L", None, "1/L"),
+        ("closed form, where P starts", ridge.recipe.make(Problem.build(ridge)), 0.4),
+    ):
+        x = problem.solver(y, problem.student, preconditioner=P, stepsize=alpha).x
+        assert found[name] == pytest.approx(metrics.psnr(x, problem.test.images).mean().item())
+    assert abs(found["steps of 1/L"] - run.metrics["baseline"]["psnr"]) > 1e-3
+    assert run.config.solver.stepsize == 0.4
 
 
 def test_on_its_own_images_it_says_what_the_run_did(run):

@@ -95,12 +95,9 @@ def test_the_picture_has_the_example_of_the_median_gain(recorded):
     runs = recorded[0]["super_resolution"]
     names = ("sr-baseline", "sr-n-dipa-composed")
     baseline, network = (reports.run_of(runs, name) for name in names)
-    gains = [
-        psnr(network, n)
-        + 10
-        * np.log10(np.mean((baseline.examples["baseline"][n] - network.examples["truth"][n]) ** 2))
-        for n in range(4)
-    ]
+    truth, plain = network.examples["truth"], baseline.examples["baseline"]
+    errors = [np.mean((plain[n] - truth[n]) ** 2) for n in range(4)]
+    gains = [psnr(network, n) + 10 * np.log10(errors[n]) for n in range(4)]
     shown = reports.examples(recorded[0])["super-resolution"]["truth"]
     (place,) = (n for n in range(4) if np.array_equal(truth[n, 0], shown))
     assert sorted(gains).index(gains[place]) == 2

@@ -215,6 +215,13 @@ class Config:
         return self.recipe.optimises
 
     @property
+    def closed_form(self) -> bool:
+        """Whether a P is made in closed form, which training then starts from."""
+        linear = "preconditioner" in self.recipe.sections
+        started = linear and self.trained and self.preconditioner.start == "ridge"
+        return self.recipe.closed_form or started
+
+    @property
     def plan(self) -> tuple[Phase, ...]:
         """The phases of the training."""
         if not self.phases:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -110,6 +110,23 @@ def evaluate_on(run: Run, images: ImageSet, place: torch.device | None = None) -
     psnr = {name: values for name, (values, _) in solved.items()}
     status = {name: status for name, (_, status) in solved.items()}
     return Evaluation(run.path.name, images.name, len(x), psnr, status)
+
+
+@torch.no_grad()
+@another_setting()
+def untrained(run: Run, place: torch.device | None = None) -> dict[str, float]:
+    """Mean PSNR, on a run's own test images, of what takes no training: steps of 1/L, and the
+    closed form where P's training started from it.
+    """
+    problem, config = Problem.build(run.config, place), run.config
+    ways = {"steps of 1/L": _by(problem, problem.solver, None, "1/L")}
+    if config.closed_form:
+        P = cast(Any, config.recipe.make(problem)).to(problem.device)
+        ways["closed form, where P starts"] = _by(
+            problem, problem.solver, P, config.solver.stepsize
+        )
+    solved = {name: _over(problem, way)[0] for name, way in ways.items()}
+    return {name: sum(values) / len(values) for name, values in solved.items()}
 
 
 def _ways(problem: Problem, run: Run) -> dict[str, Reconstruct]:

@@ -290,7 +290,7 @@ def settings(config: Config) -> dict[str, Any]:
     times batch.
     """
     sections, unused = asdict(config), {"training.checkpoint_every", "training.steps"}
-    unused |= set() if _closed_form(config) else {"data.ridge_count"}
+    unused |= set() if config.closed_form else {"data.ridge_count"}
     used = {
         f"{section}.{key}": value
         for section in _sections(config)
@@ -311,10 +311,3 @@ def _sections(config: Config) -> list[str]:
         *(["variations"] if config.variations.active else []),
         *(["losses", "training"] if config.trained else []),
     ]
-
-
-def _closed_form(config: Config) -> bool:
-    linear = "preconditioner" in config.recipe.sections
-    return config.recipe.closed_form or (
-        linear and config.trained and config.preconditioner.start == "ridge"
-    )
