@@ -1,4 +1,4 @@
-"""The README: its examples, run one after the other on smaller images, and what it says of runs."""
+"""README and page "Use it": examples, run on smaller images, and what is said of recorded runs."""
 
 import re
 from pathlib import Path
@@ -30,7 +30,8 @@ SMALLER = {
 @pytest.mark.filterwarnings("ignore:distill.*Do not train:UserWarning", "ignore:images.*fewer than")
 def test_the_examples_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    text = README.read_text(encoding="utf-8")
+    pages = README, README.parent / "book" / "use.md"
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     for there, here in SMALLER.items():
         assert there in text, there
         text = text.replace(there, here)
@@ -39,7 +40,7 @@ def test_the_examples_run(tmp_path, monkeypatch, capsys):
     names: dict = {}
     exec("import dipa\nfew = dipa.FISTA(dipa.PnP(dipa.denoisers.load()), iterations=2)", names)
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
+        exec(compile(block, "README.md, use.md", "exec"), names)
     told = capsys.readouterr().out
     assert "recommended" in told and "combined steps" in told and "held-out images" in told
     assert (tmp_path / "my_operator.safetensors").is_file()
