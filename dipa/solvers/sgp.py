@@ -129,7 +129,8 @@ class SGP:
             history: record F, the share of images whose proposal was taken, the mean of
                 :math:`\gamma_1` and :math:`\gamma_2`, and applications of H and its adjoint so far.
             iterates: keep every iterate.
-            observe: is called with the :class:`Relaxed` state after every iteration.
+            observe: is called with the :class:`~dipa.solvers.sgp.Relaxed` state at the start and
+                after every iteration.
 
         Returns:
             :class:`~dipa.solvers.Result`.
