@@ -201,6 +201,7 @@ def require_applies(
     name: str, physics: LinearPhysics, img_size: tuple[int, int, int], *, several: bool = False
 ) -> None:
     """As :func:`require_takes`, of images ``img_size`` (C, H, W) in the operator's own dtype."""
+    require_operator(name, physics)
     image = numbers_of(physics, img_size).new_zeros(1, *img_size)
     require_takes(name, physics, image, several=several)
 

@@ -72,4 +72,5 @@ def test_what_it_refuses(monkeypatch):
         "gradient",
     )
     monkeypatch.setattr(memory, "free_memory", lambda place: 4 * 64 * 3 * 8 - 1)
+    refuses(lambda: Nystrom(0.5, (1, 4, 4), rank=3, regularization=0.1), "physics", "float")
     refuses(lambda: Nystrom(physics, rank=3, regularization=0.1), "rank", "3", "free")

@@ -252,6 +252,7 @@ NEURAL = {
 SIZE = {"network.features": 6, "network.blocks": 3}
 COUNTS = {"data.train_count": 7, "data.ridge_count": 9}
 NOTHING_TRAINED = TRAINING | NEURAL | SIZE | {"data.train_count": 7, "solver.teacher_stepsize": 0.7}
+FITTED = {name: value for name, value in NOTHING_TRAINED.items() if name != "solver.precision"}
 UNUSED = {
     "baseline": NOTHING_TRAINED | FIXED | LINEAR | COUNTS,
     "ridge": NOTHING_TRAINED | FIXED | {"preconditioner.start": "identity"},
@@ -267,11 +268,11 @@ UNUSED = {
         for steps in ("scalar", "convolutional", "pointwise")
     },
     **{
-        f"{steps}-fitted": NOTHING_TRAINED | FIXED | LINEAR
+        f"{steps}-fitted": FITTED | FIXED | LINEAR
         for steps in ("scalar", "convolutional", "pointwise")
     },
-    "full-linear-fitted": NOTHING_TRAINED | FIXED,
-    "linear-fitted": NOTHING_TRAINED | FIXED,
+    "full-linear-fitted": FITTED | FIXED,
+    "linear-fitted": FITTED | FIXED,
     "n-dipa": FIXED | LINEAR | {"data.ridge_count": 9},
     "composed": FIXED | {"preconditioner.start": "identity"},
     "fista-net": FIXED

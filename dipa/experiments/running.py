@@ -118,13 +118,13 @@ def _make(
 
 def _precision(problem: Problem, trained: Any) -> dict[str, str | None]:
     """In what numbers the denoiser computes (an end-to-end network: its weights) in each part;
-    None where nothing is trained.
+    None where nothing is trained or fitted.
     """
     config = problem.config
     used: Any = problem.solver.prior.precision
     if config.recipe.network:
         used = str(next(trained.parameters()).dtype).removeprefix("torch.")
-    return {"training": used if config.trained else None, "evaluation": TEST_PRECISION}
+    return {"training": used if config.recipe.train else None, "evaluation": TEST_PRECISION}
 
 
 def _cached(kept: Kept, fit: Fit) -> dict[str, list[int]]:
