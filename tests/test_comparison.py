@@ -162,6 +162,22 @@ def test_training_is_the_one_of_distill(name, start, teacher):
     assert not found.absent and chosen.numbers == P.parameter_count and chosen.fit > 0
 
 
+@pytest.mark.parametrize(("budget", "most"), [(None, 1024), (dipa.Budget(steps=1), 2304)])
+def test_matrices_are_for_small_images(budget, most):
+    for side, small in ((int(most**0.5), True), (int(most**0.5) + 1, False)):
+        x = torch.zeros(1, 1, side, side)
+        problem = ways.Problem(solver(), operator(), x, None, budget, 0)
+        reasons = [
+            method.absent(problem)
+            for method in ways.METHODS
+            if "matrix" in method.needs and (budget or "budget" not in method.needs)
+        ]
+        assert reasons and all(
+            reason == ("" if small else f"more than {most:,} numbers in an image")
+            for reason in reasons
+        )
+
+
 def test_a_method_that_breaks_says_why_it_is_absent(monkeypatch):
     def breaks(problem):
         raise AssertionError

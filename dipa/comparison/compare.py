@@ -64,10 +64,11 @@ def compare(
     :class:`~dipa.preconditioners.Nystrom`, Tikhonov's solution; deepinv's HQS and DRS. In closed
     form from images: scalars, radial filters, polynomials,
     :class:`~dipa.preconditioners.CombinedSteps` for each iteration
-    (:func:`~dipa.training.fit_steps`); up to 2,304 numbers in an image the ridge predictor
-    (:func:`~dipa.training.fit_ridge`). Trained where there is a ``budget``: L-DIPA from the ridge
-    predictor, differentiated straight through; N-DIPA, a network behind the combined steps, each
-    iteration on its own. Both end as the best on a tenth of their images, the start included.
+    (:func:`~dipa.training.fit_steps`); up to 1,024 numbers in an image, with a ``budget`` 2,304,
+    the ridge predictor (:func:`~dipa.training.fit_ridge`). Trained where there is a ``budget``:
+    L-DIPA from the ridge predictor, differentiated straight through; N-DIPA, a network behind the
+    combined steps, each iteration on its own. Both end as the best on a tenth of their images, the
+    start included.
 
     Args:
         physics: the operator, with the noise that measurements will have.

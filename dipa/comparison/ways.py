@@ -38,7 +38,8 @@ DAMPINGS = (0.01, 0.03, 0.1, 0.3)  # of the inverses, in units of L
 TIKHONOV = (1e-3, 3e-3, 1e-2, 3e-2, 0.1)  # in units of L
 PROX = (1.0, 10.0, 100.0)  # stepsizes of HQS and DRS, in units of 1/L
 LEVELS = (0.002, 0.005, 0.01, 0.02, 0.05)  # of the total variation denoiser
-LARGEST = 2304  # numbers in an image, 48 x 48, up to which a matrix is fitted
+# numbers in an image up to which a matrix is fitted: 32 x 32, with a budget 48 x 48
+LARGE, LARGEST = 1024, 2304
 FIT_PLANES = 24  # channels of all images that steps are fitted to in closed form, at most
 PATIENCE = 4  # times K that a method may run which was not trained for K
 TV_ITERATIONS = 30  # of the total variation denoiser inside
@@ -246,8 +247,9 @@ class Method:
         """Why it is left out; empty where it is not."""
         if "budget" in self.needs and problem.budget is None:
             return "no budget was given"
-        large = problem.images[0].numel() > LARGEST
-        reason = f"more than {LARGEST:,} numbers in an image"
+        most = LARGE if problem.budget is None else LARGEST
+        large = problem.images[0].numel() > most
+        reason = f"more than {most:,} numbers in an image"
         return reason if "matrix" in self.needs and large else ""
 
 
