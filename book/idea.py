@@ -146,7 +146,7 @@ print(means == sorted(means))
 # ## Limits, and things to try
 #
 # - $H_s$ is an orthogonal projector here, so there is no ill-conditioning to cure: what $P$ learns is a linear guess of the
-#   null-space part from the measured part. [The results](results_single_pixel.ipynb) set this closed-form guess beside the
-#   trained one.
+#   null-space part from the measured part. Its training starts at the best such guess in closed form, and a matrix has little left to
+#   learn from there; what a network behind it adds is in the table above.
 # - $P$ belongs to its operator, its denoiser and its kind of images. It is not a general inverse.
 # - Try `profile = "smoke"`, another `seed`, or train a variant in [the training notebook](train.ipynb).
