@@ -68,7 +68,7 @@ class SGP:
         prior: :math:`\lambda\psi`, a deepinv prior by its proximity operator, which for a diagonal
             :math:`D_k` must be separable, as :math:`\ell_1` is.
         iterations: K >= 1.
-        start: as of :class:`~dipa.FISTA`.
+        start: as of :class:`FISTA`.
         alpha: in ]0, 1].
         beta: in ]0, 1[.
         eta_1: in ]0, 1[.
