@@ -5,6 +5,7 @@ import json
 import math
 import warnings
 from importlib import import_module
+from typing import Any
 
 import deepinv
 import pytest
@@ -241,36 +242,44 @@ def test_the_watch_s_own_seconds_do_not_count(monkeypatch):
     assert watch.curve.seconds == [1.0, 3.0]
 
 
+def modelled(denoiser, target: float, exactly: int = 0, count: int = 3) -> tuple[Any, ...]:
+    """A run of deepinv's HQS watched, and its group: at most 40 iterations."""
+    x = images(count, *SIZE)
+    group = dataclasses.replace(Group.of(operator(), x, torch.arange(count), 0), target=target)
+
+    def make(iterations: int) -> deepinv.optim.HQS:
+        prior = deepinv.optim.PnP(denoiser=denoiser)
+        return deepinv.optim.HQS(
+            deepinv.optim.L2(), prior=prior, stepsize=0.7, sigma_denoiser=0.05, max_iter=iterations
+        )
+
+    return curves.modelled(make, 40, group, exactly), group, make
+
+
+def test_a_model_of_deepinv_is_watched_as_its_own_metrics_see_it():
+    curve, group, make = modelled(deepinv.models.MedianFilter(), 99.0, exactly=12)
+    seen = make(12)(group.y, group.physics, x_gt=group.x, compute_metrics=True)[1]["psnr"]
+    assert curve.psnr == pytest.approx(torch.tensor(seen).mean(dim=0).tolist(), abs=1e-4)
+    assert len(curve.psnr) == 13 and curve.seconds == sorted(curve.seconds)
+    assert 0 <= curve.seconds[0] < curve.seconds[-1]
+
+
 def test_a_model_of_deepinv_that_diverges_is_told_until_then():
-    group = Group(operator(), images(2, *SIZE), images(2, *SIZE))
+    class Diverging(torch.nn.Module):
+        def forward(self, x, sigma=None):
+            self.calls = getattr(self, "calls", 0) + 1
+            return x if self.calls < 4 else x * math.nan
 
-    class Diverging:
-        def __call__(self, y, physics, **options):
-            return y, {"psnr": [[20.0, 21.0, float("nan"), 30.0]] * 2}
-
-    curve = curves.modelled(lambda iterations: Diverging(), 3, 3, group)
-    assert curve.psnr == [20.0, 21.0] and len(curve.seconds) == 2 and curve.best == 1
+    curve, *_ = modelled(Diverging(), -math.inf)
+    assert len(curve.psnr) == 4 == len(curve.seconds)
+    assert all(math.isfinite(psnr) for psnr in curve.psnr)
 
 
-def test_a_model_of_deepinv_runs_on_where_it_may_reach_the_target():
-    x, made = images(2, *SIZE), []
-
-    def run(target: float, psnr: list[float], exactly: int = 0) -> list[int]:
-        def make(iterations):
-            made.append(iterations)
-            seen = {"psnr": [psnr[: iterations + 1]] * 2}
-            return lambda y, physics, **options: (y, seen)
-
-        made.clear()
-        curves.modelled(make, 20, 80, Group(operator(), x, x, target=target), exactly)
-        return list(made)
-
-    slope = [20 + 0.1 * k for k in range(81)]
-    assert run(-math.inf, slope) == [20, 80] == run(33.9, slope)
-    assert run(34.1, slope) == [20]  # 22 dB, and 34 at twice its pace
-    assert run(-math.inf, [20.0] * 81) == [20]
-    assert run(-math.inf, slope[:20] + [math.nan] * 61) == [20]
-    assert run(-math.inf, slope, exactly=7) == [7] and run(99.0, slope, exactly=31) == [31]
+def test_a_model_of_deepinv_runs_on_only_while_it_gets_better():
+    still, *_ = modelled(deepinv.models.MedianFilter(), 99.0)
+    assert len(still.psnr) == curves.WAIT + 1  # 99 dB cannot be reached
+    whole, *_ = modelled(deepinv.models.MedianFilter(), -math.inf)
+    assert curves.WAIT + 1 <= len(whole.psnr) <= 41
 
 
 def test_a_run_of_so_many_iterations_has_them_exactly():

@@ -113,10 +113,16 @@ class Watch:
 
     def __call__(self, state: State) -> None:
         """Take down one state."""
-        _wait(state.x)
+        self.see(state.x)
+
+    def see(self, x: torch.Tensor) -> None:
+        """Take down one iterate; one that is not finite ends the run before."""
+        _wait(x)
         now = time.perf_counter()
+        if not bool(x.isfinite().all()):
+            raise Enough
         self.curve.seconds.append(now - self.began - self.spent)
-        self.add(state.x)
+        self.add(x)
         self.spent += time.perf_counter() - now
         if self._enough():
             raise Enough
@@ -162,29 +168,19 @@ def solved(
     return watch.curve
 
 
-@torch.no_grad()
-def modelled(
-    make: Callable[[int], Any], iterations: int, most: int, group: Group, exactly: int = 0
-) -> Curve:
-    """The curve of the deepinv model of so many iterations by its own metrics, its seconds in equal
-    parts: of ``exactly`` so many; of 0 ``iterations``, and ``most`` where it still gets better and
-    may reach the target of the group.
+def modelled(make: Callable[[int], Any], iterations: int, group: Group, exactly: int = 0) -> Curve:
+    """The curve of the deepinv model that ``make`` gives of so many iterations; it ends as that of
+    :func:`solved` does.
     """
-    if exactly:
-        return _modelled(make(exactly), group, exactly)
-    curve, left = _modelled(make(iterations), group, iterations), most - iterations
-    whole = len(curve.psnr) > iterations  # it did not diverge
-    longer = left > 0 and whole and worth_more(curve.psnr, left, group.target)
-    return _modelled(make(most), group, most) if longer else curve
-
-
-def _modelled(model: Any, group: Group, iterations: int) -> Curve:
-    began = time.perf_counter()
-    seen = model(group.y, group.physics, x_gt=group.x, compute_metrics=True)[1]["psnr"]
-    each = (time.perf_counter() - began) / iterations
-    psnr = torch.tensor(seen).reshape(len(group.x), iterations + 1).mean(dim=0).tolist()
-    kept = next((k for k, value in enumerate(psnr) if not math.isfinite(value)), iterations + 1)
-    return Curve(psnr[:kept], [each * k for k in range(kept)], [])  # until it diverges
+    model, watch = make(exactly or iterations), Watch(group, exactly, iterations)
+    loop = model.fixed_point
+    loop.init_metrics_fn = lambda X, **_: watch.see(model.get_output(X))  # noqa: N803
+    loop.update_metrics_fn = lambda metrics, before, X, **_: watch.see(  # noqa: N803
+        model.get_output(X)
+    )
+    with contextlib.suppress(Enough):
+        model(group.y, group.physics, compute_metrics=True)
+    return watch.curve
 
 
 def _wait(images: torch.Tensor) -> None:

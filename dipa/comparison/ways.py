@@ -218,7 +218,6 @@ def n_dipa(problem: Problem) -> Iterator[Way]:
 
 def prox(algorithm: type, problem: Problem) -> Iterator[Way]:
     """deepinv's HQS or DRS with the proximity operator of the data fidelity."""
-    count = problem.iterations
     for factor in PROX:
 
         def make(iterations: int, stepsize: float = factor / problem.norm) -> Any:
@@ -230,7 +229,7 @@ def prox(algorithm: type, problem: Problem) -> Iterator[Way]:
                 max_iter=iterations,
             )
 
-        run = partial(modelled, make, count, count * PATIENCE)
+        run = partial(modelled, make, problem.iterations * PATIENCE)
         yield Way(f"{factor:g} / L", run)
 
 
