@@ -224,6 +224,11 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
         operators.super_resolution,
         {"img_size": SIZE, "factor": 2, "noise_sigma": 0.0},
     ),
+    "operators.WaveletSynthesis": (operators.WaveletSynthesis, {"wavelet": "sym4", "level": 3}),
+    "operators.in_wavelets": (
+        operators.in_wavelets,
+        lambda: {"physics": operators.single_pixel(SIZE), "wavelet": "haar", "level": 2},
+    ),
     "operators.hadamard_mask": (
         operators.hadamard_mask,
         {"height": 8, "width": 8, "m": 5, "ordering": "xy"},

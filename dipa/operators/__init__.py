@@ -15,6 +15,7 @@ from .mri import MRI, mri, mri_pair, unshared_columns
 from .ranges import plane_basis, range_basis
 from .single_pixel import ORDERINGS, SinglePixel, hadamard_mask, single_pixel
 from .super_resolution import SuperResolution, super_resolution
+from .wavelets import WAVELETS, WaveletSynthesis, in_wavelets
 
 __all__ = [
     "MRI",
@@ -29,7 +30,10 @@ __all__ = [
     "PolyphaseBasis",
     "SinglePixel",
     "SuperResolution",
+    "WAVELETS",
+    "WaveletSynthesis",
     "hadamard_mask",
+    "in_wavelets",
     "mri",
     "mri_pair",
     "plane_basis",
