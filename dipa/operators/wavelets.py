@@ -41,9 +41,7 @@ class WaveletSynthesis(LinearPhysics):
 
     def A(self, c: torch.Tensor, **_: Any) -> torch.Tensor:  # noqa: N802
         """The images of coefficients (B, C, H, W)."""
-        return cast(
-            torch.Tensor, _Transform.apply(self._checked(c), self.wavelet, self.level, True)
-        )
+        return self._transformed(c, back=True)
 
     def A_adjoint(self, x: torch.Tensor, **_: Any) -> torch.Tensor:  # noqa: N802
         """The coefficients of images (B, C, H, W)."""
