@@ -290,20 +290,19 @@ def warn_measurements(y: Measurements, physics: LinearPhysics, img_size: tuple[i
     1].
 
     None of n numbers of at most 1 gives :math:`\|y\|_2>\|H\|_2\sqrt n` but for noise. Asked where
-    that is known and free: of an operator with a ``norm_sq``, with Gaussian noise or none.
+    that is known and free: of an operator with a ``norm_sq``, or whose L was asked for before, as
+    steps of 1/L do, with Gaussian noise or none.
     """
     noise = getattr(physics, "noise_model", None)
-    known = (
-        isinstance(physics, nn.Module)
-        and hasattr(physics, "norm_sq")
-        and isinstance(noise, (GaussianNoise, ZeroNoise))
-    )
+    known = isinstance(physics, nn.Module) and isinstance(noise, (GaussianNoise, ZeroNoise))
     if not known or physics in _told or not isinstance(y, torch.Tensor):
         return
+    declared = getattr(physics, "norm_sq", None)
+    norm_sq = _norms.get(physics, (img_size, y.dtype, y.device)) if declared is None else declared
+    if norm_sq is None:
+        return
     sigma = float(noise.sigma.max()) if isinstance(noise, GaussianNoise) else 0.0
-    most = math.sqrt(float(physics.norm_sq) * math.prod(img_size)) + 2 * sigma * math.sqrt(
-        y[0].numel()
-    )
+    most = math.sqrt(float(norm_sq) * math.prod(img_size)) + 2 * sigma * math.sqrt(y[0].numel())
     norm = float(y.detach().reshape(len(y), -1).norm(dim=1).max())
     if norm > most * (1 + MARGIN):
         _told.add(physics)

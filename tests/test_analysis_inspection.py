@@ -311,6 +311,19 @@ def test_the_form_follows_rank_and_memory(free, rank, form):
     assert recommend(known, room).form == form
     filtered = recommend(dataclasses.replace(known, shifts=True), room)
     assert filtered.form == "Fourier"
+    without = recommend(dataclasses.replace(known, coordinates=False), room)
+    assert without.form == ("dense" if form == "low rank" else form)
+
+
+@pytest.mark.parametrize("side", [64, 72])
+def test_a_form_that_is_recommended_can_be_made(side):
+    """Of 72 x 72 pixels seen through holes nobody knows coordinates of the range."""
+    physics = dp.Inpainting((1, side, side), mask=0.01, rng=rng(0))
+    form = dipa.inspect(physics).recommended.form
+    assert form == ("low rank" if side == 64 else "dense")
+    P = dipa.LinearPreconditioner.identity(physics, form=form.replace(" ", "_"))
+    gradient = torch.ones(1, 1, side, side)
+    assert P(gradient, gradient, 1).shape == gradient.shape
 
 
 def test_the_report_and_its_plain_values():

@@ -20,6 +20,7 @@ from dipa.comparison.ways import Way
 from dipa.operators import single_pixel
 from dipa.operators.measure import measure
 from dipa.solvers.loop import State
+from dipa.solvers.proximal import started
 
 SIZE = (1, 8, 8)
 FAST = {"total_variation": False, "progress": False, "held": 4}
@@ -112,7 +113,8 @@ def test_deepinv_s_rows_are_deepinv_s_own(name):
         max_iter=max(found.k, 1),
     )
     with torch.no_grad():
-        wanted = metrics.psnr(model(y, physics), x[test]).mean().item()
+        start = started("scaled_adjoint", y, physics)
+        wanted = metrics.psnr(model(y, physics, init=(start, start)), x[test]).mean().item()
     assert found.k > 0 and found.psnr == pytest.approx(wanted, abs=1e-3)
 
 
@@ -130,6 +132,7 @@ def test_steps_in_closed_form_are_those_of_fit_steps():
 
 def by_ridge(physics, x, run):
     """L-DIPA's start, solver and phase."""
+    run = dataclasses.replace(run, start="zero")
     P = dipa.training.fit_ridge(run, physics, x).preconditioner
     return P, run, {"differentiation": dipa.training.Differentiation("straight_through")}
 
@@ -253,12 +256,14 @@ def modelled(denoiser, target: float, exactly: int = 0, count: int = 3) -> tuple
             deepinv.optim.L2(), prior=prior, stepsize=0.7, sigma_denoiser=0.05, max_iter=iterations
         )
 
-    return curves.modelled(make, 40, group, exactly), group, make
+    return curves.modelled(make, "zero", 40, group, exactly), group, make
 
 
 def test_a_model_of_deepinv_is_watched_as_its_own_metrics_see_it():
     curve, group, make = modelled(deepinv.models.MedianFilter(), 99.0, exactly=12)
-    seen = make(12)(group.y, group.physics, x_gt=group.x, compute_metrics=True)[1]["psnr"]
+    begin = torch.zeros_like(group.x)
+    told = make(12)(group.y, group.physics, init=(begin, begin), x_gt=group.x, compute_metrics=True)
+    seen = told[1]["psnr"]
     assert curve.psnr == pytest.approx(torch.tensor(seen).mean(dim=0).tolist(), abs=1e-4)
     assert len(curve.psnr) == 13 and curve.seconds == sorted(curve.seconds)
     assert 0 <= curve.seconds[0] < curve.seconds[-1]
@@ -393,12 +398,68 @@ def test_the_advice_is_what_reaches_the_target_first():
     learned = made("combined steps", "closed form", 30.0, 0.5, fit=7.0)
     plain, fast = made("1/L", "untrained", 29.95, 2.0), made("Hessian", "untrained", 29.95, 0.2)
     assert told(learned, plain).advice == (
-        "Use combined steps: 0.50 s to 29.90 dB after 7 s of fitting; 1/L takes 2.00 s. Highest: "
-        "combined steps, 30.00 dB."
+        "Use combined steps, 3 iterations: 0.50 s to 29.90 dB after 7 s of fitting; 1/L takes "
+        "2.00 s. Highest: combined steps, 30.00 dB."
     )
-    assert told(fast, learned).advice.startswith("Do not train: use Hessian (0.20 s to 29.90 dB)")
+    assert told(fast, learned).advice.startswith(
+        "Do not train: use Hessian, 3 iterations (0.20 s to 29.90 dB); learned ones reach 30.00 dB"
+    )
     alone = told(learned, made("1/L", "untrained", 25.0, None)).advice
     assert "without learning 25.00 dB are reached" in alone
+
+
+def test_the_advice_says_what_was_not_compared():
+    learned = made("combined steps", "closed form", 30.0, 0.5, fit=7.0, k=1)
+    assert "Use combined steps, 1 iteration: " in told(learned).advice
+    assert "; nothing without learning was compared. Highest" in str(told(learned))
+    plain = told(made("1/L", "untrained", 29.95, 2.0)).advice
+    assert plain.startswith("Use 1/L, 3 iterations (2.00 s to 29.85 dB); nothing that has learned ")
+    assert "nan" not in plain and "train:" not in plain
+
+
+def test_where_nothing_runs_the_reasons_are_said():
+    text = refuses(lambda: compared(methods=["L-DIPA", "N-DIPA"]), "methods", "none that can run")
+    assert "L-DIPA (no budget was given); N-DIPA (no budget was given)" in text
+    prior = dipa.Prox(deepinv.optim.L1Prior(), 0.01)
+    found = compared(methods=["HQS", "1/L"], solver=dipa.FISTA(prior, 5))
+    assert found.absent == {"HQS": "a prior by its denoiser, not Prox"}
+
+
+@pytest.mark.parametrize("units", [30.0, 1 / 30])
+def test_no_row_depends_on_the_units_of_the_operator(units):
+    """Nor does what is chosen: the same blur, noise along, in other units."""
+    kernel = units * deepinv.physics.functional.gaussian_blur(sigma=(1.0, 1.0))
+    noise = deepinv.physics.GaussianNoise(0.05 * units)
+    other = deepinv.physics.BlurFFT(SIZE, filter=kernel, noise_model=noise)
+    methods = ["1/L", "Hessian", "Nyström", "CG-Tikhonov", "HQS", "DRS", "combined steps", "ridge"]
+    one, two = (compared(physics, methods=methods) for physics in (operator(), other))
+    assert not one.absent and not two.absent
+    for method in methods:
+        first, second = row(one, method), row(two, method)
+        assert (first.setting, first.k) == (second.setting, second.k)
+        assert first.psnr == pytest.approx(second.psnr, abs=0.01)
+
+
+def test_what_is_fitted_in_closed_form_starts_at_zero():
+    """On holes: what the start leaves in them is in no gradient."""
+    physics = deepinv.physics.Inpainting(SIZE, mask=0.5, rng=torch.Generator().manual_seed(0))
+    found = compared(physics, smooth_images(40), methods=["ridge", "1/L"])
+    assert row(found, "ridge").psnr > row(found, "1/L").psnr + 3
+
+
+def test_a_denoiser_that_keeps_something_is_refused():
+    class Stateful(torch.nn.Module):
+        calls = 0
+
+        def forward(self, x, sigma=None):
+            self.calls += 1
+            return x * (1 - 0.05 * (self.calls % 2))
+
+    run = solver(denoiser=Stateful())
+    refuses(lambda: compared(methods=["1/L"], solver=run), "denoiser", "asked the same again")
+    x = smooth_images(20)
+    refuses(lambda: dipa.fit_steps(dipa.ScalarSteps(3), run, operator(), x), "denoiser")
+    refuses(lambda: dipa.training.fit_ridge(run, operator(), x), "denoiser")
 
 
 def test_rows_are_sorted_by_seconds_to_the_target():

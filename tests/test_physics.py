@@ -115,6 +115,9 @@ def test_measurements_that_no_image_in_the_unit_range_gives_are_said_once_for_an
         lambda: single_pixel(SIZE, ratio=0.3, noise_sigma=0.1),
         lambda: super_resolution(SIZE, factor=2),
         lambda: mri(SIZE, acceleration=2),
+        lambda: deepinv.physics.BlurFFT(
+            SIZE, filter=deepinv.physics.functional.gaussian_blur(sigma=(1.0, 1.0))
+        ),
     ):
         physics, x = make(), images(2, *SIZE)
         brightest, too_bright = physics(torch.ones_like(x)), physics(255 * x)

@@ -289,13 +289,33 @@ def test_interpolated_start_keeps_constants_where_the_operator_sees_them(make):
 
 def test_interpolated_start_by_hand():
     """Pixels measured with gains 2, 1, 0.1 and 0.05 weigh 4, 1, 0.01 and 0.0025; below 0.004
-    the adjoint stays.
+    it is the adjoint over 4.
     """
     physics = matrix_physics(torch.diag(torch.tensor([2.0, 1.0, 0.1, 0.05])), (1, 2, 2))
     y = physics.A(torch.tensor([1.0, 2.0, 3.0, 4.0]).reshape(1, 1, 2, 2))
     assert started("interpolated", y, physics).flatten().tolist() == pytest.approx(
-        [1, 2, 3, 4 * 0.0025]
+        [1, 2, 3, 4 * 0.0025 / 4]
     )
+
+
+@pytest.mark.parametrize("start", ["scaled_adjoint", "pseudo_inverse", "interpolated"])
+@pytest.mark.parametrize("units", [1e3, 1e-3, 1e6])
+def test_starts_do_not_depend_on_the_units_of_the_operator(start, units):
+    matrix = torch.randn(12, 16, generator=rng(4))
+    x = images(2, 1, 4, 4)
+    one, other = (
+        started(start, physics.A(x), physics)
+        for physics in (matrix_physics(scale * matrix, (1, 4, 4)) for scale in (1.0, units))
+    )
+    assert one.isfinite().all() and relative(other, one) < 1e-3
+
+
+def test_the_pseudo_inverse_is_the_one_of_linear_algebra():
+    matrix = torch.randn(12, 16, generator=rng(4))
+    physics = matrix_physics(1e4 * matrix, (1, 4, 4))
+    y = physics.A(images(2, 1, 4, 4))
+    wanted = (torch.linalg.pinv(1e4 * matrix.double()) @ y.double().T).T.reshape(2, 1, 4, 4)
+    assert relative(started("pseudo_inverse", y, physics), wanted.float()) < 1e-3
 
 
 def test_interpolated_start_beats_the_adjoint_for_super_resolution():

@@ -430,6 +430,20 @@ def test_a_worth_recommends_what_is_better_and_free():
     assert "stopped in time" in stopped.advice and "not computed" in str(stopped)
 
 
+def test_a_training_is_not_lost_where_there_is_no_closed_form():
+    blur = deepinv.physics.functional.gaussian_blur(sigma=(1.0, 1.0))
+    stacked = deepinv.physics.stack(
+        deepinv.physics.BlurFFT((1, 8, 8), filter=blur), single_pixel((1, 8, 8), ratio=0.3)
+    )
+    fit, _ = without_warnings(
+        lambda: train(dipa.ScalarSteps(3), stacked, smooth_images(20), validation=0.2)
+    )
+    worth = fit.record["worth"]
+    assert worth["closed_form"] is None and "StackedLinearPhysics" in worth["no_closed_form"]
+    assert "closed form not computed (physics: got 'Stacked" in worth["text"]
+    assert len(fit.history) > 0 and math.isfinite(worth["trained"])
+
+
 def test_few_images_are_one_warning():
     P = LinearPreconditioner.identity(camera(), form="dense")
     _, texts = without_warnings(lambda: train(P, x=smooth_images(40), validation=0.1))

@@ -62,7 +62,8 @@ class Room:
 @dataclass(frozen=True)
 class Known:
     """What a form is chosen by: size (C, H, W), spectrum, whether the adjoint holds, whether the
-    Gram commutes with shifts, is a projector, does the same to each channel.
+    Gram commutes with shifts, is a projector, does the same to each channel, whether the range
+    has coordinates.
     """
 
     size: tuple[int, int, int]
@@ -71,6 +72,7 @@ class Known:
     shifts: bool
     projector: bool
     alike: bool
+    coordinates: bool = True
 
     @property
     def unseen(self) -> float | None:
@@ -123,10 +125,10 @@ def _gains(known: Known) -> tuple[str, ...]:
 def _matrix_or_network(known: Known, room: Room, gains: tuple[str, ...]) -> Recommendation:
     """The smallest matrix that fits, else a network."""
     n, rank, channels = math.prod(known.size), known.spectrum.rank, known.size[0]
-    if known.alike and channels > 1 and room.fits(room.planes):
+    if known.alike and channels > 1 and known.coordinates and room.fits(room.planes):
         text = f"H does the same to each of {channels} channels: one P for all of them"
         return Recommendation("planes", (*gains, text))
-    if rank is not None and rank < n and room.fits(room.low_rank):
+    if rank is not None and rank < n and known.coordinates and room.fits(room.low_rank):
         text = f"P needs r / n = {rank} / {n} of a dense one, {in_words(room.low_rank or 0)}"
         return Recommendation("low rank", (*gains, text))
     if room.fits(room.dense):

@@ -18,6 +18,7 @@ from deepinv.physics.noise import ZeroNoise
 
 from ..adjoint import Probe, norm, normal_like, parts, probe, repeat_error
 from ..checks import foreign, require, require_images
+from ..operators.ranges import has_range_basis
 from ..physics import image_size, numbers_of, require_operator, require_takes
 from . import singular
 from .forms import Known, Recommendation, Room, recommend
@@ -189,6 +190,8 @@ def _inspected(
     alone, alike = _channels(physics, image) if probed.sound else (False, False)
     projects = probed.sound and _projector(physics, image)
     room, models = Room.of(size, spectrum.rank, image), _noise_models(physics)
+    coordinates = probed.sound and has_range_basis(physics, size)
+    known = Known(size, spectrum, probed.sound, shifts, projects, alike, coordinates)
     return Inspection(
         operator=type(physics).__name__,
         img_size=size,
@@ -211,7 +214,7 @@ def _inspected(
         seconds=seconds,
         adjoint_seconds=back,
         room=room,
-        recommended=recommend(Known(size, spectrum, probed.sound, shifts, projects, alike), room),
+        recommended=recommend(known, room),
     )
 
 

@@ -27,6 +27,7 @@ from ..physics import require_adjoint, require_takes, warn_range
 from ..priors import PnP
 from ..settings import Budget
 from ..solvers import FISTA
+from ..training.doors import require_repeats
 from .curves import Curve, Group, shares
 from .table import CLOSE, NEAR, Comparison, Row
 from .ways import METHODS, PATIENCE, WITH_TV, Method, Problem, Way, levels, total_variation
@@ -111,6 +112,7 @@ def compare(
     progress = require_flag("progress", progress)
     solver.check(require_takes("physics", physics, images, several=True))
     require_adjoint("physics", physics, images)
+    require_repeats(solver, images)
     warn_range("images", images, physics)
     if test is not None:
         test = images_of("test", test)
@@ -124,6 +126,8 @@ def compare(
     for use, group in zip(("to choose", "to test"), groups, strict=True):
         counts[use] = len(group.x)
     rows, absent = _rows(problem, groups, limit, chosen, tv, progress)
+    reasons = "; ".join(f"{name} ({reason})" for name, reason in absent.items())
+    require(len(rows) > 0, "methods", f"none that can run here: {reasons}", "at least one that can")
     size = problem.size
     return Comparison(type(physics).__name__, size, counts, _sorted(rows), absent)
 
@@ -219,7 +223,6 @@ def _best(method: Method, problem: Problem, prior: str, choose: Group, test: Gro
 
 def _sorted(rows: list[_Row]) -> tuple[Row, ...]:
     """The rows with their seconds to the target: who reaches it first, then by PSNR."""
-    require(len(rows) > 0, "methods", "none that can run here", "at least one that can")
     upto = [row.curve.upto(row.k) for row in rows]
     target = max(curve.psnr[-1] for curve in upto) - NEAR
     timed = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,7 @@ from .. import metrics, seeding
 from ..operators.measure import measure
 from ..solvers import FISTA
 from ..solvers.loop import State
+from ..solvers.proximal import Start, started
 from ..solvers.setting import another_setting
 
 WAIT, LEAST = 10, 0.02  # iterations in which a run must gain so many dB to go on
@@ -168,9 +170,11 @@ def solved(
     return watch.curve
 
 
-def modelled(make: Callable[[int], Any], iterations: int, group: Group, exactly: int = 0) -> Curve:
-    """The curve of the deepinv model that ``make`` gives of so many iterations; it ends as that of
-    :func:`solved` does.
+def modelled(
+    make: Callable[[int], Any], start: Start, iterations: int, group: Group, exactly: int = 0
+) -> Curve:
+    """The curve of the deepinv model that ``make`` gives of so many iterations, from a start of
+    ours; it ends as that of :func:`solved` does.
     """
     model, watch = make(exactly or iterations), Watch(group, exactly, iterations)
     loop = model.fixed_point
@@ -178,8 +182,10 @@ def modelled(make: Callable[[int], Any], iterations: int, group: Group, exactly:
     loop.update_metrics_fn = lambda metrics, before, X, **_: watch.see(  # noqa: N803
         model.get_output(X)
     )
-    with contextlib.suppress(Enough):
-        model(group.y, group.physics, compute_metrics=True)
+    with contextlib.suppress(Enough), torch.no_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="least_squares_implicit_backward")
+        begin = started(start, group.y, group.physics)
+        model(group.y, group.physics, init=(begin, begin), compute_metrics=True)
     return watch.curve
 
 

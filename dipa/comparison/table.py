@@ -123,23 +123,29 @@ class Comparison:
 
     @property
     def advice(self) -> str:
-        """What to use, in a sentence."""
+        """What to use, for how many iterations, in a sentence."""
         first, highest = self.first, max(self.rows, key=lambda row: row.psnr)
+        use = f"{first.name}, {first.k} iteration{'' if first.k == 1 else 's'}"
         reached = f"{first.to_target:.2f} s to {self.target:.2f} dB"
-        free = [row for row in self.rows if not row.learned]
-        rival = next((row for row in free if row.to_target is not None), None)
-        beside = (
-            f"{rival.name} takes {rival.to_target:.2f} s"
-            if rival
-            else f"without learning {max(row.psnr for row in free):.2f} dB are reached"
-        )
         if first.learned:
-            text = f"Use {first.name}: {reached} after {first.fit:.0f} s of fitting; {beside}"
+            text = f"Use {use}: {reached} after {first.fit:.0f} s of fitting; {self._beside}"
         else:
-            learned = [row for row in self.rows if row.learned]
-            most = max((row.psnr for row in learned), default=float("nan"))
-            text = f"Do not train: use {first.name} ({reached}); learned ones reach {most:.2f} dB"
+            learned = [row.psnr for row in self.rows if row.learned]
+            none = "nothing that has learned was compared"
+            most = f"learned ones reach {max(learned):.2f} dB" if learned else none
+            text = f"{'Do not train: use' if learned else 'Use'} {use} ({reached}); {most}"
         return f"{text}. Highest: {highest.name}, {highest.psnr:.2f} dB."
+
+    @property
+    def _beside(self) -> str:
+        """What there is without learning."""
+        free = [row for row in self.rows if not row.learned]
+        if not free:
+            return "nothing without learning was compared"
+        rival = next((row for row in free if row.to_target is not None), None)
+        if rival:
+            return f"{rival.name} takes {rival.to_target:.2f} s"
+        return f"without learning {max(row.psnr for row in free):.2f} dB are reached"
 
     def __str__(self) -> str:
         counts = ", ".join(f"{count} {use}" for use, count in self.counts.items())

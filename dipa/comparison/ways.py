@@ -28,15 +28,15 @@ from ..preconditioners import (
     ScalarSteps,
 )
 from ..preconditioners.per_iteration import PerIteration
-from ..priors import PnP
+from ..priors import DenoiserPrior, PnP
 from ..settings import Budget, Differentiation, LossWeights, Phase
 from ..solvers import FISTA, MOMENTA
 from ..training import distill, fit_ridge, fit_steps
 from .curves import Curve, Group, modelled, solved
 
-DAMPINGS = (0.01, 0.03, 0.1, 0.3)  # of the inverses, in units of L
+DAMPINGS = (0.01, 0.03, 0.1, 0.3, 1.0)  # of the inverses, in units of L
 TIKHONOV = (1e-3, 3e-3, 1e-2, 3e-2, 0.1)  # in units of L
-PROX = (1.0, 10.0, 100.0)  # stepsizes of HQS and DRS, in units of 1/L
+PROX = (1.0, 3.0, 10.0, 30.0)  # stepsizes of HQS and DRS, in units of 1/L
 LEVELS = (0.002, 0.005, 0.01, 0.02, 0.05)  # of the total variation denoiser
 # numbers in an image up to which a matrix is fitted: 32 x 32, with a budget 48 x 48
 LARGE, LARGEST = 1024, 2304
@@ -87,6 +87,12 @@ class Problem:
     def iterations(self) -> int:
         """K of what is fitted or trained."""
         return self.solver.iterations
+
+    def from_zero(self) -> Problem:
+        """With the start of what is fitted in closed form: what is not measured is then in the
+        first gradient too.
+        """
+        return replace(self, solver=replace(self.solver, start="zero"))
 
     def phase(self, **options: Any) -> Phase:
         """A training with the budget: supervised, with a teacher imitating it too."""
@@ -159,7 +165,7 @@ def tikhonov(problem: Problem) -> Iterator[Way]:
 
 def ridge(problem: Problem) -> Iterator[Way]:
     """The closed-form linear predictor."""
-    several = problem.size[0] > 1
+    problem, several = problem.from_zero(), problem.size[0] > 1
     fit, seconds = timed(
         lambda: fit_ridge(
             problem.solver, problem.physics, problem.images, planes=several, seed=problem.seed
@@ -197,27 +203,29 @@ def combined_steps(problem: Problem) -> CombinedSteps:
 
 def l_dipa(problem: Problem) -> Iterator[Way]:
     """One matrix: the closed form, trained through the solve."""
-    several, began = problem.size[0] > 1, time.perf_counter()
-    solver, images = problem.solver, problem.images
-    fit = fit_ridge(solver, problem.physics, images, planes=several, seed=problem.seed)
+    problem, several, began = problem.from_zero(), problem.size[0] > 1, time.perf_counter()
+    fit = fit_ridge(
+        problem.solver, problem.physics, problem.images, planes=several, seed=problem.seed
+    )
     P = cast(LinearPreconditioner, fit.preconditioner)
     phase = problem.phase(differentiation=Differentiation("straight_through"))
-    yield _trained(problem, solver, P, phase, began)
+    yield _trained(problem, P, phase, began)
 
 
 def n_dipa(problem: Problem) -> Iterator[Way]:
     """A small network behind the combined steps, each iteration alone before the denoiser."""
-    began, solver = time.perf_counter(), replace(problem.solver, start="zero")
-    first = _steps(problem, solver, combined_steps(problem))
-    size = problem.size
+    problem, began = problem.from_zero(), time.perf_counter()
+    first, size = _steps(problem, combined_steps(problem)), problem.size
     second = NeuralPreconditioner("convnext", img_size=size, features=16, blocks=2, code_dim=32)
     P = ComposedPreconditioner(first.requires_grad_(False), second.to(problem.images))
     phase = problem.phase(stretch=1, before_prior=True, teacher_iterates=True)
-    yield _trained(problem, solver, P, phase, began)
+    yield _trained(problem, P, phase, began)
 
 
 def prox(algorithm: type, problem: Problem) -> Iterator[Way]:
-    """deepinv's HQS or DRS with the proximity operator of the data fidelity."""
+    """deepinv's HQS or DRS with the proximity operator of the data fidelity, from the start of our
+    solver: deepinv's own, the adjoint, has the units of the operator.
+    """
     for factor in PROX:
 
         def make(iterations: int, stepsize: float = factor / problem.norm) -> Any:
@@ -229,7 +237,7 @@ def prox(algorithm: type, problem: Problem) -> Iterator[Way]:
                 max_iter=iterations,
             )
 
-        run = partial(modelled, make, problem.iterations * PATIENCE)
+        run = partial(modelled, make, problem.solver.start, problem.iterations * PATIENCE)
         yield Way(f"{factor:g} / L", run)
 
 
@@ -244,6 +252,8 @@ class Method:
 
     def absent(self, problem: Problem) -> str:
         """Why it is left out; empty where it is not."""
+        if "denoiser" in self.needs and not isinstance(problem.solver.prior, DenoiserPrior):
+            return f"a prior by its denoiser, not {type(problem.solver.prior).__name__}"
         if "budget" in self.needs and problem.budget is None:
             return "no budget was given"
         most = LARGE if problem.budget is None else LARGEST
@@ -259,8 +269,8 @@ METHODS = (
     Method("polynomial", "untrained", polynomial),
     Method("Nyström", "untrained", nystrom),
     Method("CG-Tikhonov", "untrained", tikhonov),
-    Method("HQS", "deepinv", partial(prox, deepinv.optim.HQS)),
-    Method("DRS", "deepinv", partial(prox, deepinv.optim.DRS)),
+    Method("HQS", "deepinv", partial(prox, deepinv.optim.HQS), "denoiser"),
+    Method("DRS", "deepinv", partial(prox, deepinv.optim.DRS), "denoiser"),
     Method("learned scalars", FITTED, scalars),
     Method("learned filters", FITTED, filters),
     Method("learned polynomials", FITTED, polynomials),
@@ -293,28 +303,26 @@ def _with_and_without(problem: Problem, text: str, P: Any, seconds: float) -> Wa
 
 def _fitted(problem: Problem, steps: PerIteration) -> Iterator[Way]:
     """Steps in closed form, and their run beyond K."""
-    began, solver = time.perf_counter(), replace(problem.solver, start="zero")
-    P = _steps(problem, solver, steps)
-    seconds = time.perf_counter() - began
-    run = replace(problem, solver=solver).by(solver.momentum, P, times=PATIENCE)
-    yield Way(solver.momentum, run, 0.0, seconds, P.parameter_count)
+    problem, began = problem.from_zero(), time.perf_counter()
+    P = _steps(problem, steps)
+    seconds, momentum = time.perf_counter() - began, problem.solver.momentum
+    run = problem.by(momentum, P, times=PATIENCE)
+    yield Way(momentum, run, 0.0, seconds, P.parameter_count)
 
 
-def _steps(problem: Problem, solver: FISTA, steps: PerIteration) -> PerIteration:
+def _steps(problem: Problem, steps: PerIteration) -> PerIteration:
     """Fitted to a few images: they have few numbers."""
     images = problem.images[: max(1, FIT_PLANES // problem.size[0])]
-    fit_steps(steps.to(images), solver, problem.physics, images, seed=problem.seed)
+    fit_steps(steps.to(images), problem.solver, problem.physics, images, seed=problem.seed)
     return steps
 
 
-def _trained(
-    problem: Problem, solver: FISTA, preconditioner: Preconditioner, phase: Phase, began: float
-) -> Way:
+def _trained(problem: Problem, preconditioner: Preconditioner, phase: Phase, began: float) -> Way:
     """P by distillation, and its run; the best P on images held out is kept, its start included."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="(distill|images): ")  # the table says it
         fit = distill(
-            solver,
+            problem.solver,
             preconditioner,
             problem.physics,
             problem.teacher,
@@ -323,9 +331,8 @@ def _trained(
             seed=problem.seed,
             progress=False,
         )
-    run = replace(problem, solver=solver).by(solver.momentum, fit)
-    seconds = time.perf_counter() - began
-    return Way(solver.momentum, run, 0.0, seconds, preconditioner.parameter_count)
+    run, seconds = problem.by(problem.solver.momentum, fit), time.perf_counter() - began
+    return Way(problem.solver.momentum, run, 0.0, seconds, preconditioner.parameter_count)
 
 
 def _solved(solver: FISTA, preconditioner: Any, group: Group, exactly: int) -> Curve:

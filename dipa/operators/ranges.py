@@ -15,6 +15,7 @@ from ..checks import InputError, require_int
 from ..physics import image_size, numbers_like, numbers_of, require_applies, require_operator
 from .bases import Basis, FourierBasis, HartleyBasis, MatrixBasis, PolyphaseBasis
 
+MAX_PIXELS = 4096  # of a dense SVD
 RANK_TOLERANCE = 1e-6  # of the largest singular value, as in linalg.orthonormal_range
 
 
@@ -22,7 +23,7 @@ def range_basis(
     physics: deepinv.physics.LinearPhysics,
     img_size: tuple[int, ...] | None = None,
     *,
-    max_pixels: int = 4096,
+    max_pixels: int = MAX_PIXELS,
 ) -> Basis:
     """Orthonormal coordinates of range(H^T): the operator's own fast ones, or Fourier's for what
     deepinv makes of them, else a dense SVD of its matrix.
@@ -44,11 +45,17 @@ def range_basis(
     return MatrixBasis(img_size, rows.to(numbers_of(physics, img_size)))
 
 
+def has_range_basis(physics: deepinv.physics.LinearPhysics, img_size: tuple[int, int, int]) -> bool:
+    """Whether :func:`range_basis` gives one: by a fast transform, or for so few pixels."""
+    fast = hasattr(physics, "range_basis") or math.prod(img_size) <= MAX_PIXELS
+    return fast or _by_fourier(physics, img_size, planes=False) is not None
+
+
 def plane_basis(
     physics: deepinv.physics.LinearPhysics,
     img_size: tuple[int, ...] | None = None,
     *,
-    max_pixels: int = 4096,
+    max_pixels: int = MAX_PIXELS,
 ) -> Basis:
     """Orthonormal coordinates (1, H, W) of the smallest space of real planes that holds every
     channel of every H^T r.

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any, TypeVar, cast
 
 import torch
+from deepinv.optim.linear import least_squares as deepinv_least_squares
 from deepinv.physics import LinearPhysics
 
 from ..adjoint import sizes
@@ -176,9 +177,24 @@ def scaled_adjoint(y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
 
 def pseudo_inverse(y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
     r""":math:`x^0=H^\dagger y`, by the operator's own method (the adjoint again for a
-    projector).
+    projector); where that is deepinv's general one, in units in which H is neither large nor small.
     """
-    return physics.A_dagger(y)
+    if type(physics).A_dagger is not LinearPhysics.A_dagger:
+        return physics.A_dagger(y)
+    image = physics.A_adjoint(y)
+    image = image / image.abs().max().clamp_min(torch.finfo(image.dtype).tiny)
+    size = sizes(image).max()
+    unit = (sizes(physics.A(image)).max() / size).item() if size > 0 else 1.0  # near ||H||
+
+    def forward(x: torch.Tensor, **_: Any) -> Any:
+        return physics.A(x) / unit
+
+    def adjoint(r: Any, **_: Any) -> torch.Tensor:
+        return physics.A_adjoint(r) / unit
+
+    settings = {"max_iter": physics.max_iter, "tol": physics.tol, "solver": physics.solver}
+    found = deepinv_least_squares(forward, adjoint, y / unit, parallel_dim=[0], **settings)
+    return cast(torch.Tensor, found)
 
 
 def interpolated(y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
@@ -186,12 +202,13 @@ def interpolated(y: torch.Tensor, physics: LinearPhysics) -> torch.Tensor:
     constant image.
 
     Normalised convolution for super-resolution; the adjoint itself where constants are measured
-    exactly. Pixels whose weight falls below one thousandth of the largest are left at the adjoint's
-    value.
+    exactly. Of pixels whose weight falls below one thousandth of the largest it is the adjoint over
+    the largest.
     """
     image = physics.A_adjoint(y)
     weight = physics.A_adjoint(physics.A(torch.ones_like(image)))
-    return image / torch.where(weight > 1e-3 * weight.max(), weight, torch.ones_like(weight))
+    most = weight.max()
+    return image / torch.where(weight > 1e-3 * most, weight, torch.where(most > 0, most, 1))
 
 
 STARTS = {

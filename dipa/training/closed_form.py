@@ -33,7 +33,7 @@ from ..solvers import FISTA, Result
 from ..solvers.loop import State
 from ..solvers.proximal import acting
 from ..solvers.setting import of_family, setting
-from .doors import require_wide
+from .doors import require_repeats, require_wide
 from .family import Family
 from .loop import Fit, Record
 from .pairs import rows_of
@@ -135,6 +135,7 @@ def fit_steps(
     rows, noise_alone = (1, False) if several else rows_of("physics", one, images, count)
     rows = 1 if noise_alone else rows  # all images are measured at once, each with its level
     seen, x, y, alpha = _measured(preconditioner, solver, physics, images, stepsize, seed, rows)
+    require_repeats(solver, images)
     P, apart = acting(preconditioner, seen), len(x) if several or rows > 1 else 0
     held = torch.zeros(len(x), dtype=torch.bool)
     if len(regularizations) > 1:

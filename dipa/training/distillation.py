@@ -23,7 +23,7 @@ from ..solvers.proximal import acting
 from ..solvers.setting import of_family, setting
 from ..variations import varied
 from . import differentiate
-from .doors import require_contraction, warn_few_images
+from .doors import require_contraction, require_repeats, warn_few_images
 from .pairs import Pairs
 from .schedules import Plan
 from .teacher import TargetsOnDemand, TeacherTargets, teacher_targets
@@ -114,8 +114,7 @@ class Distillation:
         for phase in self.phases:
             length = phase.length(self.solver.iterations)
             differentiate.check(phase.differentiation, preconditioner, length)
-        if callable(repeats := getattr(self.solver.prior, "require_repeats", None)):
-            repeats(images[:1])
+        require_repeats(self.solver, images)
 
     def _check_teacher(self) -> None:
         allowed = "a separate physics object (deepinv physics hold state)"

@@ -10,6 +10,7 @@ from torch import nn
 
 from .. import seeding
 from ..checks import require
+from ..solvers import FISTA
 
 FASTEST = 2.0  # of alpha times the norm: beyond, a gradient step moves away
 ROUNDING, APPLICATIONS = 0.05, 30  # of the power method
@@ -20,6 +21,14 @@ def require_wide(images: torch.Tensor) -> None:
     wide = images.dtype in (torch.float32, torch.float64)
     allowed = "float32 or float64; a prior with precision='auto' computes in halves where it can"
     require(wide, "images.dtype", images.dtype, allowed)
+
+
+def require_repeats(solver: FISTA, images: torch.Tensor) -> None:
+    """Refuse a prior that keeps something from call to call: what is fitted with it is of no use
+    afterwards.
+    """
+    if callable(repeats := getattr(solver.prior, "require_repeats", None)):
+        repeats(images[:1])
 
 
 def warn_few_images(module: nn.Module, images: torch.Tensor) -> None:

@@ -33,7 +33,7 @@ from .validation import Validation
 TWICE = "backward through the graph a second time"
 _ONCE = (
     "differentiation: got a way through a denoiser that cannot be differentiated again (one that "
-    "is itself a gradient); allowed: Differentiation('straight_through')"
+    "is itself a gradient); allowed: dipa.training.Differentiation('straight_through')"
 )
 Record = dict[str, float]
 Objective = Callable[[torch.Tensor, int], tuple[torch.Tensor, Record]]

@@ -16,6 +16,7 @@ from ..preconditioners import LinearPreconditioner, trust
 from ..settings import Variations
 from ..solvers import FISTA
 from ..solvers.setting import setting
+from .doors import require_repeats
 from .loop import Fit
 from .validation import Held, held_out
 
@@ -68,6 +69,7 @@ def fit_ridge(
     variations = Variations() if variations is None else variations
     require_kind("variations", variations, Variations)
     require_adjoint("physics", physics, images)
+    require_repeats(solver, images)
     kept, index = held_out(len(images), max(validation, 1 / len(images)), seed)
     held = Held.of(solver, physics, images, index, stepsize, seed)
     P, trials = choose(held, images[kept], planes=planes, variations=variations, seed=seed)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..checks import FOREIGN, InputError, shorter
 from ..preconditioners import Preconditioner
 from .ridge import choose
 from .validation import HeldGroups
@@ -16,7 +17,7 @@ LONGEST = 30  # iterations, or 3 K where that is more, in which 1/L may find its
 @dataclass(frozen=True)
 class Worth:
     """What a trained P reaches on held-out images, beside what needs no training: mean PSNR in
-    dB.
+    dB; why there is no closed form where there is none.
     """
 
     images: int
@@ -26,10 +27,12 @@ class Worth:
     without: float
     steps: tuple[int, float]
     closed_form: float | None
+    no_closed_form: str = ""
 
     def __str__(self) -> str:
         k, steps = self.steps
-        ridge = "not computed" if self.closed_form is None else f"{self.closed_form:.2f}"
+        reason = f" ({self.no_closed_form})" if self.no_closed_form else ""
+        ridge = f"not computed{reason}" if self.closed_form is None else f"{self.closed_form:.2f}"
         text = (
             f"PSNR on {self.images} held-out images, K = {self.iterations}: trained P "
             f"{self.trained:.2f} dB; no P {self.without:.2f}; steps 1/L at their best k = {k} "
@@ -40,7 +43,7 @@ class Worth:
     @property
     def advice(self) -> str:
         """What to do instead where training was not worth it; empty where it was."""
-        free = {"steps 1/L, stopped in time,": self.steps[1], "no P": self.without}
+        free = {"steps 1/L stopped in time": self.steps[1], "no P": self.without}
         if self.closed_form is not None:
             free["the closed form (dipa.training.fit_ridge)"] = self.closed_form
         best = max(free, key=lambda name: free[name])
@@ -58,9 +61,7 @@ def worth(
     the closed form may use.
     """
     iterations = held.solver.iterations
-    planes = images.shape[1] > 1
-    alone = held.groups[0]
-    ridge = held.psnr(choose(alone, images, planes=planes)[0]) if closed_form else None
+    ridge, reason = _closed_form(held, images) if closed_form else (None, "")
     return Worth(
         len(held),
         iterations,
@@ -69,4 +70,14 @@ def worth(
         held.psnr(),
         held.best_iteration(max(LONGEST, 3 * iterations)),
         ridge,
+        reason,
     )
+
+
+def _closed_form(held: HeldGroups, images: torch.Tensor) -> tuple[float | None, str]:
+    """Its quality; where the operator has none, why: what was trained is not lost for it."""
+    try:
+        P, _ = choose(held.groups[0], images, planes=images.shape[1] > 1)
+        return held.psnr(P), ""
+    except (InputError, *FOREIGN) as error:
+        return None, shorter(str(error))
