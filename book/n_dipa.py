@@ -305,7 +305,7 @@ for name in _presets:
 # No gradient ever goes through a denoiser, and none through more than one iteration. The solver has no momentum here.
 
 # %% tags=["hide-input"]
-_steps = ["baseline", "ridge-full", "n-dipa-supervised", "n-dipa", "n-dipa-composed"]
+_steps = ["baseline", "ridge-full", "n-dipa-supervised", "n-dipa", "n-dipa-pretrained", "n-dipa-composed"]
 display(Markdown(reports.phases_table([run for name in _steps for run in recorded.get(name, [])])))
 plots.compare(
     {name: curve["psnr"] for name, curve in reports.curves([run for runs in recorded.values() for run in runs], _steps).items()},
@@ -318,8 +318,9 @@ plots.plt.show()
 # papers' training through all K of them. An image through one iteration costs one call of the network forward and backward; one
 # through the whole solve, exactly, K calls of network and denoiser, forward and backward. The conventions of PSNR are those of
 # [the results](results_single_pixel.ipynb). `n-dipa` and `n-dipa-composed` differ in the network, the images, the momentum and
-# the losses too (the latter uses no teacher), so the table shows what the recipe reaches, not what each part of it adds. Its curve
-# is highest early and falls slowly: the second phase, which teaches the later iterations, is short.
+# the losses too (the latter uses no teacher), so the table shows what the recipe reaches, not what each part of it adds, but for the
+# second phase: `n-dipa-pretrained` is the first one alone, and does without it. Both curves are highest early and fall slowly; the
+# second phase, which teaches the later iterations, is short.
 #
 # The same recipe on the other two tasks, where images are few: every step varies the images that it draws, and the closed form in
 # front is made of varied copies ([few images](l_dipa.ipynb)):

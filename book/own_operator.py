@@ -136,8 +136,6 @@ display(
 )
 
 # %% [markdown]
-# While the first four were recorded, the machine had light other work: single seconds of theirs, and of their trainings, are too long.
-#
 # What training adds, on the same images and with the same choice by validation: L-DIPA starts at the closed form of a dense matrix (up
 # to 2,304 numbers in an image), N-DIPA is a small network behind the combined steps; 40 steps of 8 images each.
 

@@ -17,7 +17,7 @@ SMALLER = {
     "size=48": "size=16",
     "dipa.compare(physics, train, test=test[:8])": "dipa.compare(physics, train[:9], "
     "test=test[:2], solver=few, methods=['1/L', 'combined steps'], progress=False)",
-    "iterations=20": "iterations=2",
+    "iterations=40": "iterations=2",
     "count=256": "count=24",
     "(1, 32, 32), ratio": "(1, 8, 8), ratio",
     'load("embedded", "train", count': 'load("embedded", "train", size=8, count',

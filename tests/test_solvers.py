@@ -1,7 +1,7 @@
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import deepinv
 import pytest
@@ -296,6 +296,23 @@ def test_interpolated_start_by_hand():
     assert started("interpolated", y, physics).flatten().tolist() == pytest.approx(
         [1, 2, 3, 4 * 0.0025 / 4]
     )
+
+
+def test_a_start_of_one_s_own_that_fails_is_named():
+    physics = downsampling()
+    y = physics.A(images(1, 1, 16, 16))
+
+    def too_small(y, physics):
+        return torch.zeros(1, 1, 3, 3)
+
+    for start in (too_small, lambda y, physics: y.nothing):
+        run = replace(solver(), start=start)
+        text = refuses(lambda: run(y, physics), "start: got ")  # noqa: B023
+        assert "y: got" not in text
+
+
+def test_a_prior_of_deepinv_is_told_its_place():
+    refuses(lambda: dipa.FISTA(deepinv.optim.L1Prior()), "prior", "dipa.Prox")
 
 
 @pytest.mark.parametrize("start", ["scaled_adjoint", "pseudo_inverse", "interpolated"])

@@ -96,7 +96,7 @@ class FISTA:
             callable(getattr(self.prior, "step", None)),
             "prior",
             kind,
-            "a prior such as dipa.PnP(denoiser)",
+            "dipa.PnP(denoiser), dipa.RED(denoiser) or dipa.Prox(prior of deepinv)",
         )
         require_int("iterations", self.iterations, 1)
         require_choice("momentum", self.momentum, MOMENTA)
@@ -287,7 +287,11 @@ def first_iterate(start: Start, y: Measurements, physics: LinearPhysics) -> torc
         _check_measurement(part, physics)
     kind = type(physics).__name__
     got = f"shape {_shapes(y)}, {parts(y)[0].dtype} on {parts(y)[0].device}"
-    with foreign("y", got, f"measurements of this {kind}"):
+    blamed = ("y", got, f"measurements of this {kind}")
+    if callable(start):
+        name = getattr(start, "__name__", type(start).__name__)
+        blamed = ("start", name, f"start(y, physics) that gives images of this {kind}")
+    with foreign(*blamed):
         x = started(start, y, physics)
         with torch.no_grad():
             expected = _shapes(physics.A(x))
