@@ -227,7 +227,7 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
     "operators.WaveletSynthesis": (operators.WaveletSynthesis, {"wavelet": "sym4", "level": 3}),
     "operators.in_wavelets": (
         operators.in_wavelets,
-        lambda: {"physics": operators.single_pixel(SIZE), "wavelet": "haar", "level": 2},
+        lambda: {"physics": operators.single_pixel(SIZE, ratio=0.5), "wavelet": "haar", "level": 2},
     ),
     "operators.hadamard_mask": (
         operators.hadamard_mask,

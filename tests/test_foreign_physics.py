@@ -222,7 +222,7 @@ def test_a_prior_of_deepinv_is_no_denoiser_and_no_prior_here(prior, ours):
         ours(prior)
     with pytest.raises(
         dipa.InputError,
-        match=r"prior: got 'deepinv\.optim\.prior.*allowed: a prior such as dipa\.PnP\(denoiser\)",
+        match=r"prior: got 'deepinv\.optim\.prior.*allowed: dipa\.PnP\(denoiser\)",
     ):
         dipa.FISTA(prior)
 

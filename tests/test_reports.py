@@ -398,7 +398,9 @@ def test_the_provenance_says_on_what_and_in_what_numbers():
     assert [row["run"] for row in shown] == [f"`{run.path.name}`" for run in runs]
     assert [row["device"] for row in shown] == [run.manifest["device"] for run in runs]
     asked = {
-        row["run"]: run.config.solver.precision if run.config.trained else "float32"
+        row["run"]: run.config.solver.precision
+        if run.config.trained or run.config.method.endswith("-fitted")
+        else "float32"
         for row, run in zip(shown, runs, strict=True)
     }
     assert {row["run"]: row["precision"] for row in shown} == asked and set(asked.values()) == {
