@@ -24,7 +24,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "book" / "results"
 ALWAYS = ("config.yaml", "metrics.json")
 HISTORY = "history.jsonl"
 TRAINED = "preconditioner.safetensors"
-STEPS = 100  # of a training of which the history is kept whole; of a longer one every nth
+STEPS = 60  # of a training of which the history is kept whole; of a longer one every nth
 GREY = 1024  # steps of the grey scale that pictures are rounded to
 NOTE = """This is the slim copy in the installed package: fewer pictures, rounded, and only of some
 runs. The repository has all.
