@@ -77,8 +77,8 @@ def compare(
             list, ``Dataset``, ``DataLoader`` or :class:`~dipa.data.ImageSet` of them.
         test: images that the table is about; None holds some of ``images`` back for it.
         solver: prior, K, momentum and start; by default the packaged denoiser on each channel in
-            the precision ``auto``, K = 20. What is fitted in closed form starts at zero: what is
-            not measured is then in the first gradient too.
+            the precision ``auto``, K = 20. Steps fitted in closed form start at zero: what is
+            not measured is then in the first gradient too. The ridge predictor tries both.
         teacher: operator of the teacher of L-DIPA and N-DIPA; None trains them supervised.
         budget: of their training; None leaves them out.
         methods: the names of those to compare, as in the table; None for all.

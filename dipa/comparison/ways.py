@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, cast
 
 import deepinv
@@ -31,7 +32,8 @@ from ..preconditioners.per_iteration import PerIteration
 from ..priors import DenoiserPrior, PnP
 from ..settings import Budget, Differentiation, LossWeights, Phase
 from ..solvers import FISTA, MOMENTA
-from ..training import distill, fit_ridge, fit_steps
+from ..solvers.proximal import Start
+from ..training import Fit, distill, fit_ridge, fit_steps
 from .curves import Curve, Group, modelled, solved
 
 DAMPINGS = (0.01, 0.03, 0.1, 0.3, 1.0)  # of the inverses, in units of L
@@ -94,6 +96,12 @@ class Problem:
         """
         return replace(self, solver=replace(self.solver, start="zero"))
 
+    @cached_property
+    def closed_forms(self) -> list[ClosedForm]:
+        """The ridge predictor of the solver's own start and of zero; made once."""
+        known = {_named(problem.solver.start): problem for problem in (self, self.from_zero())}
+        return [ClosedForm.of(start, problem) for start, problem in known.items()]
+
     def phase(self, **options: Any) -> Phase:
         """A training with the budget: supervised, with a teacher imitating it too."""
         imitation = float(self.teacher is not None)
@@ -109,6 +117,34 @@ class Problem:
         return lambda group, exactly: solved(
             solver, group, preconditioner, stepsize, count, exactly
         )
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """A fitted ridge predictor with the name of its start, its problem from there, and seconds."""
+
+    start: str
+    problem: Problem
+    fit: Fit
+    seconds: float
+
+    @classmethod
+    def of(cls, start: str, problem: Problem) -> ClosedForm:
+        """Fitted; of several channels one predictor for all."""
+        several, images = problem.size[0] > 1, problem.images
+        make = partial(fit_ridge, problem.solver, problem.physics, images, planes=several)
+        fit, seconds = timed(partial(make, seed=problem.seed))
+        return cls(start, problem, fit, seconds)
+
+    @property
+    def P(self) -> LinearPreconditioner:  # noqa: N802
+        """The predictor as a preconditioner."""
+        return cast(LinearPreconditioner, self.fit.preconditioner)
+
+    @property
+    def quality(self) -> float:
+        """PSNR on the images that its regularisation was chosen by."""
+        return max(trial["psnr"] for trial in self.fit.record["trials"])
 
 
 def total_variation(problem: Problem) -> FISTA:
@@ -164,16 +200,12 @@ def tikhonov(problem: Problem) -> Iterator[Way]:
 
 
 def ridge(problem: Problem) -> Iterator[Way]:
-    """The closed-form linear predictor."""
-    problem, several = problem.from_zero(), problem.size[0] > 1
-    fit, seconds = timed(
-        lambda: fit_ridge(
-            problem.solver, problem.physics, problem.images, planes=several, seed=problem.seed
-        )
-    )
-    numbers = fit.preconditioner.parameter_count
-    for momentum in ("none", problem.solver.momentum):
-        yield Way(momentum, problem.by(momentum, fit), 0.0, seconds, numbers)
+    """The closed-form linear predictor, from each start."""
+    for form in problem.closed_forms:
+        numbers = form.P.parameter_count
+        for momentum in ("none", problem.solver.momentum):
+            run = form.problem.by(momentum, form.fit)
+            yield Way(f"{form.start}, {momentum}", run, 0.0, form.seconds, numbers)
 
 
 def scalars(problem: Problem) -> Iterator[Way]:
@@ -202,14 +234,12 @@ def combined_steps(problem: Problem) -> CombinedSteps:
 
 
 def l_dipa(problem: Problem) -> Iterator[Way]:
-    """One matrix: the closed form, trained through the solve."""
-    problem, several, began = problem.from_zero(), problem.size[0] > 1, time.perf_counter()
-    fit = fit_ridge(
-        problem.solver, problem.physics, problem.images, planes=several, seed=problem.seed
-    )
-    P = cast(LinearPreconditioner, fit.preconditioner)
+    """One matrix: the closed form that is best on held-out images, trained through the solve."""
+    form, began = max(problem.closed_forms, key=lambda form: form.quality), time.perf_counter()
+    P = copy.deepcopy(form.P)
     phase = problem.phase(differentiation=Differentiation("straight_through"))
-    yield _trained(problem, P, phase, began)
+    way = _trained(form.problem, P, phase, began - form.seconds)
+    yield replace(way, text=f"{form.start}, {way.text}")
 
 
 def n_dipa(problem: Problem) -> Iterator[Way]:
@@ -286,6 +316,10 @@ def timed(make: Callable[[], Any]) -> tuple[Any, float]:
     """What ``make`` gives, and the seconds it took."""
     began = time.perf_counter()
     return make(), time.perf_counter() - began
+
+
+def _named(start: Start) -> str:
+    return getattr(start, "__name__", "own start") if callable(start) else start
 
 
 def _tv(level: float) -> PnP:
