@@ -327,16 +327,12 @@ assert psnr["interpolated, 1/L"] > max(_inside) + 3 and psnr["closed form"] > ma
 
 # %% tags=["hide-input"]
 _recorded = reports.by_preset(experiments.find_runs(experiments.results_folder(), deep=True))
-_rows = []
-for fitted in [name for name in _recorded if name.endswith("-fitted") and name.removesuffix("-fitted") in _recorded]:
-    _pair = [_recorded[name][0] for name in (fitted.removesuffix("-fitted"), fitted)]
-    _cells = [f"{run.metrics['student']['psnr']:.2f} dB in {run.manifest['training_seconds'] / 60:.0f} min" for run in _pair]
-    _rows.append((_pair[0].config.preset, f"{_pair[0].metrics['baseline']['psnr']:.2f} dB", *_cells))
-display(Markdown(reports.table(("preset", "baseline", "trained", "fitted"), _rows)))
+display(Markdown(reports.cost.fitted_table(_recorded)))
 
 # %% [markdown]
-# A fit stays what its formula says, the best image *before the denoiser* of each iteration alone. One number an iteration, or a
-# kernel where the operator masks frequencies, has little room: both end near the baseline.
+# A fit stays what its formula says, the best image *before the denoiser* of each iteration alone, which need not be the best one
+# behind it: see the camera. One number an iteration, or a kernel where the operator masks frequencies, has little room anyhow: all end
+# near the baseline. Minutes are those of the machine that each run was made on, which is named on the pages of results.
 
 # %% tags=["remove-cell", "nbval-check-output"]
 print({label: [cell.startswith("0 of") for cell in cells.values()] for label, cells in outside.items()})

@@ -103,3 +103,15 @@ def test_exponents_and_gains():
 )
 def test_where_it_was_measured(dirty, words):
     assert cost.measured_on({"manifest": MADE | {"dirty": dirty}}).endswith(words)
+
+
+def test_fits_stand_beside_the_same_steps_trained():
+    """Those of which both are there, each with its own minutes."""
+    runs = {name: [fake_run(name, psnr)] for name, psnr in (("scalar", 26.0), ("pointwise", 9.0))}
+    runs |= {"scalar-fitted": [fake_run("scalar-fitted", 25.0)]}
+    runs |= {"convolutional-fitted": [fake_run("convolutional-fitted", 1.0)]}
+    runs["scalar"][0].manifest["training_seconds"] = 600.0
+    runs["scalar-fitted"][0].manifest["training_seconds"] = 120.0
+    plain = f"{runs['scalar'][0].metrics['baseline']['psnr']:.2f}"
+    head, rows = parse(cost.fitted_table(runs))
+    assert rows == [["`scalar`", plain, "26.00", "10", "25.00", "2"]] and len(head) == 6

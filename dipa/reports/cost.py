@@ -178,6 +178,30 @@ def ways_table(output: Output, runs: Iterable[Run], presets: Mapping[str, str]) 
     return table(head, rows)
 
 
+def fitted_table(runs: Mapping[str, Sequence[Run]]) -> str:
+    """Recorded steps in closed form, presets ``...-fitted``, beside the same ones trained: mean
+    PSNR and minutes of each, for those of which both are there.
+    """
+    pairs = [(name.removesuffix("-fitted"), name) for name in runs if name.endswith("-fitted")]
+    rows = [
+        (
+            f"`{name}`",
+            f"{runs[name][0].metrics['baseline']['psnr']:.2f}",
+            *_quality_and_minutes(runs[name][0]),
+            *_quality_and_minutes(runs[fitted][0]),
+        )
+        for name, fitted in pairs
+        if name in runs
+    ]
+    head = ("baseline (dB)", "trained (dB)", "minutes", "fitted (dB)", "minutes")
+    return table(("preset", *head), rows)
+
+
+def _quality_and_minutes(run: Run) -> tuple[str, str]:
+    minutes = run.manifest["training_seconds"] / 60
+    return f"{run.metrics['student']['psnr']:.2f}", f"{minutes:.0f}"
+
+
 def seconds_table(output: Output, names: Mapping[str, str]) -> str:
     """Raw interleaved times: median, least and most seconds of each piece of work."""
     rows = []
