@@ -97,6 +97,10 @@ def fitted(**arguments: Any) -> Any:
     return dipa.fit_steps(dipa.ScalarSteps(2), **arguments)
 
 
+def step_network():
+    return networks.StepNetwork(SIZE, features=2, blocks=2)
+
+
 def train(**arguments: Any) -> Any:
     return dipa.train_network(copy.deepcopy(network()), **arguments)
 
@@ -464,6 +468,13 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
         lambda x, code: networks.build("cnn", img_size=SIZE, **SMALL, code_dim=4)(x, code),
         {"x": X, "code": torch.ones(4)},
     ),
+    "networks.StepNetwork": (
+        networks.StepNetwork,
+        {
+            **{"img_size": SIZE, "lengths": "image", "features": 2, "blocks": 2},
+            **{"norm": 1.0, "seed": 0},
+        },
+    ),
     "networks.build_code": (networks.build_code, {"name": "learned", "dim": 4, "seed": 0}),
     "networks.sinusoidal": (networks.sinusoidal, {"k": 1, "dim": 4}),
     "endtoend.build": (
@@ -587,6 +598,19 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
     "train_network": (
         train,
         lambda: {"physics": camera(), "images": X, "variations": VARIATIONS, **TRAINING},
+    ),
+    "train_steps": (
+        lambda **given: dipa.training.train_steps(step_network(), **given),
+        lambda: {
+            "solver": solvers.SGP(dipa.Prox(deepinv.optim.prior.L1Prior()), 2),
+            "physics": camera(),
+            "y": camera().A(X),
+            "iterations": 1,
+            "target_iterations": 3,
+            "checkpoint": Path("fuzzed") / "steps",
+            "cache": "fuzzed",
+            **TRAINING,
+        },
     ),
     "analysis.inspect": (
         analysis.inspect,

@@ -28,7 +28,7 @@ import pytest
 import torch
 import yaml
 from batteries import downsampling, images
-from members import END_TO_END, FITTED, SHAPE, SMALL, neural, student
+from members import END_TO_END, FITTED, SHAPE, SMALL, STEP_NETWORKS, neural, student
 from PIL import Image
 from safetensors.torch import load, save
 from tried import check_message
@@ -115,6 +115,7 @@ MODULES |= {
     name: lambda name=name, size=size: endtoend.build(name, SHAPE, **size)
     for name, size in END_TO_END.items()
 }
+MODULES |= {name: lambda make=make: make(SHAPE) for name, make in STEP_NETWORKS.items()}
 
 
 @functools.cache

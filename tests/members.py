@@ -8,7 +8,7 @@ import torch
 from batteries import downsampling, images, inpainting, matrix_physics, rng, smooth_images
 
 import dipa
-from dipa import LinearPreconditioner, losses
+from dipa import LinearPreconditioner, losses, networks
 from dipa.experiments import problem
 from dipa.operators import ORDERINGS, mri, mri_pair, single_pixel, super_resolution
 from dipa.preconditioners import (
@@ -293,4 +293,10 @@ END_TO_END = {  # their sizes in tests
     "e2e-varnet": {"features": 4, "blocks": 2},
     "restormer": {"features": 4, "blocks": 1},
     "u-net": {"features": 4, "blocks": 3},
+}
+STEP_NETWORKS = {  # networks for step lengths
+    f"step network, {lengths}": lambda size, lengths=lengths: networks.StepNetwork(
+        size, lengths=lengths, features=2, blocks=2
+    )
+    for lengths in networks.LENGTHS
 }

@@ -4,6 +4,7 @@ back; a mix is refused.
 
 from types import SimpleNamespace
 
+import deepinv
 import pytest
 import torch
 from batteries import Counting, images, refuses, size_of, smooth_images, tiny_denoiser
@@ -17,13 +18,20 @@ from members import (
     PRIORS,
     SHAPE,
     SMALL,
+    STEP_NETWORKS,
     neural,
 )
 
 import dipa
 from dipa import analysis, endtoend, experiments, linalg, losses, metrics, networks
 from dipa.choices import CODES, WAYS
-from dipa.operators import plane_basis, range_basis, single_pixel, super_resolution
+from dipa.operators import (
+    in_wavelets,
+    plane_basis,
+    range_basis,
+    single_pixel,
+    super_resolution,
+)
 from dipa.operators.measure import measure
 from dipa.solvers import MOMENTA, STARTS
 from dipa.training import parallel
@@ -217,6 +225,24 @@ def test_networks_end_to_end(name, monkeypatch, tmp_path):
         back, _ = dipa.load(dipa.save(fit.network, tmp_path / f"{place.type}.safetensors"))
         losses = [record["loss"] for record in fit.history]
         return fit.network(measure(physics, x), physics), list(back.to(place).parameters()), losses
+
+    same(monkeypatch, compute, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("name", STEP_NETWORKS)
+def test_step_lengths(name, monkeypatch, tmp_path):
+    prior = dipa.Prox(deepinv.optim.prior.L1Prior(), 0.05)
+
+    def compute(place):
+        physics = in_wavelets(OPERATORS["single pixel"](), "haar", 2).to(place)
+        y = physics.A(smooth_images(4).to(place))
+        budget = dipa.Budget(steps=2, batch_size=3)
+        fit = dipa.training.train_steps(
+            *(STEP_NETWORKS[name](SHAPE).to(place), dipa.solvers.SGP(prior, 2), physics, y),
+            **{"budget": budget, "target_iterations": 5, "cache": tmp_path, "progress": False},
+        )
+        x = dipa.solvers.SGP(prior, 2)(y, physics, steps=fit).x
+        return x, list(fit.trained.parameters()), fit.record["nmse"]
 
     same(monkeypatch, compute, tolerance=1e-4)
 

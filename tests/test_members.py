@@ -30,6 +30,7 @@ def made():
     makers = [*members.MEMBERS.values(), *members.PLANES.values()]
     makers += [lambda make=make: make(members.student(), members.SHAPE, 3) for make in fitted()]
     found = {type(make()) for make in makers} | {type(members.neural("mlp"))}
+    found |= {type(make(members.SHAPE)) for make in members.STEP_NETWORKS.values()}
     return found | {type(endtoend.build(name, (1, 16, 16), **size)) for name, size in sizes()}
 
 

@@ -1,5 +1,5 @@
 """Backbones of the neural preconditioner, each ``net(x, code) -> x + residual`` on planes (B,
-1, H, W), and iteration codes.
+1, H, W), and iteration codes; networks for step lengths.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from .backbone import INITIAL, Backbone, require_buildable
 from .codes import CODES, Code, LearnedCode, SinusoidalCode, build_code, sinusoidal
 from .convnext import ConvNeXt
 from .plain import CNN, MLP, AttentionCNN, MultiScale
+from .steps import LENGTHS, StepNetwork
 from .unet import IndiUNet, UNet
 from .vit import ViT
 
@@ -43,10 +44,12 @@ __all__ = [
     "CODES",
     "PUBLISHED_SIZES",
     "INITIAL",
+    "LENGTHS",
     "Backbone",
     "Code",
     "LearnedCode",
     "SinusoidalCode",
+    "StepNetwork",
     "build",
     "build_code",
     "sinusoidal",

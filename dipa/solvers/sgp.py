@@ -123,7 +123,8 @@ class SGP:
             y: measurements as ``physics`` makes them.
             physics: a deepinv linear operator H.
             steps: ``steps(x, gradient, k)`` -> :math:`D_k`: a number, one for each image (B,) or
-                (B, 1, 1, 1), or one for each entry (B, C, H, W); None is 1/L.
+                (B, 1, 1, 1), or one for each entry (B, C, H, W), or the
+                :class:`~dipa.training.Fit` of them; None is 1/L.
             preconditioner: P, or the :class:`~dipa.training.Fit` of one; not of ``scaled``. With
                 neither, every step is of 1/L.
             history: record F, the share of images whose proposal was taken, the mean of
@@ -138,7 +139,7 @@ class SGP:
         Raises:
             InputError: measurements ``physics`` cannot use; proposals of another shape.
         """
-        preconditioner = trained_of(preconditioner)
+        preconditioner, steps = trained_of(preconditioner), trained_of(steps)
         for name, part in (("steps", steps), ("preconditioner", preconditioner)):
             require(part is None or callable(part), name, part, "None, or a callable")
         scaled = self.scheme == "scaled"

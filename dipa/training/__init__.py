@@ -1,5 +1,5 @@
-"""Training: the teacher's targets, distillation, end-to-end networks, the loop they share and
-its checkpoints.
+"""Training: the teacher's targets, distillation, end-to-end networks, step lengths, the loop they
+share and its checkpoints.
 """
 
 from ..settings import Budget, Differentiation, LossWeights, Phase, Variations
@@ -9,6 +9,7 @@ from .distill import distill
 from .loop import Fit
 from .network import train_network
 from .ridge import fit_ridge
+from .step_lengths import train_steps
 from .teacher import TeacherTargets, teacher_targets
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "save_checkpoint",
     "teacher_targets",
     "train_network",
+    "train_steps",
 ]
