@@ -547,3 +547,47 @@ def test_any_module_can_be_trained_and_what_does_not_fit_is_refused(tmp_path):
         "not finite at step 2",
     )
     assert not path.exists()
+
+
+# --- a mask for every image, other targets --------------------------------------------------------
+
+
+class Scaled(torch.nn.Module):
+    """A multiple of the adjoint."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.tensor(1.3))
+
+    def forward(self, y, physics):
+        return self.factor * physics.A_adjoint(y)
+
+
+def masked(count: int):
+    masks = (pictures(count, (1, 8, 8)) > 0.5).float()
+    return masks, deepinv.physics.Inpainting((1, 8, 8), mask=masks)
+
+
+def first_loss(physics, x, **options) -> float:
+    """Of a batch of some of the images, in the order that they are drawn."""
+    budget = Budget(steps=1, batch_size=3)
+    fit = dipa.train_network(Scaled(), physics, x, budget=budget, progress=False, **options)
+    return fit.history[0]["loss"]
+
+
+@pytest.mark.parametrize("targets", [None, pictures(5, (1, 8, 8)) ** 2])
+def test_every_image_is_seen_by_its_own_mask_and_compared_with_its_target(targets):
+    x = pictures(5, (1, 8, 8)).roll(1, dims=0)
+    masks, physics = masked(5)
+    index = dipa.seeding.batch_indices(5, 3, 0, 0)
+    wanted = x if targets is None else targets
+    expected = (1.3 * masks[index] * x[index] - wanted[index]).square().flatten(1).sum(dim=1).mean()
+    assert first_loss(physics, x, targets=targets) == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_targets_that_are_refused():
+    (_, physics), x = masked(5), pictures(5, (1, 8, 8))
+    refuses(lambda: first_loss(physics, x[:4]), "physics", "5")
+    refuses(lambda: first_loss(physics, x, targets=x[:4]), "targets.shape", "(4, 1, 8, 8)")
+    varied = dipa.Variations(flip=True)
+    refuses(lambda: first_loss(physics, x, targets=x, variations=varied), "targets", "variations")

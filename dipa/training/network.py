@@ -13,7 +13,7 @@ import torch
 from deepinv.physics import LinearPhysics
 from torch import nn
 
-from .. import losses, metrics
+from .. import losses, metrics, paired
 from ..cache import Identity
 from ..checks import (
     require,
@@ -31,6 +31,7 @@ from ..settings import Budget, Variations
 from ..storage import Trained
 from ..variations import varied
 from .loop import Fit, Record, Training
+from .pairs import rows_of
 
 
 def train_network(
@@ -42,6 +43,7 @@ def train_network(
     seed: int = 0,
     checkpoint: str | Path | None = None,
     variations: Variations | None = None,
+    targets: Images | None = None,
     progress: bool = True,
     report: Callable[[Record], None] | None = None,
 ) -> Fit:
@@ -50,7 +52,8 @@ def train_network(
 
     Args:
         network: ``network(y, physics) -> x``, such as those of :mod:`dipa.endtoend`.
-        physics: H, the operator to train on.
+        physics: H, the operator to train on. One whose parameters have a row for every image (a
+            batch of N masks) shows each image to its own.
         images: clean images (N, C, H, W) in [0, 1] ([-1, 1] for real and imaginary parts); another
             range is one warning.
         budget: steps, optimiser, schedule; the loss is a sum over pixels, so ``clip`` decides the
@@ -60,6 +63,8 @@ def train_network(
             uninterrupted one (same machine, versions and thread count) for a network that draws no
             random numbers.
         variations: how far the images of a step are varied, as for :func:`~dipa.training.distill`.
+        targets: images (N, C, H, W) to reconstruct from the measurements of ``images`` in their
+            place, such as converged solutions; not with ``variations``.
         progress: show a bar with loss, PSNR and time left.
         report: called with each history record (step, loss, supervised, psnr, learning rate,
             gradient norm).
@@ -95,9 +100,16 @@ def train_network(
         size,
         f"that of the images, {tuple(images.shape[1:])}",
     )
-    require_like("network", network, require_takes("physics", physics, images))
+    require_like("network", network, require_takes("physics", physics, images, paired_too=True))
+    count, noise_alone = rows_of("physics", physics, images, len(images))
+    wanted = images if targets is None else images_of("targets", targets)
+    got, allowed = tuple(wanted.shape), f"{tuple(images.shape)}, as the images"
+    require(wanted.shape == images.shape, "targets.shape", got, allowed)
+    own = targets is None or not variations.active
+    require(own, "targets", "targets and variations", "the one or the other")
     warn_range("images", images, physics)
     how = [asdict(budget), seed] + ([asdict(variations)] if variations.active else [])
+    how += [] if targets is None else [wanted]
     identity = _identity(network, physics, images, how) if checkpoint else {}
     training = Training.start(
         network,
@@ -110,13 +122,17 @@ def train_network(
 
     def objective(index: torch.Tensor, step: int) -> tuple[torch.Tensor, Record]:
         x = varied(images[index], variations, seed=seed, draw=step, indices=index)
-        x_hat = network(measure(physics, x, seed=seed, indices=index), physics)
+        seen = physics
+        if count > 1:
+            seen = paired.of_images(physics, index, count, noise_alone=noise_alone)
+        x_hat = network(measure(seen, x, seed=seed, indices=index), seen)
         require(
             x_hat.shape == x.shape,
             "network",
             tuple(x_hat.shape),
             f"one that gives images {tuple(x.shape)}",
         )
+        x = x if targets is None else wanted[index]
         loss = losses.supervised(x_hat, x).mean()
         return loss, {
             "supervised": loss.item(),
