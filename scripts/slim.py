@@ -63,11 +63,12 @@ def copy_run(run: Path, folder: Path, wanted: dict) -> None:
 
 
 def copy_compact(source: str, path: str) -> None:
-    """A file; of JSON its values, without the spaces between them."""
+    """A file; of JSON its values, to six digits, without the spaces between them."""
     if not source.endswith(".json"):
         shutil.copyfile(source, path)
         return
-    values = json.loads(Path(source).read_text(encoding="utf-8"))
+    text = Path(source).read_text(encoding="utf-8")
+    values = json.loads(text, parse_float=lambda number: float(f"{float(number):.6g}"))
     Path(path).write_text(json.dumps(values, separators=(",", ":")) + "\n", encoding="utf-8")
 
 

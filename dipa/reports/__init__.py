@@ -4,7 +4,7 @@ by side, what training costs.
 
 from ..lazy import lazy
 
-MODULES = ("cost",)
+MODULES = ("cost", "step_lengths")
 HOMES = {
     "compare": (
         "differences",
