@@ -87,7 +87,7 @@ display(
         + "."
     )
 )
-for name, values in objectives.items():
+for values in objectives.values():
     assert all(after <= before * (1 + 1e-6) for before, after in zip(values, values[1:], strict=False))
     assert values[-1] < 1.05 * objectives["1/L"][-1]
 
