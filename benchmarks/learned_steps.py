@@ -138,14 +138,14 @@ def curve(problem: Problem, solver: Any, **options: Any) -> dict[str, Any]:
         nonlocal looked
         now = time.perf_counter()
         errors = problem.errors(state.x)
-        found["nmse"].append(errors.mean().item())
-        found["sd"].append(errors.std().item())
-        found["seconds"].append(now - began - looked)
+        found["nmse"].append(round(errors.mean().item(), 4))
+        found["sd"].append(round(errors.std().item(), 4))
+        found["seconds"].append(round(now - began - looked, 4))
         for name in ("calls", "proposed"):
             if hasattr(state, name):
                 value = getattr(state, name)
                 value = value.float().mean().item() if isinstance(value, torch.Tensor) else value
-                found.setdefault(name, []).append(value)
+                found.setdefault(name, []).append(round(value, 4))
         looked += time.perf_counter() - now
 
     solver(problem.y, problem.physics, observe=look, **options)
@@ -159,22 +159,21 @@ def trained(options: argparse.Namespace, problem: Problem) -> dict[str, tuple[An
     """
     size = tuple(problem.truth.shape[1:])
     width = {"features": options.features, "blocks": 4}
-    budget = Budget(
-        steps=options.steps, batch_size=options.batch, learning_rate=1e-3, schedule="one_cycle"
-    )
+    budget = Budget(steps=options.steps, batch_size=options.batch, schedule="one_cycle")
+    rated = replace(budget, learning_rate=options.rate)
     common = {"seed": options.seed, "progress": False}
     solver = dipa.solvers.SGP(problem.prior, options.iterations)
     found = {}
     for name, lengths in (("step", "image"), ("diagonal", "entry")):
         norm = dipa.physics.lipschitz(problem.physics, size, problem.truth)
         network = networks.StepNetwork(size, lengths=lengths, norm=norm, seed=options.seed, **width)
-        fit = train_steps(network, solver, problem.physics, problem.y, budget=budget, **common)
+        fit = train_steps(network, solver, problem.physics, problem.y, budget=rated, **common)
         found[name] = (fit.trained, told(fit) | {"nmse": fit.record["nmse"]})
         print(name, found[name][1], file=sys.stderr, flush=True)
     fista = dipa.FISTA(problem.prior, 1200, start="zero")
     converged = fista(problem.y, problem.physics, stepsize="1/L").x
     direct = endtoend.DirectUNet(size, start="adjoint", seed=options.seed, **width)
-    whole = replace(budget, steps=options.steps * options.iterations)
+    whole = replace(budget, steps=options.steps * options.iterations, learning_rate=1e-3)
     arguments = (direct, problem.physics, problem.truth)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="images: ")  # coefficients are in no range
@@ -239,10 +238,11 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--size", type=int, default=64, help="side of the images (default 64)")
     made.add_argument("--count", type=int, default=200, help="training images (default 200)")
     made.add_argument("--test", type=int, default=50, help="test images (default 50)")
-    made.add_argument("--features", type=int, default=16, help="of the networks (default 16)")
-    made.add_argument("--iterations", type=int, default=20, help="trained for (default 20)")
-    made.add_argument("--steps", type=int, default=30, help="of each iteration (default 30)")
+    made.add_argument("--features", type=int, default=8, help="of the networks (default 8)")
+    made.add_argument("--iterations", type=int, default=12, help="trained for (default 12)")
+    made.add_argument("--steps", type=int, default=80, help="of each iteration (default 80)")
     made.add_argument("--batch", type=int, default=16, help="images of a step (default 16)")
+    made.add_argument("--rate", type=float, default=5e-3, help="learning rate (default 5e-3)")
     made.add_argument("--seed", type=int, default=0, help="of networks, masks and order")
     return made
 

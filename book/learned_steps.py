@@ -157,5 +157,5 @@ print(sorted(proposals), [len(values) for values in objectives.values()])
 # Chosen here, and not stated there: $\alpha=0.5$, $\beta=0.1$, $\eta_1=\eta_2=0.5$; images in $[0, 255]$ for its $\lambda=0.1$ and its
 # noise of 5, because FISTA's errors then are the paper's to about 2 dB, which they are not for images in $[0, 1]$; Fourier samples by
 # lines of Gaussian density, for the same reason; the descent condition on $F$ with the proximity operator's own decrease, where the text
-# prints that of a projection; a network fed with iterate and gradient divided by their root mean squares; learning rate, batch, and 20
+# prints that of a projection; a network fed with iterate and gradient divided by their root mean squares; learning rate, batch, and 12
 # iterations of training. Blur and tomography are not recorded yet (`benchmarks/learned_steps.py deblurring` runs), nor is a second seed.

@@ -24,7 +24,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "book" / "results"
 ALWAYS = ("config.yaml", "metrics.json")
 HISTORY = "history.jsonl"
 TRAINED = "preconditioner.safetensors"
-STEPS = 60  # of a training of which the history is kept whole; of a longer one every nth
+STEPS = 40  # of a training of which the history is kept whole; of a longer one every nth
 GREY = 1024  # steps of the grey scale that pictures are rounded to
 NOTE = """This is the slim copy in the installed package: fewer pictures, rounded, and only of some
 runs. The repository has all.
@@ -63,12 +63,11 @@ def copy_run(run: Path, folder: Path, wanted: dict) -> None:
 
 
 def copy_compact(source: str, path: str) -> None:
-    """A file; of JSON its values, to six digits, without the spaces between them."""
+    """A file; of JSON its values, without the spaces between them."""
     if not source.endswith(".json"):
         shutil.copyfile(source, path)
         return
-    text = Path(source).read_text(encoding="utf-8")
-    values = json.loads(text, parse_float=lambda number: float(f"{float(number):.6g}"))
+    values = json.loads(Path(source).read_text(encoding="utf-8"))
     Path(path).write_text(json.dumps(values, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
