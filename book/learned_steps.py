@@ -97,7 +97,7 @@ for values in objectives.values():
 # `networks.StepNetwork` sees the iterate and its gradient, both as coefficients, each divided by its size. It gives one number an
 # image, or one an entry (a diagonal matrix); untrained it gives $1/L$. `training.train_steps` trains it from measurements alone.
 # What is to be reached is the end of 1,200 iterations of FISTA, $x_*$. For $k=0,1,\dots$ it minimises the distance to it after one
-# step, $\|x_*-\mathrm{prox}_{D\lambda\psi}(x_i-D\nabla g(x_i))\|^2$, over all iterates so far, $i\le k$, and makes the next one by
+# step, $\|x_*-\mathrm{prox}_{D_k\lambda\psi}(x_i-D_k\nabla g(x_i))\|^2$, over all iterates so far, $i\le k$, and makes the next one by
 # a step of the network and one of $1/L$. No step is differentiated through another. With `dipa`:
 #
 # ```python

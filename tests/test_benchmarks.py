@@ -8,6 +8,7 @@ import sys
 import common
 import eight_operators
 import gpu_step as step
+import learned_steps
 import pytest
 import reference
 import torch
@@ -168,3 +169,44 @@ def test_a_comparison_that_was_stopped_goes_on(tmp_path, monkeypatch, capsys):
     assert list(kept["operators"]) == ["inpainting"] and kept["options"]["size"] == 32
     with pytest.raises(SystemExit, match="--operators"):
         eight_operators.main(["--operators", "lens"])
+
+
+# --- learned step lengths -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", learned_steps.TASKS)
+def test_step_lengths_are_measured_on_masks_of_their_own(name):
+    """Coefficients and errors are those of the images, and the noise is in what is measured."""
+    task = learned_steps.TASKS[name]
+    x = torch.rand(4, task.channels, 16, 16)
+    clean, noisy, other = (
+        learned_steps.Problem.make(task, x, 3, draw, **changes)
+        for draw, changes in (("test", {}), ("test", {"noise": 0.1}), ("train", {}))
+    )
+    error = 10 * torch.log10(0.5**2 * torch.ones(4))
+    assert torch.allclose(clean.errors(1.5 * clean.truth), error, atol=1e-4)
+    assert torch.allclose(clean.physics[0].A(clean.truth), x, atol=1e-5)
+    difference = (noisy.y - clean.y).abs()
+    measured = (clean.y != 0) if task.masks else torch.ones_like(clean.y, dtype=torch.bool)
+    assert 0.07 < difference[measured].square().mean().sqrt() < 0.13
+    assert difference[~measured].sum() == 0
+    if task.masks:
+        masks = [problem.physics[1].mask.flatten(1) for problem in (clean, noisy, other)]
+        assert torch.equal(masks[0], masks[1]) and not torch.equal(masks[0], masks[2])
+        assert not torch.equal(masks[0][0], masks[0][1])
+
+
+def test_step_lengths_run_from_training_to_their_file(tmp_path, capsys):
+    small = "--size 16 --count 6 --test 3 --features 2 --iterations 2 --steps 2 --batch 4"
+    file = tmp_path / "steps.json"
+    learned_steps.main(["inpainting", *small.split(), "--device", "cpu", "--json", str(file)])
+    found = json.loads(file.read_text())
+    curves = found["tests"]["50 %"]
+    assert len(curves["FISTA"]["nmse"]) == 101 and len(curves["step"]["nmse"]) == 41
+    assert len(curves["direct"]["nmse"]) == 1 and found["manifest"]["versions"]
+    assert found["training"]["step"]["nmse"][0] == pytest.approx(0.0, abs=1e-4)
+    # ten times lambda is another problem, with the same measurements
+    other = found["tests"]["ten times lambda"]
+    assert other["FISTA"]["nmse"][-1] != curves["FISTA"]["nmse"][-1]
+    assert other["direct"]["nmse"] == curves["direct"]["nmse"]
+    assert json.loads(capsys.readouterr().out)["FISTA"] == round(curves["FISTA"]["nmse"][-1], 3)
