@@ -74,6 +74,7 @@ class PreconditionedIteration(OptimIterator):
             preconditioner=self._acting(physics),
             stepsize=cur_params["stepsize"],
             momentum=self.momentum,
+            prior_decay=float(self.solver.prior_decay),
         )
         guarded = X["guarded"] if "guarded" in X else self._guarded(scheme, y, physics)
         if guarded is not None:

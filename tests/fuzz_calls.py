@@ -139,6 +139,7 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
             "momentum": "none",
             "start": "zero",
             "restart": 0,
+            "prior_decay": 0.5,
         },
     ),
     "FISTA.__call__": (

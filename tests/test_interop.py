@@ -43,6 +43,15 @@ def test_it_reproduces_our_solver(momentum, start, prior):
     assert relative(to_deepinv(ours, stepping, physics, 0.5)(y, physics), expected.x) < 1e-5
 
 
+def test_its_prior_decays_as_ours_does():
+    physics = camera()
+    y = physics.A(images(3, 1, 16, 16))
+    ours = solver(iterations=9, prior_decay=1.0)
+    expected = ours(y, physics, preconditioner=stepping, stepsize=0.5).x
+    assert relative(to_deepinv(ours, stepping, physics, 0.5)(y, physics), expected) < 1e-5
+    assert relative(solver(iterations=9)(y, physics, stepsize=0.5).x, expected) > 1e-3
+
+
 @pytest.mark.parametrize("make", OPERATORS.values(), ids=OPERATORS)
 def test_it_runs_on_every_operator(make):
     physics = make()

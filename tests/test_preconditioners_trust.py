@@ -131,11 +131,12 @@ def test_untrusted_images_are_those_of_the_plain_solver_and_the_others_those_of_
     assert error[0] > error[1] + 3
 
 
-def test_without_momentum_untrusted_images_take_nesterovs():
+def test_untrusted_images_take_nesterovs_momentum_and_the_whole_prior():
     P, physics = ridge(), camera()
     y = physics(torch.cat([strokes(1, seed=5), foreign(1)]))
-    found = solver("none")(y, physics, preconditioner=P, stepsize=ALPHA)
-    free = solver("none", safeguard=False)(y, physics, preconditioner=P, stepsize=ALPHA)
+    decay = {"prior_decay": 1.0}
+    found = solver("none", **decay)(y, physics, preconditioner=P, stepsize=ALPHA)
+    free = solver("none", safeguard=False, **decay)(y, physics, preconditioner=P, stepsize=ALPHA)
     plain = solver("nesterov")(y, physics, stepsize="1/L")
     assert torch.allclose(found.x[:1], free.x[:1], atol=1e-5)
     assert torch.allclose(found.x[1:], plain.x[1:], atol=1e-5)

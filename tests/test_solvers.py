@@ -167,6 +167,66 @@ def test_without_momentum_it_is_ista():
 
 
 @pytest.mark.parametrize("momentum", MOMENTA)
+@pytest.mark.parametrize("decay", [0.5, 1, 2.0])
+def test_the_prior_acts_less_in_every_iteration(momentum, decay):
+    """x^k = v + k^-p (D(v) - v), written out; RED's with its weight over k^p."""
+    physics, denoiser = student(), tiny_denoiser()
+    y = physics.A(images(2, *SHAPE))
+    for weight in (None, 0.7):
+        x = z = torch.zeros(2, *SHAPE)
+        for k, beta in enumerate(betas(momentum, 5), start=1):
+            gradient, share = physics.A_adjoint(physics.A(z) - y), k**-decay
+            v = z - 0.7 * gradient
+            denoised = (
+                v + share * (denoiser(v) - v)
+                if weight is None
+                else v - 0.7 * weight * share * (z - denoiser(z))
+            )
+            previous, x = x, denoised
+            z = x + beta * (x - previous)
+        prior = dipa.PnP(denoiser) if weight is None else dipa.RED(denoiser, weight=weight)
+        made = dipa.FISTA(prior, 5, momentum=momentum, start="zero", prior_decay=decay)
+        assert relative(made(y, physics, stepsize=0.7).x, x) < 1e-5
+
+
+def test_with_a_share_that_decays_as_one_over_k_a_prior_chooses_among_what_the_data_allow():
+    """Of the images that explain the data the prior ||x||^2 / 2 chooses the smallest one, H^+ y. At
+    full strength it gives up the data for it; with a share that sums up to less (p = 2) it comes to
+    a halt on the way.
+    """
+    matrix = torch.linalg.qr(well_conditioned()[:3].T)[0].T  # three orthonormal rows
+    physics = matrix_physics(matrix, (1, 2, 2))
+    y = physics.A(images(2, 1, 2, 2, dtype=torch.float64))
+    wanted = (torch.linalg.pinv(matrix) @ y.reshape(2, -1, 1)).reshape(2, 1, 2, 2)
+    far = wanted + 1
+    prior = dipa.Prox(deepinv.optim.prior.Tikhonov(), weight=10.0)
+
+    def error(decay: float, iterations: int) -> float:
+        start = lambda y, physics: far  # noqa: E731
+        made = dipa.FISTA(prior, iterations, momentum="none", start=start, prior_decay=decay)
+        return relative(made(y, physics, stepsize=0.5).x, wanted)
+
+    assert error(1.0, 4000) < 0.001 < 0.02 < error(1.0, 40)
+    assert error(0.0, 4000) > 0.9 and error(2.0, 4000) > 0.1
+
+
+def test_an_armijo_search_sees_the_iterate_that_is_taken():
+    """The model lies above g at the iterate itself, of which the prior has its share."""
+    physics, prior = student(), dipa.PnP(lambda x, sigma: 0.3 * x)
+    y = physics.A(images(2, *SHAPE))
+    seen = []
+    made = dipa.FISTA(prior, 4, momentum="none", start="adjoint", prior_decay=1.0)
+    made(y, physics, stepsize=Armijo(first=50.0), observe=seen.append)
+    for state in seen[1:]:
+        v = state.z - state.stepsize * state.direction
+        taken = v + (0.3 * v - v) / state.k
+        assert relative(state.x, taken) < 1e-6
+        moved = state.x - state.z
+        curved = physics.A(moved).flatten(1).square().sum(1)
+        assert (state.stepsize.flatten() * curved <= 1.001 * moved.flatten(1).square().sum(1)).all()
+
+
+@pytest.mark.parametrize("momentum", MOMENTA)
 def test_the_preconditioner_gets_gradient_iterate_and_k(momentum):
     physics = student()
     y = physics.A(images(2, *SHAPE))
@@ -744,6 +804,7 @@ def test_solving_is_repeatable_bitwise():
         ({"iterations": True}, ("iterations", "True")),
         ({"momentum": "nesterof"}, ("momentum", "did you mean nesterov", *MOMENTA)),
         ({"start": "adjont"}, ("start", "did you mean adjoint", *STARTS)),
+        ({"prior_decay": -0.5}, ("prior_decay", "-0.5", "[0, inf]")),
         ({"prior": identity_denoiser}, ("prior", "function", "PnP")),
     ],
 )
@@ -826,6 +887,7 @@ def test_description_is_plain_and_tells_solvers_apart():
         solver(6),
         solver(5, momentum="none"),
         solver(5, start="zero"),
+        solver(5, prior_decay=1.0),
         dipa.FISTA(prior=dipa.PnP(tiny_denoiser(), sigma=0.1), iterations=5),
         dipa.FISTA(prior=dipa.PnP(tiny_denoiser(), precision="bf16"), iterations=5),
     ):

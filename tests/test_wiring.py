@@ -156,6 +156,7 @@ CASES = [
     ("solver.start", "linear", "adjoint", {"solver start", "baseline", "teacher"} | FIT),
     ("solver.start", "end to end", "zero", {"solver start", "start", "baseline", "teacher"} | FIT),
     ("solver.restart", "linear", 2, {"restart", "baseline", "teacher"} | FIT),
+    ("solver.prior_decay", "linear", 1.0, {"prior decay", "baseline", "teacher"} | FIT),
     ("solver.prior", "linear", "red", {"prior", "red weight", "baseline", "teacher"} | FIT),
     ("solver.red_weight", "red", 0.5, {"red weight", "baseline", "teacher"} | FIT),
     ("solver.stepsize", "linear", 0.5, {"stepsize", "start", "baseline"} | FIT),
@@ -405,6 +406,7 @@ class Watched:
         }
         seen |= {
             "restart": solver.restart,
+            "prior decay": solver.prior_decay,
             "prior": type(solver.prior),
             "precision": solver.prior.precision,
         }

@@ -68,14 +68,15 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class SolverSettings:
-    """K iterations, momentum rule and restart, start, prior, stepsizes of student and teacher
-    (a number or ``1/L``), denoiser.
+    """K iterations, momentum rule and restart, start, prior and how its share decays, stepsizes of
+    student and teacher (a number or ``1/L``), denoiser.
     """
 
     iterations: int = 20
     momentum: str = "nesterov"
     start: str = "zero"
     restart: int = 0
+    prior_decay: float = 0.0
     prior: str = "pnp"
     red_weight: float = 1.0
     stepsize: float | str = 0.4
@@ -90,6 +91,7 @@ class SolverSettings:
         require_choice("solver.momentum", self.momentum, choices.MOMENTA)
         require_choice("solver.start", self.start, choices.STARTS)
         require_int("solver.restart", self.restart, 0)
+        require_number("solver.prior_decay", self.prior_decay, 0)
         require_choice("solver.prior", self.prior, ("pnp", "red"))
         require_number("solver.red_weight", self.red_weight, 0)
         for name in ("stepsize", "teacher_stepsize"):

@@ -128,6 +128,7 @@ def make_solver(
         momentum=solver.momentum,
         start=solver.start,
         restart=solver.restart,
+        prior_decay=solver.prior_decay,
     )
 
 

@@ -61,6 +61,11 @@ class FISTA:
 
     Without a preconditioner, d is the gradient itself; with ``momentum="none"`` this is ISTA.
 
+    With ``prior_decay`` p > 0 the prior acts less in every iteration,
+    :math:`x^k=v^k+k^{-p}(\mathrm{prior}(v^k)-v^k)` at :math:`v^k=z^k-\alpha d^k`. For :math:`p\le1`
+    it still chooses among the images that explain the data (of convex functions this is Solodov's
+    descent method), and a denoiser does not go on smoothing what P has put where H sees nothing.
+
     Args:
         prior: the step after the gradient, :class:`~dipa.priors.PnP`, or any object with ``step(z,
             direction, stepsize)``; its ``describe()``, where it has one, tells it apart in keys and
@@ -76,9 +81,12 @@ class FISTA:
         safeguard: ask a learned preconditioner, image by image, whether what was measured is of the
             kind that it was made of (:mod:`dipa.preconditioners.trust`), and leave it out for
             images that are not: they take plain steps of 1/L, with Nesterov's momentum where the
-            run has none.
+            run has none, and the whole prior in every iteration.
+        prior_decay: the exponent p >= 0; 0 is the papers' solver, 1 the largest with which a prior
+            can still move an image as far as it wants to.
 
-    Source: D2GP Algorithm 1; DIPA Eq. (4).
+    Source: D2GP Algorithm 1; DIPA Eq. (4); ``prior_decay``: M. V. Solodov, "An explicit descent
+    method for bilevel convex optimization", J. Convex Anal. 14(2), 2007, Sec. 2.
     """
 
     prior: PnP
@@ -88,6 +96,7 @@ class FISTA:
     restart: int = 0
     tolerance: float = 0.0
     safeguard: bool = True
+    prior_decay: float = 0.0
 
     def __post_init__(self):
         plain_fields(self)
@@ -105,6 +114,7 @@ class FISTA:
         require_int("restart", self.restart, 0)
         require_number("tolerance", self.tolerance, 0)
         require_flag("safeguard", self.safeguard)
+        require_number("prior_decay", self.prior_decay, 0)
 
     def __call__(
         self,
@@ -213,6 +223,7 @@ class FISTA:
             preconditioner=acting(preconditioner, physics),
             stepsize=self.stepsize(stepsize, physics, tuple(start.shape[1:]), start),
             momentum=weights(self.momentum, self.iterations, self.restart),
+            prior_decay=float(self.prior_decay),
         )
 
     def stepsize(
@@ -274,7 +285,9 @@ class FISTA:
             "start": getattr(self.start, "__qualname__", self.start),
         }
         record |= {
-            name: value for name in ("restart", "tolerance") if (value := getattr(self, name))
+            name: value
+            for name in ("restart", "tolerance", "prior_decay")
+            if (value := getattr(self, name))
         }
         return record if self.safeguard else record | {"safeguard": False}
 

@@ -10,6 +10,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar, cast
 
@@ -31,7 +32,7 @@ class ProximalGradient:
 
     .. math::
         z^k=x^{k-1}+\beta_{k-1}(x^{k-1}-x^{k-2}),\qquad d^k=P(\nabla g(z^k), z^k, k),\qquad
-        x^k=\mathrm{prior}(z^k-\alpha_k d^k)
+        v^k=z^k-\alpha_k d^k,\qquad x^k=v^k+k^{-p}\,(\mathrm{prior}(v^k)-v^k)
 
     Args:
         start: :math:`x^0=z^1`.
@@ -42,6 +43,7 @@ class ProximalGradient:
         stepsize: :math:`\alpha`, or a search that chooses it in every iteration
             (:mod:`dipa.solvers.searches`).
         momentum: the weights :math:`\beta_1,\beta_2,\dots`, at least K - 1 of them.
+        prior_decay: :math:`p\ge 0`, one number, or one for each image (B, 1, 1, 1).
 
     Raises:
         InputError: a part that fails, or gives no tensor of the iterate's shape, device and dtype.
@@ -56,6 +58,7 @@ class ProximalGradient:
     preconditioner: PreconditionerLike | None
     stepsize: Stepsize | Search
     momentum: Sequence[float | torch.Tensor]
+    prior_decay: float | torch.Tensor = 0.0
 
     def init(self) -> State:
         """The start."""
@@ -86,10 +89,17 @@ class ProximalGradient:
         return State(k, x_next, x, z, gradient, direction, stepsize)
 
     def _move(self, state, z, gradient, direction) -> tuple[torch.Tensor, Stepsize]:
+        take = partial(self._take, z, direction, state.k + 1)
         if not callable(self.stepsize):
-            return self.prior_step(z, direction, self.stepsize), self.stepsize
-        take = lambda stepsize: self.prior_step(z, direction, stepsize)  # noqa: E731
+            return take(self.stepsize), self.stepsize
         return self.stepsize(Move(state, z, gradient, direction, take, self.measure))
+
+    def _take(self, z, direction, k: int, stepsize: Stepsize) -> torch.Tensor:
+        x = self.prior_step(z, direction, stepsize)
+        if isinstance(self.prior_decay, float) and self.prior_decay == 0:
+            return x
+        require_same_shape("prior", x, z)
+        return torch.lerp(z - stepsize * direction, x, k**-self.prior_decay)
 
 
 def trained_of(given: Any) -> Any:

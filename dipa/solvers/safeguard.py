@@ -45,7 +45,7 @@ class Guarded:
 
     def guarded(self, scheme: ProximalGradient, rule: str, restart: int) -> ProximalGradient:
         """The scheme with this preconditioner; images that are not trusted take the momentum of the
-        rule of this name, and Nesterov's in the place of none.
+        rule of this name, Nesterov's in the place of none, and the whole prior.
         """
         if _may_branch() and bool(self.trusted.all()):
             return scheme
@@ -56,7 +56,8 @@ class Guarded:
             torch.where(self._which, number(a), number(b))
             for a, b in zip(learned, plain, strict=True)
         ]
-        return replace(scheme, preconditioner=self, momentum=momentum)
+        decay = torch.where(self._which, number(scheme.prior_decay), number(0.0))
+        return replace(scheme, preconditioner=self, momentum=momentum, prior_decay=decay)
 
     def told(self, result: Result) -> Result:
         """A result that says which images were trusted, and in words how many were not."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .fista import FISTA
 
 # of a solver: what a preconditioner is trained for
-FIELDS = ("iterations", "momentum", "start", "restart")
+FIELDS = ("iterations", "momentum", "start", "restart", "prior_decay")
 _free: ContextVar[bool] = ContextVar("settings that differ on purpose", default=False)
 _described = Remembered[dict[str, Description]]()  # operators and denoisers
 # the differences that a preconditioner's user has been told of: once is enough
@@ -110,7 +110,7 @@ def another_setting() -> Iterator[None]:
 
 
 def _fields(solver: FISTA) -> dict[str, Any]:
-    described = solver.describe() | {"restart": solver.restart}
+    described = {"restart": 0, "prior_decay": 0.0} | solver.describe()
     return {name: described[name] for name in FIELDS}
 
 
