@@ -3,8 +3,8 @@
     python benchmarks/other_images.py RUN [--count 32] [--json FILE]
 
 RUN is the folder of a finished single-pixel run on MNIST that holds its P. Beside P stands the
-plain solver, by the stepsize of the run and Nesterov's momentum. A P that was saved before there
-was a safeguard learns its kind here, from the training images of its run.
+plain solver, by the stepsize of the run, Nesterov's momentum and the whole prior. A P that was
+saved before there was a safeguard learns its kind here, from the training images of its run.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def known(P: dipa.Preconditioner, config: experiments.Config, student) -> dipa.P
 def ways(config: experiments.Config, P: dipa.Preconditioner) -> Mapping[str, tuple]:
     """Solver and preconditioner by name."""
     solver = make_solver(config.solver, precision="float32")
-    plain = replace(solver, momentum="nesterov")
+    plain = replace(solver, momentum="nesterov", prior_decay=0.0)
     return {
         "plain": (plain, None),
         "always": (replace(solver, safeguard=False), P),

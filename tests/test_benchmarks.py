@@ -10,6 +10,7 @@ import eight_operators
 import gpu_step as step
 import learned_steps
 import pytest
+import recipes
 import reference
 import torch
 
@@ -210,3 +211,33 @@ def test_step_lengths_run_from_training_to_their_file(tmp_path, capsys):
     assert other["FISTA"]["nmse"][-1] != curves["FISTA"]["nmse"][-1]
     assert other["direct"]["nmse"] == curves["direct"]["nmse"]
     assert json.loads(capsys.readouterr().out)["FISTA"] == round(curves["FISTA"]["nmse"][-1], 3)
+
+
+def test_halving_keeps_the_better_half_and_doubles_the_seconds(monkeypatch):
+    names = [f"{n}" for n in range(5)]
+    quality = {("0", 1): 3, ("1", 1): 5, ("2", 1): 1, ("3", 1): 4, ("4", 1): 0}
+    quality |= {("1", 2): 6, ("3", 2): 7, ("3", 4): 2}
+
+    def fake(problem, recipe, seconds):
+        return {"name": recipe, "seconds": seconds, "psnr": quality[recipe, seconds]}
+
+    monkeypatch.setattr(recipes, "trial", fake)
+    found = recipes.halved(None, names, 1)
+    assert [(trial["name"], trial["seconds"], trial["round"]) for trial in found] == [
+        *((name, 1, 1) for name in "13024"),
+        ("3", 2, 2),
+        ("1", 2, 2),
+        ("3", 4, 3),
+    ]
+
+
+def test_recipes_are_tried_on_images_held_out(tmp_path):
+    file = tmp_path / "out.json"
+    small = "--count 40 --held 4 --seconds 0.2 --recipes 2 --device cpu"
+    recipes.main([*small.split(), "--json", str(file)])
+    found = json.loads(file.read_text())
+    assert [trial["round"] for trial in found["trials"]] == [1, 1, 2]
+    assert found["trials"][0]["psnr"] >= found["trials"][1]["psnr"]
+    assert {trial["batch_size"] for trial in found["trials"]} == {16, 32}
+    for trial in found["trials"]:
+        assert trial["steps"] >= recipes.WARM and trial["psnr"] != found["closed form"]
