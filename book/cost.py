@@ -43,13 +43,13 @@ notebook.where()
 from IPython.display import Markdown, display
 
 from dipa import experiments, plots, reports
-from dipa.reports import cost
+from dipa.reports import cost, goals
 
 measured = cost.read(experiments.results_folder("benchmarks"))
 runs = experiments.find_runs(experiments.results_folder("single_pixel"))
 measured["growth"] = cost.growth(measured["memory"])
 measured["recorded"] = cost.psnr_lost(runs, "l-dipa-supervised", "l-dipa-straight-through")
-display(Markdown(cost.targets_table(measured)))
+display(Markdown(goals.targets_table(measured, goals.SPEED)))
 
 # %% [markdown]
 # ## One training step
@@ -213,6 +213,29 @@ plots.plt.show()
 # Most of the gain is the closed form, which needs no training; straight-through training then climbs for a hundred steps and stays.
 # Neither way comes near the paper's gain on these digits: the [results](results_single_pixel.ipynb) show the same for every loss, and
 # say where the remaining error is.
+#
+# A network behind the closed form goes on from there, and [its first iteration](n_dipa.ipynb) is all that has to be trained. Beside it
+# the straightforward loop with a ConvNeXt that starts at the plain solver:
+
+# %% tags=["hide-input"]
+behind = measured["quality_n_dipa"]
+display(Markdown(cost.reached_table(behind, COURSES)))
+_ends = "; ".join(
+    f"{COURSES[name]}: {points[-1][2]:.2f} dB after {points[-1][1]} s" for name, points in behind["courses"].items()
+)
+display(Markdown(f"Where they ended: {_ends} (baseline {behind['baseline']:.2f} dB). {cost.measured_on(behind)}"))
+
+# %% [markdown]
+# ## Finding the recipe
+#
+# What network, how wide, which rate and batch? Sixteen recipes for the first iteration had the same seconds of one core; the better
+# half by images held out began again with twice the time, and so on (`benchmarks/recipes.py`, successive halving). PSNR after a whole
+# run of K = 20 with a prior whose share decays:
+
+# %% tags=["hide-input"]
+recipes = measured["recipes"]
+display(Markdown(cost.trials_table(recipes)))
+display(Markdown(f"The closed form alone: {recipes['closed form']:.2f} dB. {cost.measured_on(recipes)}"))
 
 # %% [markdown]
 # ## The same bits

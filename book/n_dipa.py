@@ -319,8 +319,50 @@ plots.plt.show()
 # through the whole solve, exactly, K calls of network and denoiser, forward and backward. The conventions of PSNR are those of
 # [the results](results_single_pixel.ipynb). `n-dipa` and `n-dipa-composed` differ in the network, the images, the momentum and
 # the losses too (the latter uses no teacher), so the table shows what the recipe reaches, not what each part of it adds, but for the
-# second phase: `n-dipa-pretrained` is the first one alone, and does without it. Both curves are highest early and fall slowly; the
-# second phase, which teaches the later iterations, is short.
+# second phase: `n-dipa-pretrained` is the first one alone, and does without it. Both curves are highest early and fall slowly.
+#
+# ## A prior whose share decays
+#
+# Why they fall: once the data are explained $P(0)=0$, and what is left of an iteration is the denoiser, applied again and again. It
+# smooths what $P$ has put where $H$ sees nothing, and no gradient brings that back. A prior that withdraws does not
+# (`FISTA(prior_decay=p)`): with $v^k=z^k-\alpha P(\nabla g(z^k),\phi(k))$,
+#
+# $$x^{k} = v^{k} + k^{-p}\,\big(D(v^{k})-v^{k}\big).$$
+#
+# At $p=0$ this is the papers' solver. For $p\le 1$ the shares sum to infinity, so that the prior still chooses among the images that
+# explain the data (for convex functions this is Solodov's descent method), but it has to leave alone what it cannot improve early on.
+# The second phase is not needed then: `n-dipa-decayed` is trained on its first iteration alone.
+
+# %% tags=["hide-input"]
+_steps = ["baseline", "baseline-decayed", "ridge-full", "ridge-decayed", "n-dipa-pretrained", "n-dipa-composed"]
+_steps += ["n-dipa-decayed-narrow", "n-dipa-decayed"]
+display(Markdown(reports.phases_table([run for name in _steps for run in recorded.get(name, [])])))
+plots.compare(
+    {name: curve["psnr"] for name, curve in reports.curves([run for runs in recorded.values() for run in runs], _steps).items()},
+    "PSNR, test images (dB)",
+)
+plots.plt.show()
+
+# %% [markdown]
+# It is no remedy for everything: the plain solver and the closed form live on what the denoiser does in late iterations, and lose by
+# it. The better $P$, the less there is left for the prior.
+#
+# ## What a teacher teaches in one iteration
+#
+# The losses of the papers compare the ends of two runs. In the first iteration alone they compare its image, before the denoiser,
+# with the clean image (supervised), with the image the teacher ends in, or with the teacher's own first iterate (imitation); or its
+# direction with the teacher's gradient at the same point. A short training each, from the same start, on the same images in the same
+# order:
+
+# %% tags=["hide-input"]
+_first = [f"n-dipa-first-{name}" for name in ("supervised", "imitation", "imitation-iterate", "gradient", "distilled")]
+_firsts = [run for name in _first for run in recorded.get(name, [])]
+display(Markdown(reports.phases_table(_firsts)))
+_shown = ", ".join(f"{run.metrics['teacher']['psnr']:.2f}" for run in _firsts[:1])
+display(Markdown(f"The teacher itself: {_shown} dB."))
+
+# %% [markdown]
+# ## Few images
 #
 # The same recipe on the other two tasks, where images are few: every step varies the images that it draws, and the closed form in
 # front is made of varied copies ([few images](l_dipa.ipynb)):
@@ -336,7 +378,7 @@ display(Markdown(reports.phases_table([run for name in _names for run in _there.
 
 # %% tags=["hide-input"]
 _parts = {
-    "single-pixel camera": ("baseline", "ridge-full", "n-dipa-composed"),
+    "single-pixel camera": ("baseline", "ridge-full", "n-dipa-decayed"),
     "MRI": ("mri-baseline", "mri-ridge-varied", "mri-n-dipa-composed"),
     "super-resolution": ("sr-baseline", "sr-ridge-varied", "sr-n-dipa-composed"),
 }

@@ -7,7 +7,6 @@ from batteries import refuses
 from fake_runs import fake_run, parse
 
 from dipa.reports import cost
-from dipa.reports.cost import Target
 
 MADE = {
     "device": "a machine",
@@ -23,35 +22,6 @@ def test_outputs_are_read_by_name_and_a_damaged_one_is_named(tmp_path):
     assert cost.read(tmp_path) == {"a": {"x": 1}}
     (tmp_path / "b.json").write_text('{"x": ')
     refuses(lambda: cost.read(tmp_path), "b.json", "damaged")
-
-
-def test_a_target_is_met_or_not_or_not_measured():
-    most, least = Target("a", "one", "x", 1.0), Target("b", "one", "y", 5, most=False)
-    found = parse(
-        cost.targets_table({"one": {"x": 1.0, "y": 4.9}}, [most, least, Target("c", "two", "x", 1)])
-    )[1]
-    large = Target("d", "one", "z", 6144).row({"one": {"z": 5692.4}})
-    assert large == ("d", "at most 6144", "5692", "met")
-    assert found == [
-        ["a", "at most 1", "1", "met"],
-        ["b", "at least 5", "4.9", "**not met**"],
-        ["c", "at most 1", "", ""],
-    ]
-
-
-def test_every_target_is_of_a_known_benchmark():
-    """Those whose output the page reads, and the recorded runs."""
-    known = {
-        "training_l_dipa",
-        "training_n_dipa",
-        "memory",
-        "memory_large",
-        "scaling",
-        "recorded",
-        "growth",
-    }
-    assert {target.name for target in cost.TARGETS} <= known
-    assert len({(target.name, target.key) for target in cost.TARGETS}) == len(cost.TARGETS)
 
 
 def test_raw_times_by_hand():
@@ -115,3 +85,18 @@ def test_fits_stand_beside_the_same_steps_trained():
     plain = f"{runs['scalar'][0].metrics['baseline']['psnr']:.2f}"
     head, rows = parse(cost.fitted_table(runs))
     assert rows == [["`scalar`", plain, "26.00", "10", "25.00", "2"]] and len(head) == 6
+
+
+def test_trials_of_a_halving_are_rounds_side_by_side():
+    def trial(name, number, psnr, steps):
+        return {"name": name, "round": number, "psnr": psnr, "steps": steps, "parameters": 1200}
+
+    trials = [trial("a", 1, 30.0, 10), trial("b", 1, 29.0, 1000), trial("c", 1, 28.0, 10)]
+    trials += [trial("b", 2, 31.0, 2000)]
+    head, rows = parse(cost.trials_table({"trials": trials}))
+    assert head[2:] == ["round 1: dB (steps)", "round 2: dB (steps)"]
+    assert rows == [
+        ["b", "1,200", "29.00 (1,000)", "31.00 (2,000)"],
+        ["a", "1,200", "30.00 (10)", ""],
+        ["c", "1,200", "28.00 (10)", ""],
+    ]

@@ -4,7 +4,7 @@ by side, what training costs.
 
 from ..lazy import lazy
 
-MODULES = ("cost", "step_lengths")
+MODULES = ("cost", "goals", "step_lengths")
 HOMES = {
     "compare": (
         "differences",

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,76 +56,6 @@ def measured_on(output: Output) -> str:
     return f"Measured on {machine}, commit {commit_text(manifest, 'unknown')}."
 
 
-@dataclass(frozen=True)
-class Target:
-    """A bound this project set itself: ``key`` of the benchmark ``name`` at most, or at least,
-    ``bound``.
-    """
-
-    text: str
-    name: str
-    key: str
-    bound: float
-    most: bool = True
-
-    def row(self, outputs: Mapping[str, Output]) -> tuple[str, str, str, str]:
-        """Text, aim, measured, verdict; the last two empty where the benchmark has no output."""
-        aim = f"{'at most' if self.most else 'at least'} {self.bound:g}"
-        value = outputs.get(self.name, {}).get(self.key)
-        if value is None:
-            return self.text, aim, "", ""
-        met = value <= self.bound if self.most else value >= self.bound
-        return (
-            self.text,
-            aim,
-            f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}",
-            "met" if met else "**not met**",
-        )
-
-
-TARGETS = (
-    Target(
-        "L-DIPA training step, times faster than the straightforward one",
-        "training_l_dipa",
-        "step_ratio",
-        5,
-        most=False,
-    ),
-    Target(
-        "the same with the exact gradient", "training_l_dipa", "exact_step_ratio", 3.3, most=False
-    ),
-    Target(
-        "PSNR it loses in a recorded training, against the exact gradient (dB)",
-        "recorded",
-        "psnr_lost",
-        0.1,
-    ),
-    Target("N-DIPA training step, times faster", "training_n_dipa", "step_ratio", 5, most=False),
-    Target(
-        "peak memory beside plain automatic differentiation, 32 x 32, batch 16",
-        "memory",
-        "ratio_32",
-        0.1,
-    ),
-    Target("time beside it, 32 x 32", "memory", "time_32", 1.35),
-    Target("peak memory beside it, 128 x 128, batch 16 (extrapolated)", "memory", "ratio_128", 0.1),
-    Target("time beside it, 128 x 128", "memory", "time_128", 1.35),
-    Target(
-        "peak memory of one more iteration, truncated (MiB; 16 images are 0.06)",
-        "growth",
-        "truncated",
-        0.1,
-    ),
-    Target(
-        "peak memory of one more iteration, Jacobian-free (MiB)", "growth", "jacobian_free", 0.1
-    ),
-    Target("N-DIPA step on one 512 x 512 image (MiB)", "memory_large", "n_dipa_512_mib", 6144),
-    Target("L-DIPA step over K denoiser passes", "training_l_dipa", "floor_ratio", 1.05),
-    Target("solve over K denoiser calls", "training_l_dipa", "solve_ratio", 1.03),
-    Target("exponent of time over pixels, N-DIPA", "scaling", "time_n_dipa_side", 1.1),
-)
-
-
 def psnr_lost(runs: Iterable[Run], exact: str, fast: str) -> Output:
     """What recorded runs add to the outputs: the PSNR that ``fast`` loses against ``exact``,
     first seeds; empty without both.
@@ -147,11 +76,6 @@ def growth(output: Output) -> Output:
         iterations = [float(k) for k in peaks]
         slopes[way] = statistics.linear_regression(iterations, list(peaks.values())).slope
     return slopes
-
-
-def targets_table(outputs: Mapping[str, Output], targets: Sequence[Target] = TARGETS) -> str:
-    """Every target beside what was measured."""
-    return table(("quantity", "aim", "measured", ""), [target.row(outputs) for target in targets])
 
 
 def ways_table(output: Output, runs: Iterable[Run], presets: Mapping[str, str]) -> str:
@@ -242,3 +166,25 @@ def reached_table(output: Output, names: Mapping[str, str]) -> str:
         cells = [output["reached"][key][gain] or ("", "") for key in names]
         rows.append((gain, *(setting_text(value) for cell in cells for value in cell)))
     return table(head, rows)
+
+
+def trials_table(output: Output) -> str:
+    """The recipes of a successive halving: parameters, and steps and PSNR of each round that they
+    came to; the one that was left is the first.
+    """
+    recipes: dict[str, list[Mapping[str, Any]]] = {}
+    for trial in output["trials"]:
+        recipes.setdefault(trial["name"], []).append(trial)
+    order = sorted(recipes.values(), key=lambda found: (-len(found), -found[-1]["psnr"]))
+    rounds = max(len(found) for found in order)
+    rows = [
+        (
+            found[0]["name"],
+            f"{found[0]['parameters']:,}",
+            *(f"{trial['psnr']:.2f} ({trial['steps']:,})" for trial in found),
+            *[""] * (rounds - len(found)),
+        )
+        for found in order
+    ]
+    head = (f"round {number + 1}: dB (steps)" for number in range(rounds))
+    return table(("recipe", "parameters", *head), rows)
