@@ -27,7 +27,7 @@ from deepinv.optim import L1Prior
 import dipa
 from dipa import endtoend, networks, seeding
 from dipa.operators import in_wavelets
-from dipa.training import Budget, train_network, train_steps
+from dipa.training import Budget, fit_lengths, train_network, train_steps
 
 LONG, SHORT = 100, 40  # iterations of FISTA and of what is learned, in a test
 NOISE = 5 / 255
@@ -154,8 +154,8 @@ def curve(problem: Problem, solver: Any, **options: Any) -> dict[str, Any]:
 
 
 def trained(options: argparse.Namespace, problem: Problem) -> dict[str, tuple[Any, dict]]:
-    """The networks, each with its training: one step length an image, one an entry, the converged
-    image in one go.
+    """What is learned, each with its training: networks that give one step length an image or one
+    an entry, the same for all images in closed form, a network for the converged image in one go.
     """
     size = tuple(problem.truth.shape[1:])
     width = {"features": options.features, "blocks": 4}
@@ -170,6 +170,9 @@ def trained(options: argparse.Namespace, problem: Problem) -> dict[str, tuple[An
         fit = train_steps(network, solver, problem.physics, problem.y, budget=rated, **common)
         found[name] = (fit.trained, told(fit) | {"nmse": fit.record["nmse"]})
         print(name, found[name][1], file=sys.stderr, flush=True)
+    for name, lengths in (("fitted step", "image"), ("fitted diagonal", "entry")):
+        fit = fit_lengths(solver, problem.physics, problem.y, lengths=lengths)
+        found[name] = (fit.trained, told(fit) | {"nmse": fit.record["nmse"]})
     fista = dipa.FISTA(problem.prior, 1200, start="zero")
     converged = fista(problem.y, problem.physics, stepsize="1/L").x
     direct = endtoend.DirectUNet(size, start="adjoint", seed=options.seed, **width)
@@ -184,7 +187,8 @@ def trained(options: argparse.Namespace, problem: Problem) -> dict[str, tuple[An
 
 def told(fit: Any) -> dict[str, Any]:
     """Size and cost of a training."""
-    numbers = sum(parameter.numel() for parameter in fit.trained.parameters())
+    held = [*fit.trained.parameters()] or [*fit.trained.buffers()]
+    numbers = sum(numbers.numel() for numbers in held)
     return {"parameters": numbers, "seconds": fit.record["training_seconds"]}
 
 
@@ -192,7 +196,7 @@ def told(fit: Any) -> dict[str, Any]:
 def tested(problem: Problem, found: dict[str, tuple[Any, dict]]) -> dict[str, Any]:
     """Every method on one test."""
     curves = dict(untrained(problem))
-    for name in ("step", "diagonal"):
+    for name in [name for name in found if name != "direct"]:
         solver = dipa.solvers.SGP(problem.prior, SHORT)
         curves[name] = curve(problem, solver, steps=found[name][0])
     began = time.perf_counter()

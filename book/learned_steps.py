@@ -118,11 +118,8 @@ recorded = {name: _outputs[f"learned_steps_{name}"] for name in ("inpainting", "
 _names = {"inpainting": "Inpainting", "fourier": "Partial Fourier samples"}
 for name, output in recorded.items():
     settings = output["settings"]
-    display(
-        Markdown(
-            f"**{_names[name]}**, {settings['count']} training and {settings['test']} test images of {settings['size']} x {settings['size']} pixels"
-        )
-    )
+    _images = f"{settings['count']} training and {settings['test']} test images"
+    display(Markdown(f"**{_names[name]}**, {_images} of {settings['size']} x {settings['size']} pixels"))
     display(Markdown(reports.step_lengths.errors_table(output)))
     display(Markdown(reports.step_lengths.others_table(output)))
 
@@ -158,7 +155,7 @@ print(sorted(proposals), [len(values) for values in objectives.values()])
 # ## What the paper leaves open
 #
 # Chosen here, and not stated there: $\alpha=0.5$, $\beta=0.1$, $\eta_1=\eta_2=0.5$; images in $[0, 255]$ for its $\lambda=0.1$ and its
-# noise of 5, because FISTA's errors then are the paper's to about 2 dB, which they are not for images in $[0, 1]$; Fourier samples by
+# noise of 5, because FISTA's errors then come near the paper's (tables above), and do not for images in $[0, 1]$; Fourier samples by
 # lines of Gaussian density, for the same reason; the descent condition on $F$ with the proximity operator's own decrease, where the text
 # prints that of a projection; a network fed with iterate and gradient divided by their root mean squares; learning rate, batch, and 12
 # iterations of training. Blur and tomography are not recorded yet (`benchmarks/learned_steps.py deblurring` runs), nor is a second seed.

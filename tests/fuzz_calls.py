@@ -613,6 +613,20 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
             **TRAINING,
         },
     ),
+    "fit_lengths": (
+        dipa.training.fit_lengths,
+        lambda: {
+            "solver": solvers.SGP(dipa.Prox(deepinv.optim.prior.L1Prior()), 2),
+            "physics": camera(),
+            "y": camera().A(X),
+            "lengths": "entry",
+            "regularization": 0.1,
+            "iterations": 1,
+            "target_iterations": 3,
+            "cache": "fuzzed",
+        },
+    ),
+    "FittedLengths": (dipa.training.FittedLengths, {"lengths": torch.ones(3)}),
     "analysis.inspect": (
         analysis.inspect,
         lambda: {"physics": camera(), "img_size": SIZE, "images": X},

@@ -247,6 +247,21 @@ def test_step_lengths(name, monkeypatch, tmp_path):
     same(monkeypatch, compute, tolerance=1e-4)
 
 
+@pytest.mark.parametrize("lengths", ["image", "entry"])
+def test_fitted_lengths(lengths, monkeypatch, tmp_path):
+    prior = dipa.Prox(deepinv.optim.prior.L1Prior(), 0.05)
+
+    def compute(place):
+        physics = in_wavelets(OPERATORS["single pixel"](), "haar", 2).to(place)
+        y = physics.A(smooth_images(4).to(place))
+        options = {"lengths": lengths, "target_iterations": 5, "cache": tmp_path}
+        fit = dipa.training.fit_lengths(dipa.solvers.SGP(prior, 2), physics, y, **options)
+        x = dipa.solvers.SGP(prior, 2)(y, physics, steps=fit).x
+        return x, fit.trained.lengths, fit.record["nmse"]
+
+    same(monkeypatch, compute, tolerance=1e-4)
+
+
 def test_gradients_are_averaged_where_processes_can_meet(monkeypatch):
     met = []
     monkeypatch.setattr(parallel, "size", lambda: 2)

@@ -6,6 +6,7 @@ from ..settings import Budget, Differentiation, LossWeights, Phase, Variations
 from .checkpoint import load_checkpoint, save_checkpoint
 from .closed_form import fit_steps
 from .distill import distill
+from .fitted_lengths import FittedLengths, fit_lengths
 from .loop import Fit
 from .network import train_network
 from .ridge import fit_ridge
@@ -16,11 +17,13 @@ __all__ = [
     "Budget",
     "Differentiation",
     "Fit",
+    "FittedLengths",
     "LossWeights",
     "Phase",
     "TeacherTargets",
     "Variations",
     "distill",
+    "fit_lengths",
     "fit_ridge",
     "fit_steps",
     "load_checkpoint",

@@ -98,9 +98,9 @@ def train_steps(
     file = require_new_file("checkpoint", checkpoint)
     folder = None if cache is None else require_path("cache", cache)
     x = first_iterate(solver.start, y, physics)
-    target = _target(solver, target_iterations, y, physics, x, folder)
+    target = converged(solver, target_iterations, y, physics, x, folder)
     norm = lipschitz(physics, tuple(x.shape[1:]), x)
-    problem = _Problem(solver, physics, y, target, norm, seed)
+    problem = StepProblem(solver, physics, y, target, norm, seed)
     states, history, errors, seconds = [problem.state(x)], [], [problem.nmse(x)], 0.0
     for k in range(count):
         training = Training.start(
@@ -131,7 +131,7 @@ def train_steps(
     return Fit(network, history, record)
 
 
-def _target(
+def converged(
     solver: SGP,
     iterations: int,
     y: torch.Tensor,
@@ -150,7 +150,7 @@ def _target(
 
 
 @dataclass(frozen=True)
-class _Problem:
+class StepProblem:
     """What is minimised, and where that ends."""
 
     solver: SGP
@@ -207,7 +207,7 @@ class _Problem:
         return self.solver.prior.step(x, gradient, 1 / self.norm)
 
 
-def _identity(network: nn.Module, problem: _Problem, budget: Budget) -> Identity:
+def _identity(network: nn.Module, problem: StepProblem, budget: Budget) -> Identity:
     """Ties the checkpoint of an iteration to all that shapes it."""
     return (
         {"dipa, torch or deepinv": describe_code()}
