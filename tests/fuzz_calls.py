@@ -109,6 +109,10 @@ def applied(P: Any, **arguments: Any) -> Any:
     return P(**arguments)
 
 
+def halved(x: torch.Tensor) -> torch.Tensor:
+    return x / 2
+
+
 def saved(**arguments: Any) -> Any:
     return dipa.save(dipa.ScalarSteps(2), **arguments)
 
@@ -613,6 +617,35 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
             **TRAINING,
         },
     ),
+    "train_equilibrium": (
+        dipa.training.train_equilibrium,
+        lambda: {
+            "solver": dipa.FISTA(dipa.PnP(tiny_denoiser()), iterations=2, momentum="none"),
+            "preconditioner": dipa.LinearPreconditioner.identity(camera()),
+            "physics": camera(),
+            "images": X,
+            "stepsize": 0.5,
+            "tail": 1,
+            "restart": True,
+            "tolerance": 0.1,
+            "iterations": 3,
+            **TRAINING,
+        },
+    ),
+    "equilibrium": (
+        solvers.equilibrium,
+        lambda: {"operator": halved, "start": X, "tolerance": 0.1, "iterations": 3},
+    ),
+    "at_equilibrium": (
+        solvers.at_equilibrium,
+        lambda: {
+            "operator": halved,
+            "x_star": X,
+            "tail": 1,
+            "tolerance": 0.1,
+            "iterations": 3,
+        },
+    ),
     "fit_lengths": (
         dipa.training.fit_lengths,
         lambda: {
@@ -819,7 +852,7 @@ RECORDS = {
     "ProximalGradient", "InputError", "names", "profiles", "run_folders", "runs_directory",
     "downloads", "download", "run", "SettingWarning", "another_setting",
     "teacher_targets", "load_checkpoint", "save_checkpoint", "Inspection", "Recommendation", "Room",
-    "Spectrum", "Comparison",
+    "Spectrum", "Comparison", "Equilibrium",
 }  # fmt: skip
 WORK = {
     "iterations",

@@ -262,6 +262,21 @@ def test_fitted_lengths(lengths, monkeypatch, tmp_path):
     same(monkeypatch, compute, tolerance=1e-4)
 
 
+@pytest.mark.parametrize("tail", [None, 2])
+def test_equilibrium(tail, monkeypatch):
+    def compute(place):
+        physics = OPERATORS["single pixel"]().to(place)
+        P = dipa.LinearPreconditioner.identity(physics, SHAPE).to(place)
+        prior = dipa.PnP(lambda x, sigma: 0.8 * x)
+        solver = dipa.FISTA(prior, 3, momentum="none", start="zero")
+        options = {"budget": dipa.Budget(steps=2, batch_size=3), "tail": tail, "progress": False}
+        images = smooth_images(4).to(place)
+        fit = dipa.training.train_equilibrium(solver, P, physics, images, **options)
+        return list(P.parameters()), fit.history[-1]["loss"]
+
+    same(monkeypatch, compute, tolerance=1e-4)
+
+
 def test_gradients_are_averaged_where_processes_can_meet(monkeypatch):
     met = []
     monkeypatch.setattr(parallel, "size", lambda: 2)

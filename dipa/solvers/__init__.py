@@ -4,6 +4,7 @@ points; FISTA is made of them.
 
 from ..physics import data_gradient, lipschitz
 from .fista import FISTA
+from .fixed_point import Equilibrium, at_equilibrium, equilibrium
 from .loop import Result, Scheme, State, Stop, run
 from .proximal import MOMENTA, STARTS, ProximalGradient
 from .searches import Armijo, Learned, Move, Search
@@ -16,6 +17,7 @@ __all__ = [
     "SGP",
     "STARTS",
     "Armijo",
+    "Equilibrium",
     "Learned",
     "Move",
     "ProximalGradient",
@@ -26,7 +28,9 @@ __all__ = [
     "State",
     "Stop",
     "another_setting",
+    "at_equilibrium",
     "data_gradient",
+    "equilibrium",
     "lipschitz",
     "run",
 ]

@@ -6,6 +6,7 @@ from ..settings import Budget, Differentiation, LossWeights, Phase, Variations
 from .checkpoint import load_checkpoint, save_checkpoint
 from .closed_form import fit_steps
 from .distill import distill
+from .equilibrium import train_equilibrium
 from .fitted_lengths import FittedLengths, fit_lengths
 from .loop import Fit
 from .network import train_network
@@ -29,6 +30,7 @@ __all__ = [
     "load_checkpoint",
     "save_checkpoint",
     "teacher_targets",
+    "train_equilibrium",
     "train_network",
     "train_steps",
 ]

@@ -98,7 +98,7 @@ def fit_lengths(
     """
     require_kind("solver", solver, SGP)
     require_choice("lengths", lengths, LENGTHS)
-    require_number("regularization", regularization, 0)
+    regularization = float(require_number("regularization", regularization, 0))
     count = solver.iterations if iterations is None else require_int("iterations", iterations, 1)
     target_iterations = require_int("target_iterations", target_iterations, 1)
     folder = None if cache is None else require_path("cache", cache)
