@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from common import finish, parser, started
@@ -27,11 +27,11 @@ from dipa import seeding
 from dipa.elastic_net import ElasticNet
 from dipa.operators import in_wavelets
 from dipa.operators.measure import measure
+from dipa.reports.equilibrium import TAILS
 from dipa.solvers import State, at_equilibrium, equilibrium
 from dipa.training import train_equilibrium
 
 K, ENDS = 20, (20, 80, 200, 1000)
-TAILS = (1, 2, 4, 8, 16, 32, 64)
 CURVATURES = (0.3, 0.1, 0.03)  # of the gradient's bias: other contractions
 NOISE = {"denoising": 25 / 255, "deblurring": 2 / 255, "inpainting": 10 / 255}
 WAYS = {  # at equilibrium: applications in the tail, and whether images restart where they ended
@@ -85,8 +85,12 @@ class Problem:
         return dipa.FISTA(prior, iterations, momentum="none", start="zero")
 
 
-def biases(problem: Problem, curvature: float, dtype: torch.dtype = torch.float64) -> dict:
-    """The relative error of the gradient of each tail at untrained levels, and the contraction."""
+def biases(problem: Problem, curvature: float, dtype: torch.dtype = torch.float64) -> Any:
+    r"""The relative error of the gradient of each tail at untrained levels, and its bound
+
+    :math:`q^{\mathrm{tail}}/(1-q)\,\|\partial_\theta T\|\,\|\nabla\ell\|`, with the contraction
+    :math:`q=1/(1+\alpha\rho)` of the operator; beside it the one that was measured.
+    """
     prior = ElasticNet(problem.size, curvature=curvature).to(dtype)
     physics, c = problem.physics.to(dtype), problem.train[:8].to(dtype)
     y = measure(physics, c)
@@ -98,10 +102,19 @@ def biases(problem: Problem, curvature: float, dtype: torch.dtype = torch.float6
         x = at_equilibrium(step, found.x, tail=tail, tolerance=1e-12, iterations=20_000)
         return torch.autograd.grad((x - c).square().sum(), prior.logarithms)[0]
 
-    exact = gradient(None)
+    exact, alpha = gradient(None), cast(float, scheme.stepsize)
+    with torch.no_grad():  # a level moves its own subband alone: the columns are orthogonal
+        shrink = 1 / (1 + alpha * curvature)
+        active = torch.stack(
+            [(found.x * (prior.subband == s) != 0).sum() for s in range(len(prior.levels))]
+        )
+        moved = (alpha * prior.levels * shrink * active.sqrt()).max()
+        most = moved * 2 * (found.x - c).norm() / (1 - shrink) / exact.norm()
+        bounds = {tail: (shrink**tail * most).item() for tail in TAILS}
     errors = {tail: ((gradient(tail) - exact).norm() / exact.norm()).item() for tail in TAILS}
     problem.physics.to(problem.train.dtype)
-    return {"contraction": found.contraction.amax().item(), "errors": errors}
+    measured = found.contraction.amax().item()
+    return {"q": shrink, "contraction": measured, "errors": errors, "bounds": bounds}
 
 
 def unrolled(problem: Problem, options: argparse.Namespace) -> tuple[ElasticNet, dict[str, Any]]:
@@ -170,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     made.add_argument("--size", type=int, default=64, help="side of the images (default 64)")
     made.add_argument("--count", type=int, default=100, help="training images (default 100)")
     made.add_argument("--test", type=int, default=30, help="test images (default 30)")
-    made.add_argument("--steps", type=int, default=150, help="of each training (default 150)")
+    made.add_argument("--steps", type=int, default=60, help="of each training (default 60)")
     made.add_argument("--batch", type=int, default=10, help="images of a step (default 10)")
     made.add_argument("--rate", type=float, default=0.1, help="learning rate (default 0.1)")
     made.add_argument("--curvature", type=float, default=0.01, help="of the prior (default 0.01)")

@@ -229,8 +229,8 @@ display(Markdown(f"Where they ended: {_ends} (baseline {behind['baseline']:.2f} 
 # ## Finding the recipe
 #
 # What network, how wide, which rate and batch? Sixteen recipes for the first iteration had the same seconds of one core; the better
-# half by images held out began again with twice the time, and so on (`benchmarks/recipes.py`, successive halving). PSNR after a whole
-# run of K = 20 with a prior whose share decays:
+# half by images held out began again with twice the time, and so on (`benchmarks/recipes.py`; successive halving,
+# [Jamieson and Talwalkar, 2016](references.md)). PSNR after a whole run of K = 20 with a prior whose share decays:
 
 # %% tags=["hide-input"]
 recipes = measured["recipes"]

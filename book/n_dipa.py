@@ -330,7 +330,7 @@ plots.plt.show()
 # $$x^{k} = v^{k} + k^{-p}\,\big(D(v^{k})-v^{k}\big).$$
 #
 # At $p=0$ this is the papers' solver. For $p\le 1$ the shares sum to infinity, so that the prior still chooses among the images that
-# explain the data (for convex functions this is Solodov's descent method), but it has to leave alone what it cannot improve early on.
+# explain the data (for convex functions this is the descent method of [Solodov (2007)](references.md)), but it has to leave alone what it cannot improve early on.
 # The second phase is not needed then: `n-dipa-decayed` is trained on its first iteration alone.
 
 # %% tags=["hide-input"]

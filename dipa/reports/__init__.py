@@ -4,7 +4,7 @@ by side, what training costs.
 
 from ..lazy import lazy
 
-MODULES = ("cost", "goals", "step_lengths")
+MODULES = ("cost", "equilibrium", "goals", "step_lengths")
 HOMES = {
     "compare": (
         "differences",

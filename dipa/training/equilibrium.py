@@ -35,6 +35,8 @@ from ..solvers.proximal import PreconditionerLike, trained_of
 from ..solvers.setting import setting
 from .loop import Fit, Record, Training
 
+LINEAR = 1000  # iterations of the linear system of an exact gradient, at most
+
 
 def train_equilibrium(
     solver: FISTA,
@@ -74,7 +76,8 @@ def train_equilibrium(
         tail: applications of T that the gradient goes through, 1 for Jacobian-free
             backpropagation; None for the exact gradient, which needs a T that contracts.
         restart: begin where the image ended before; else at the solver's start.
-        tolerance: an equilibrium is found when no image changes by more than this share.
+        tolerance: an equilibrium, and the linear system of an exact gradient, is found when no
+            image changes by more than this share.
         iterations: the most a step takes to find it; later steps go on from there.
         budget: steps, optimiser, schedule.
         seed: of order and measurement noise.
@@ -213,7 +216,9 @@ class _Run:
         found = equilibrium(operator, start, tolerance=self.tolerance, iterations=self.iterations)
         require(found.status != "diverged", "stepsize", self.stepsize, f"less: {found.message}")
         learned.kept[index], learned.known[index] = found.x, True
-        x_hat = at_equilibrium(operator, found.x, tail=self.tail)
+        x_hat = at_equilibrium(
+            operator, found.x, tail=self.tail, tolerance=self.tolerance, iterations=LINEAR
+        )
         loss = losses.supervised(x_hat, x).mean()
         psnr = metrics.psnr(x_hat.detach(), x).mean().item()
         record = {"supervised": loss.item(), "psnr": psnr, "iterations": found.iterations}

@@ -1,0 +1,54 @@
+"""Tables of learning at equilibrium, from the output of ``benchmarks/equilibrium.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .markdown import table
+
+TAILS = (1, 2, 4, 8, 16, 32, 64)  # lengths that are recorded
+
+
+def bias_table(output: Mapping[str, Any]) -> str:
+    """The relative error of the gradient of each tail, by the contraction q of the operator; in
+    brackets its bound.
+    """
+    tails = list(next(iter(output["bias"].values()))["errors"])
+    rows = [
+        (
+            f"{found['q']:.3f}",
+            *(f"{found['errors'][tail]:.1e} ({found['bounds'][tail]:.1e})" for tail in tails),
+        )
+        for found in output["bias"].values()
+    ]
+    return table(("q", *(f"tail {tail}" for tail in tails)), rows)
+
+
+def bounded(output: Mapping[str, Any]) -> bool:
+    """Whether every error is within its bound, and that of the longest tail smaller than
+    that of the shortest.
+    """
+    tails = list(next(iter(output["bias"].values()))["errors"])
+    return all(
+        all(found["errors"][tail] <= found["bounds"][tail] for tail in tails)
+        and found["errors"][tails[-1]] < found["errors"][tails[0]]
+        for found in output["bias"].values()
+    )
+
+
+def ways_table(output: Mapping[str, Any]) -> str:
+    """What each way of training reaches after some and after many iterations, what it took, and
+    how many applications of T a training step needed to find its equilibrium.
+    """
+    ends = list(next(iter(output["ways"].values()))["psnr"])
+    rows = [
+        (
+            name,
+            *(f"{way['psnr'][k]:.2f}" for k in ends),
+            f"{way['seconds']:.0f}" if way["seconds"] else "-",
+            f"{way['iterations']:.0f}" if "iterations" in way else "-",
+        )
+        for name, way in output["ways"].items()
+    ]
+    return table(("training", *(f"K = {k} (dB)" for k in ends), "seconds", "applications"), rows)

@@ -1,0 +1,28 @@
+"""Tables of learning at equilibrium, from an output written by hand and from those recorded."""
+
+from fake_runs import parse
+
+from dipa.reports import equilibrium
+
+BIAS = {"0.1": {"q": 0.5, "errors": {"1": 0.4, "2": 0.1}, "bounds": {"1": 0.5, "2": 0.25}}}
+WAYS = {
+    "untrained": {"seconds": 0.0, "psnr": {"20": 27.456, "80": 27.444}},
+    "tail 1": {"seconds": 12.4, "iterations": 71.6, "psnr": {"20": 29.0, "80": 29.5}},
+}
+
+
+def test_tables_by_hand():
+    head, rows = parse(equilibrium.bias_table({"bias": BIAS}))
+    assert head == ["q", "tail 1", "tail 2"]
+    assert rows == [["0.500", "4.0e-01 (5.0e-01)", "1.0e-01 (2.5e-01)"]]
+    head, rows = parse(equilibrium.ways_table({"ways": WAYS}))
+    assert head[1:] == ["K = 20 (dB)", "K = 80 (dB)", "seconds", "applications"]
+    assert rows[0] == ["untrained", "27.46", "27.44", "-", "-"]
+    assert rows[1] == ["tail 1", "29.00", "29.50", "12", "72"]
+
+
+def test_the_claim_holds_where_every_error_is_within_its_bound_and_a_longer_tail_is_better():
+    assert equilibrium.bounded({"bias": BIAS})
+    for errors in ({"1": 0.4, "2": 0.26}, {"1": 0.1, "2": 0.2}):
+        wrong = {"0.1": BIAS["0.1"] | {"errors": errors}}
+        assert not equilibrium.bounded({"bias": BIAS | {"0.2": wrong["0.1"]}})
