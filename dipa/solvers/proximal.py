@@ -32,7 +32,7 @@ class ProximalGradient:
 
     .. math::
         z^k=x^{k-1}+\beta_{k-1}(x^{k-1}-x^{k-2}),\qquad d^k=P(\nabla g(z^k), z^k, k),\qquad
-        v^k=z^k-\alpha_k d^k,\qquad x^k=v^k+k^{-p}\,(\mathrm{prior}(v^k)-v^k)
+        v^k=z^k-\alpha_k d^k,\qquad x^k=v^k+k^{-\tau}\,(\mathrm{prior}(v^k)-v^k)
 
     Args:
         start: :math:`x^0=z^1`.
@@ -43,7 +43,7 @@ class ProximalGradient:
         stepsize: :math:`\alpha`, or a search that chooses it in every iteration
             (:mod:`dipa.solvers.searches`).
         momentum: the weights :math:`\beta_1,\beta_2,\dots`, at least K - 1 of them.
-        prior_decay: :math:`p\ge 0`, one number, or one for each image (B, 1, 1, 1).
+        prior_decay: :math:`\tau\ge 0`, one number, or one for each image (B, 1, 1, 1).
 
     Raises:
         InputError: a part that fails, or gives no tensor of the iterate's shape, device and dtype.
