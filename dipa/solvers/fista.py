@@ -62,9 +62,9 @@ class FISTA:
     Without a preconditioner, d is the gradient itself; with ``momentum="none"`` this is ISTA.
 
     With ``prior_decay`` :math:`\tau>0` the prior acts less in every iteration,
-    :math:`x^k=v^k+k^{-\tau}(\mathrm{prior}(v^k)-v^k)` at :math:`v^k=z^k-\alpha d^k`. For :math:`\tau\le1`
-    it still chooses among the images that explain the data (of convex functions this is Solodov's
-    descent method), and a denoiser does not go on smoothing what P has put where H sees nothing.
+    :math:`x^k=v^k+k^{-\tau}(\mathrm{prior}(v^k)-v^k)` at :math:`v^k=z^k-\alpha d^k`. For
+    :math:`\tau\le1` it still chooses among the images that explain the data (of convex functions
+    this is Solodov's descent method), and a denoiser does not go on smoothing what P has put where H sees nothing.
 
     Args:
         prior: the step after the gradient, :class:`~dipa.priors.PnP`, or any object with ``step(z,
@@ -82,8 +82,8 @@ class FISTA:
             kind that it was made of (:mod:`dipa.preconditioners.trust`), and leave it out for
             images that are not: they take plain steps of 1/L, with Nesterov's momentum where the
             run has none, and the whole prior in every iteration.
-        prior_decay: the exponent :math:`\tau\ge0`; 0 is the papers' solver, 1 the largest with which a prior
-            can still move an image as far as it wants to.
+        prior_decay: the exponent :math:`\tau\ge0`; 0 is the papers' solver, 1 the largest with
+            which a prior can still move an image as far as it wants to.
 
     Source: D2GP Algorithm 1; DIPA Eq. (4); ``prior_decay``: M. V. Solodov, "An explicit descent
     method for bilevel convex optimization", J. Convex Anal. 14(2), 2007, Sec. 2.
