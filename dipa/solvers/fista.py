@@ -64,7 +64,8 @@ class FISTA:
     With ``prior_decay`` :math:`\tau>0` the prior acts less in every iteration,
     :math:`x^k=v^k+k^{-\tau}(\mathrm{prior}(v^k)-v^k)` at :math:`v^k=z^k-\alpha d^k`. For
     :math:`\tau\le1` it still chooses among the images that explain the data (of convex functions
-    this is Solodov's descent method), and a denoiser does not go on smoothing what P has put where H sees nothing.
+    this is Solodov's descent method), and a denoiser does not go on smoothing what P has put where
+    H sees nothing.
 
     Args:
         prior: the step after the gradient, :class:`~dipa.priors.PnP`, or any object with ``step(z,
