@@ -214,7 +214,7 @@ plots.plt.show()
 # Neither way comes near the paper's gain on these digits: the [results](results_single_pixel.ipynb) show the same for every loss, and
 # say where the remaining error is.
 #
-# A network behind the closed form goes on from there, and [its first iteration](n_dipa.ipynb) is all that has to be trained. Beside it
+# A network behind the closed form goes on from there, and [its first iteration](behind.ipynb) is all that has to be trained. Beside it
 # the straightforward loop with a ConvNeXt that starts at the plain solver:
 
 # %% tags=["hide-input"]

@@ -30,7 +30,7 @@ notebook.where()
 # # Learning at equilibrium
 #
 # The trainings of the other pages unroll: a solver runs K iterations, and a gradient goes back through all of them. What is learned
-# is right for K, and [may fall after it](n_dipa.ipynb). The other neighbour does not unroll. A plug-and-play iteration $T_\theta$
+# is right for K, and [may fall after it](behind.ipynb). The other neighbour does not unroll. A plug-and-play iteration $T_\theta$
 # that contracts has one point it leads to from everywhere, its *equilibrium*
 #
 # $$x_*(\theta)=T_\theta\big(x_*(\theta)\big),\qquad T_\theta(x)=\mathrm{prior}_\theta\big(x-\alpha P_\theta H^\top(Hx-y)\big),$$

@@ -111,7 +111,7 @@ reports.show(reports.margins(page.runs, _pairs))
 # rows are not trained: $P$ is the closed-form linear predictor of the image from its measurements. One keeps its whole guess of
 # the null-space part, the other a share of it (`null_weight`, chosen on training digits), since the full guess overshoots on
 # hard digits when it is repeated with momentum. The latter is where every L-DIPA row starts. `n-dipa-composed` is a network
-# behind the former, trained one iteration at a time ([N-DIPA](n_dipa.ipynb)).
+# behind the former, trained one iteration at a time ([a page of its own](behind.ipynb)).
 #
 # The falsification test reruns the first test images for three times the trained $K$. It fails a preconditioner whose run grows
 # or diverges (*stable*), whose image no longer explains the data (*consistent*), or whose null-space error exceeds that of the
