@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -178,9 +177,7 @@ def trained(options: argparse.Namespace, problem: Problem) -> dict[str, tuple[An
     direct = endtoend.DirectUNet(size, start="adjoint", seed=options.seed, **width)
     whole = replace(budget, steps=options.steps * options.iterations, learning_rate=1e-3)
     arguments = (direct, problem.physics, problem.truth)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="images: ")  # coefficients are in no range
-        fit = train_network(*arguments, budget=whole, targets=converged, **common)
+    fit = train_network(*arguments, budget=whole, targets=converged, **common)
     found["direct"] = (fit.trained, told(fit))
     return found
 

@@ -104,21 +104,6 @@ _shown(["baseline", "baseline-decayed", "ridge-full", "ridge-decayed", *_behind]
 # It is no remedy for everything: the plain solver and the closed form live on what the denoiser does in late iterations, and lose by
 # it. The better $P$, the less there is left for the prior.
 #
-# ## What a teacher teaches in one iteration
-#
-# The losses of the papers compare the ends of two runs. In the first iteration alone they compare its image, before the denoiser,
-# with the clean image (supervised), with the image the teacher ends in, or with the teacher's own first iterate (imitation); or its
-# direction with the teacher's gradient at the same point. A short training each, from the same start, on the same images in the same
-# order:
-
-# %% tags=["hide-input"]
-_first = [f"n-dipa-first-{name}" for name in ("supervised", "imitation", "imitation-iterate", "gradient", "distilled")]
-_firsts = [run for name in _first for run in recorded.get(name, [])]
-display(Markdown(reports.phases_table(_firsts)))
-_teacher = ", ".join(f"{run.metrics['teacher']['psnr']:.2f}" for run in _firsts[:1])
-display(Markdown(f"The teacher itself: {_teacher} dB."))
-
-# %% [markdown]
 # ## Few images
 #
 # The same recipe on the other two tasks, where images are few: every step varies the images that it draws, and the closed form in

@@ -271,8 +271,11 @@ def warn_range(name: str, images: torch.Tensor, *operators: LinearPhysics | None
     than 5 percent.
 
     Two channels may be real and imaginary parts, in [-1, 1]. ``operators``, which will see these
-    images, are then known to :func:`warn_measurements`, which says no more about them.
+    images, are then known to :func:`warn_measurements`, which says no more about them. Coefficients
+    (:func:`dipa.operators.in_wavelets`) may have any value.
     """
+    if any(getattr(physics, "on_coefficients", False) for physics in operators):
+        return
     low, high = (float(bound) for bound in images.detach().aminmax())
     floor = -1 if images.shape[1] == 2 else 0
     if low >= floor - MARGIN and high <= 1 + MARGIN:

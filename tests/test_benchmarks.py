@@ -7,6 +7,7 @@ import sys
 
 import common
 import eight_operators
+import equilibrium
 import gpu_step as step
 import learned_steps
 import pytest
@@ -241,3 +242,24 @@ def test_recipes_are_tried_on_images_held_out(tmp_path):
     assert {trial["batch_size"] for trial in found["trials"]} == {16, 32}
     for trial in found["trials"]:
         assert trial["steps"] >= recipes.WARM and trial["psnr"] != found["closed form"]
+
+
+@pytest.mark.parametrize("task", equilibrium.NOISE)
+def test_learning_at_equilibrium_runs_to_its_file(task, tmp_path, capsys):
+    """The bias is bounded, and of a tail of 64 smaller than of one application; levels that were
+    trained are others.
+    """
+    file = tmp_path / "out.json"
+    small = "--size 16 --count 6 --test 3 --steps 4 --batch 3 --curvature 0.1 --device cpu"
+    equilibrium.main([task, *small.split(), "--json", str(file)])
+    found = json.loads(file.read_text())
+    for bias in found["bias"].values():
+        errors, bounds = bias["errors"].values(), bias["bounds"].values()
+        assert all(error <= bound for error, bound in zip(errors, bounds, strict=True))
+        assert bias["errors"]["64"] < 0.5 * bias["errors"]["1"]
+        assert bias["contraction"] <= bias["q"] * 1.01
+    ways, levels = found["ways"], found["ways"]["untrained"]["levels"]
+    assert set(ways) == {"untrained", "unrolled, K = 20", *equilibrium.WAYS}
+    assert all(way["levels"] != levels for name, way in ways.items() if name != "untrained")
+    assert ways["tail 1, restart"]["iterations"] < ways["tail 1, from the start"]["iterations"]
+    assert json.loads(capsys.readouterr().out)["untrained"] > 0

@@ -13,6 +13,7 @@ import dipa
 from dipa.analysis.singular import matrix
 from dipa.operators import WAVELETS, WaveletSynthesis, in_wavelets
 from dipa.operators.measure import measure
+from dipa.physics import warn_range
 
 
 def random(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -101,3 +102,11 @@ def test_what_it_cannot_take_is_refused():
     refuses(lambda: W.A(torch.zeros(1, 1, 12, 16)), "images", "multiples of 8")
     refuses(lambda: W.A_adjoint(torch.zeros(1, 16, 16)), "images")
     refuses(lambda: W.A(torch.zeros(1, 1, 16, 16, dtype=torch.float16)), "images", "float64")
+
+
+def test_coefficients_may_have_any_value():
+    """A warning would be an error here."""
+    physics = in_wavelets(deepinv.physics.Denoising(), "haar", 1)
+    warn_range("images", 9 * torch.ones(1, 1, 4, 4), physics)
+    with pytest.warns(UserWarning, match="values in"):
+        warn_range("images", 9 * torch.ones(1, 1, 4, 4), deepinv.physics.Denoising())

@@ -84,7 +84,9 @@ def in_wavelets(physics: LinearPhysics, wavelet: str = "sym4", level: int = 3) -
     require_operator("physics", physics)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="At least one input physics is a Decomposable")
-        return cast(LinearPhysics, compose(synthesis, physics))
+        composed = cast(LinearPhysics, compose(synthesis, physics))
+    composed.on_coefficients = True  # dipa.physics.warn_range: of any value
+    return composed
 
 
 class _Transform(torch.autograd.Function):
