@@ -261,5 +261,5 @@ def test_learning_at_equilibrium_runs_to_its_file(task, tmp_path, capsys):
     ways, levels = found["ways"], found["ways"]["untrained"]["levels"]
     assert set(ways) == {"untrained", "unrolled, K = 20", *equilibrium.WAYS}
     assert all(way["levels"] != levels for name, way in ways.items() if name != "untrained")
-    assert ways["tail 1, restart"]["iterations"] < ways["tail 1, from the start"]["iterations"]
+    assert ways["tail 1, restart"]["iterations"] <= ways["tail 1, from the start"]["iterations"]
     assert json.loads(capsys.readouterr().out)["untrained"] > 0
