@@ -43,14 +43,18 @@ WAYS = {  # at equilibrium: applications in the tail, and whether images restart
 }
 
 
-def operator(task: str, side: int) -> dp.LinearPhysics:
-    """What is measured of images (1, side, side)."""
+def operator(task: str, side: int, dtype: torch.dtype = torch.float32) -> dp.LinearPhysics:
+    """What is measured of images (1, side, side), on their coefficients."""
+    return in_wavelets(_on_images(task, side, dtype))
+
+
+def _on_images(task: str, side: int, dtype: torch.dtype) -> dp.LinearPhysics:
     size, noise = (1, side, side), dp.GaussianNoise(NOISE[task])
     if task == "deblurring":
-        kernel = dp.functional.gaussian_blur(sigma=(1.0, 1.0))
+        kernel = dp.functional.gaussian_blur(sigma=(1.0, 1.0)).to(dtype)
         return dp.BlurFFT(size, filter=kernel, noise_model=noise)
     generator = seeding.generator(0, "equilibrium mask")
-    mask = (torch.rand(size, generator=generator) < 0.5).float()
+    mask = (torch.rand(size, generator=generator) < 0.5).to(dtype)
     return dp.Inpainting(size, mask=mask, noise_model=noise)
 
 
@@ -65,9 +69,7 @@ class Problem:
     @classmethod
     def make(cls, options: argparse.Namespace) -> Problem:
         """As the options say."""
-        inner = operator(options.task, options.size)
-        physics = in_wavelets(inner)
-        physics.noise_model = inner.noise_model
+        physics = operator(options.task, options.size)
         shown = [
             dipa.data.load(options.data, split, size=options.size, count=count).images[:count]
             for split, count in (("train", options.count), ("test", options.test))
@@ -84,14 +86,14 @@ class Problem:
         return dipa.FISTA(prior, iterations, momentum="none", start="zero")
 
 
-def biases(problem: Problem, curvature: float, dtype: torch.dtype = torch.float64) -> Any:
+def biases(problem: Problem, task: str, curvature: float) -> dict[str, Any]:
     r"""The relative error of the gradient of each tail at untrained levels, and its bound
 
     :math:`q^{\mathrm{tail}}/(1-q)\,\|\partial_\theta T\|\,\|\nabla\ell\|`, with the contraction
     :math:`q=1/(1+\alpha\rho)` of the operator; beside it the one that was measured.
     """
-    prior = ElasticNet(problem.size, curvature=curvature).to(dtype)
-    physics, c = problem.physics.to(dtype), problem.train[:8].to(dtype)
+    prior = ElasticNet(problem.size, curvature=curvature).double()
+    physics, c = operator(task, problem.size[1], torch.float64), problem.train[:8].double()
     y = measure(physics, c)
     scheme = problem.solver(prior).scheme(y, physics, torch.zeros_like(c), None, "1/L")
     step = lambda x: scheme.step(State(0, x, x)).x  # noqa: E731
@@ -111,7 +113,6 @@ def biases(problem: Problem, curvature: float, dtype: torch.dtype = torch.float6
         most = moved * 2 * (found.x - c).norm() / (1 - shrink) / exact.norm()
         bounds = {tail: (shrink**tail * most).item() for tail in TAILS}
     errors = {tail: ((gradient(tail) - exact).norm() / exact.norm()).item() for tail in TAILS}
-    problem.physics.to(problem.train.dtype)
     measured = found.contraction.amax().item()
     return {"q": shrink, "contraction": measured, "errors": errors, "bounds": bounds}
 
@@ -191,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = made.parse_args(arguments)
     started(options.device)
     problem = Problem.make(options)
-    bias = {str(curvature): biases(problem, curvature) for curvature in CURVATURES}
+    bias = {str(curvature): biases(problem, options.task, curvature) for curvature in CURVATURES}
     untrained = ElasticNet(problem.size, curvature=options.curvature)
     fits: dict[str, tuple[ElasticNet, dict]] = {"untrained": (untrained, {"seconds": 0.0})}
     fits[f"unrolled, K = {K}"] = unrolled(problem, options)

@@ -151,7 +151,7 @@ for task, output in recorded.items():
 # ## What the source leaves open
 #
 # Everything but the idea. Read so: a restart keeps the equilibrium of every image and begins there when the image is drawn again; the
-# tail is applied to the equilibrium that was found; the loss is the squared error. Operators, noise, sizes, the prior and $\rho$ are ours. Denoising,
-# which the abstract's applications may include, is one proximity operator here: its equilibrium is reached at once, and any tail is exact.
+# tail is applied to the equilibrium that was found; the loss is the squared error. Operators, noise, sizes, the prior and $\rho$ are
+# ours. Denoising is one proximity operator here: its equilibrium is reached at once, and any tail is exact.
 # Not here yet: weighted norms in the measurement domain, step sizes of plug-and-play schemes, and a DRUNet that is kept contractive;
 # and a preconditioner trained at equilibrium on the single-pixel camera, whose plug-and-play iteration does not contract.
