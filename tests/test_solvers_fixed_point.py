@@ -40,11 +40,21 @@ def test_it_is_found_with_the_contraction_of_the_operator(q):
 
 
 def test_images_are_judged_one_by_one():
-    """One starts at its equilibrium: nothing moves it, and nothing is known of its contraction."""
+    """One starts at its equilibrium: rounding alone moves it, and nothing is known of its
+    contraction.
+    """
     operator, fixed, _ = affine(0.5)
     found = equilibrium(operator, torch.cat([zeros(), fixed + 0]), tolerance=1e-9)
     assert found.contraction[0] == pytest.approx(0.5, rel=1e-2)
+    assert found.contraction[1].isnan() and found.distance[1].isinf()
     assert relative(found.x[1:], fixed) < 1e-8
+
+
+def test_rounding_is_no_expansion():
+    """To the last bit, where one change is as large as the one before."""
+    operator, fixed, _ = affine(0.8)
+    found = equilibrium(operator, zeros(), tolerance=1e-16, iterations=400)
+    assert found.contraction.isnan().all() and relative(found.x, fixed) < 1e-12
 
 
 def test_what_does_not_contract_says_so():

@@ -14,6 +14,7 @@ from . import loop
 
 Operator = Callable[[torch.Tensor], torch.Tensor]
 WINDOW = 5  # the last changes that the contraction is measured on
+ROUNDING = 100  # in units of the last place of an iterate: a change that says nothing
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Equilibrium:
         message: the status in words.
         iterations: applications of T.
         contraction: the largest of the last few ratios
-            :math:`\|x^{k+1}-x^k\|/\|x^k-x^{k-1}\|`, image by image (B,); NaN where fewer than two
-            iterations moved it.
+            :math:`\|x^{k+1}-x^k\|/\|x^k-x^{k-1}\|`, image by image (B,); NaN where none of them
+            moved it by more than rounding does.
         distance: where q, the contraction, is below 1, :math:`q/(1-q)\,\|x^k-x^{k-1}\|` (B,): as
             far as :math:`x_*` is at most if T contracts everywhere as it did here; else infinite.
     """
@@ -92,7 +93,8 @@ def equilibrium(
 
     stop = loop.Stop(iterations, tolerance)
     result = loop.run(_Repeated(operator, start), stop, observe=[look])
-    contraction, last = _contraction(changes, start), changes[-1] if changes else sizes(start)
+    least = ROUNDING * torch.finfo(start.dtype).eps * sizes(result.x)
+    contraction, last = _contraction(changes, least), changes[-1] if changes else sizes(start)
     bounded = contraction < 1
     distance = torch.where(bounded, contraction / (1 - contraction) * last, math.inf)
     return Equilibrium(
@@ -100,15 +102,15 @@ def equilibrium(
     )
 
 
-def _contraction(changes: list[torch.Tensor], start: torch.Tensor) -> torch.Tensor:
-    """The largest ratio of one change to the one before it, (B,)."""
-    ratios = [
-        torch.where(before > 0, after / torch.where(before > 0, before, 1), math.nan)
-        for before, after in zip(changes, changes[1:], strict=False)
-    ]
-    if not ratios:
-        return start.new_full((len(start),), math.nan)
-    return torch.stack(ratios).nan_to_num(nan=-math.inf).amax(dim=0).clamp_min(0)
+def _contraction(changes: list[torch.Tensor], least: torch.Tensor) -> torch.Tensor:
+    """The largest ratio of one change to the one before it, where that is more than rounding, (B,);
+    NaN where none is.
+    """
+    found = torch.full_like(least, math.nan)
+    for before, after in zip(changes, changes[1:], strict=False):
+        ratio = after / torch.where(before > 0, before, 1)
+        found = torch.where(before > least, torch.fmax(found, ratio), found)
+    return found
 
 
 def at_equilibrium(
