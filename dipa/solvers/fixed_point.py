@@ -84,33 +84,37 @@ def equilibrium(
     require_tensor("start", start)
     tolerance = float(require_number("tolerance", tolerance, 0, open_low=True))
     iterations = require_int("iterations", iterations, 1)
-    changes: list[torch.Tensor] = []
-
-    def look(state: loop.State) -> None:
-        if state.k:
-            changes.append(sizes(state.x - state.previous))
-            del changes[: -WINDOW - 1]
-
+    measured = _Contraction(sizes(start))
     stop = loop.Stop(iterations, tolerance)
-    result = loop.run(_Repeated(operator, start), stop, observe=[look])
-    least = ROUNDING * torch.finfo(start.dtype).eps * sizes(result.x)
-    contraction, last = _contraction(changes, least), changes[-1] if changes else sizes(start)
-    bounded = contraction < 1
-    distance = torch.where(bounded, contraction / (1 - contraction) * last, math.inf)
-    return Equilibrium(
-        result.x, result.status, result.message, result.iterations, contraction, distance
-    )
+    result = loop.run(_Repeated(operator, start), stop, observe=[measured.look])
+    q = measured.largest()
+    distance = torch.where(q < 1, q / (1 - q) * measured.change, math.inf)
+    return Equilibrium(result.x, result.status, result.message, result.iterations, q, distance)
 
 
-def _contraction(changes: list[torch.Tensor], least: torch.Tensor) -> torch.Tensor:
-    """The largest ratio of one change to the one before it, where that is more than rounding, (B,);
-    NaN where none is.
-    """
-    found = torch.full_like(least, math.nan)
-    for before, after in zip(changes, changes[1:], strict=False):
-        ratio = after / torch.where(before > 0, before, 1)
-        found = torch.where(before > least, torch.fmax(found, ratio), found)
-    return found
+class _Contraction:
+    """The ratios of each change to the one before it that are more than rounding, the last few."""
+
+    def __init__(self, change: torch.Tensor):
+        self.change = change
+        self.ratios: list[torch.Tensor] = []
+
+    def look(self, state: loop.State) -> None:
+        before, self.change = self.change, sizes(state.x - state.previous)
+        if state.k < 2:
+            return
+        least = ROUNDING * torch.finfo(before.dtype).eps * sizes(state.x)
+        ratio = self.change / torch.where(before > 0, before, 1)
+        ratio = torch.where(before > least, ratio, math.nan)
+        if not bool(ratio.isnan().all()):
+            self.ratios = [*self.ratios, ratio][-WINDOW:]
+
+    def largest(self) -> torch.Tensor:
+        """(B,); NaN where there is none."""
+        found = torch.full_like(self.change, math.nan)
+        for ratio in self.ratios:
+            found = torch.fmax(found, ratio)
+        return found
 
 
 def at_equilibrium(
