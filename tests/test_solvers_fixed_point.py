@@ -48,6 +48,8 @@ def test_images_are_judged_one_by_one():
     assert found.contraction[0] == pytest.approx(0.5, rel=1e-2)
     assert found.contraction[1].isnan() and found.distance[1].isinf()
     assert relative(found.x[1:], fixed) < 1e-8
+    near = equilibrium(operator, torch.cat([zeros(), fixed + 1e-9]), tolerance=1e-15)
+    assert near.contraction.amax() < 0.51, "of each its own last changes"
 
 
 def test_rounding_is_no_expansion():

@@ -93,11 +93,13 @@ def equilibrium(
 
 
 class _Contraction:
-    """The ratios of each change to the one before it that are more than rounding, the last few."""
+    """The ratios of each change to the one before it that are more than rounding, the last few of
+    each image.
+    """
 
     def __init__(self, change: torch.Tensor):
         self.change = change
-        self.ratios: list[torch.Tensor] = []
+        self.ratios = change.new_full((WINDOW, len(change)), math.nan)
 
     def look(self, state: loop.State) -> None:
         before, self.change = self.change, sizes(state.x - state.previous)
@@ -105,16 +107,13 @@ class _Contraction:
             return
         least = ROUNDING * torch.finfo(before.dtype).eps * sizes(state.x)
         ratio = self.change / torch.where(before > 0, before, 1)
-        ratio = torch.where(before > least, ratio, math.nan)
-        if not bool(ratio.isnan().all()):
-            self.ratios = [*self.ratios, ratio][-WINDOW:]
+        shifted = torch.cat([self.ratios[1:], ratio[None]])
+        self.ratios = torch.where(before > least, shifted, self.ratios)
 
     def largest(self) -> torch.Tensor:
         """(B,); NaN where there is none."""
-        found = torch.full_like(self.change, math.nan)
-        for ratio in self.ratios:
-            found = torch.fmax(found, ratio)
-        return found
+        found = self.ratios.nan_to_num(nan=-math.inf).amax(dim=0)
+        return torch.where(found >= 0, found, math.nan)
 
 
 def at_equilibrium(
