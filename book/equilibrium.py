@@ -26,6 +26,7 @@ from dipa.experiments import notebook
 notebook.where()
 
 # %% [markdown]
+#
 # %% [markdown]
 # # Learning at equilibrium
 #
@@ -146,8 +147,12 @@ for task, output in recorded.items():
     _about = f"{settings['count']} training and {settings['test']} test images of {settings['size']} x {settings['size']} pixels"
     display(Markdown(f"**{task.capitalize()}**, {_about}, {settings['steps']} steps of {settings['batch']}"))
     display(Markdown(equilibrium.ways_table(output)))
+    display(Markdown(equilibrium.in_words(output)))
 
 # %% [markdown]
+# So Jacobian-free backpropagation from restarts is worth what the exact gradient is, at its own price; that unrolling 20 iterations is
+# worth it too says how little of these problems' gradient lies beyond them.
+#
 # ## What the source leaves open
 #
 # Everything but the idea. Read so: a restart keeps the equilibrium of every image and begins there when the image is drawn again; the

@@ -26,3 +26,18 @@ def test_the_claim_holds_where_every_error_is_within_its_bound_and_a_longer_tail
     for errors in ({"1": 0.4, "2": 0.26}, {"1": 0.1, "2": 0.2}):
         wrong = {"0.1": BIAS["0.1"] | {"errors": errors}}
         assert not equilibrium.bounded({"bias": BIAS | {"0.2": wrong["0.1"]}})
+
+
+def test_what_the_ways_are_worth_in_words():
+    def way(seconds, applications, psnr):
+        return {"seconds": seconds, "iterations": applications, "psnr": {"20": 1.0, "80": psnr}}
+
+    ways = {
+        "untrained": WAYS["untrained"],
+        "exact, restart": way(80.0, 50, 30.0),
+        "tail 1, restart": way(8.0, 50, 30.5),
+        "tail 1, from the start": way(9.0, 75, 30.25),
+    }
+    said = equilibrium.in_words({"ways": ways})
+    for word in ("After 80 iterations", "within 0.50 dB", "takes 10 times", "takes 1.5 times"):
+        assert word in said

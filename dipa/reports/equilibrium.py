@@ -52,3 +52,21 @@ def ways_table(output: Mapping[str, Any]) -> str:
         for name, way in output["ways"].items()
     ]
     return table(("training", *(f"K = {k} (dB)" for k in ends), "seconds", "applications"), rows)
+
+
+def in_words(output: Mapping[str, Any]) -> str:
+    """How far the trained ways are apart after the most iterations, what the exact gradient costs
+    over one application, and what a restart saves.
+    """
+    ways = {name: way for name, way in output["ways"].items() if name != "untrained"}
+    ends = [list(way["psnr"].values())[-1] for way in ways.values()]
+    exact, one, cold = (
+        ways[name] for name in ("exact, restart", "tail 1, restart", "tail 1, from the start")
+    )
+    apart, times = max(ends) - min(ends), exact["seconds"] / one["seconds"]
+    return (
+        f"After {list(exact['psnr'])[-1]} iterations all ways of training are within {apart:.2f} dB "
+        f"of one another. The exact gradient takes {times:.0f} times as long as one application; "
+        f"without restarts that takes {cold['iterations'] / one['iterations']:.1f} times as many "
+        f"applications of T."
+    )

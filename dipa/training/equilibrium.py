@@ -101,9 +101,9 @@ def train_equilibrium(
     image, and that the tail is applied to it, are our readings.
     """
     require_kind("solver", solver, FISTA)
-    allowed = "none: every iteration must be the same operator"
-    require(solver.momentum == "none", "solver.momentum", solver.momentum, allowed)
-    require(solver.prior_decay == 0, "solver.prior_decay", solver.prior_decay, "0, for the same")
+    same, decay = "every iteration must be the same operator", solver.prior_decay
+    require(solver.momentum == "none", "solver.momentum", solver.momentum, f"none: {same}")
+    require(decay == 0, "solver.prior_decay", decay, f"0: {same}")
     budget = Budget() if budget is None else budget
     require_kind("budget", budget, Budget)
     tail = None if tail is None else require_int("tail", tail, 1)
