@@ -65,7 +65,7 @@ def in_words(output: Mapping[str, Any]) -> str:
     )
     apart, times = max(ends) - min(ends), exact["seconds"] / one["seconds"]
     return (
-        f"After {list(exact['psnr'])[-1]} iterations all ways of training are within {apart:.2f} dB "
+        f"After {list(exact['psnr'])[-1]} iterations all trainings are within {apart:.2f} dB "
         f"of one another. The exact gradient takes {times:.0f} times as long as one application; "
         f"without restarts that takes {cold['iterations'] / one['iterations']:.1f} times as many "
         f"applications of T."
