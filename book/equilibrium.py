@@ -27,6 +27,7 @@ notebook.where()
 
 # %% [markdown]
 #
+
 # %% [markdown]
 # # Learning at equilibrium
 #
@@ -150,8 +151,9 @@ for task, output in recorded.items():
     display(Markdown(equilibrium.in_words(output)))
 
 # %% [markdown]
-# So Jacobian-free backpropagation from restarts is worth what the exact gradient is, at its own price; that unrolling 20 iterations is
-# worth it too says how little of these problems' gradient lies beyond them.
+# So one application from restarts is worth about what the exact gradient is, at a small part of its price. Unrolling K iterations is as
+# good where K iterations nearly reach the equilibrium, as on the blur; where they do not, as where pixels are missing, it learns levels
+# that are right for K and wrong later.
 #
 # ## What the source leaves open
 #

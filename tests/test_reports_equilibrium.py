@@ -34,10 +34,12 @@ def test_what_the_ways_are_worth_in_words():
 
     ways = {
         "untrained": WAYS["untrained"],
+        "unrolled, K = 20": {"seconds": 1.0, "psnr": {"20": 1.0, "80": 28.75}},
         "exact, restart": way(80.0, 50, 30.0),
         "tail 1, restart": way(8.0, 50, 30.5),
         "tail 1, from the start": way(9.0, 75, 30.25),
     }
     said = equilibrium.in_words({"ways": ways})
-    for word in ("After 80 iterations", "within 0.50 dB", "takes 10 times", "takes 1.5 times"):
+    wanted = "After 80 iterations", "within 0.50 dB", "ends -1.25 dB", "takes 10 times", "1.5 times"
+    for word in wanted:
         assert word in said
