@@ -104,7 +104,7 @@ display(Markdown(reports.table(("levels", "K = 20 (dB)", "K = 80 (dB)", "K = 400
 first, last = fit.history[0], fit.history[-1]
 display(
     Markdown(
-        f"Applications of $T$ that a training step took to its equilibrium: {first['iterations']} at first, {last['iterations']} at the "
+        f"Applications of $T$ that a training step took to its equilibrium: {first['iterations']:.0f} at first, {last['iterations']:.0f} at the "
         f"end. Every image restarts where it ended before. Contraction measured at the first step: {first['contraction']:.3f}."
     )
 )

@@ -34,6 +34,7 @@ from dipa import (
     reports,
     solvers,
 )
+from dipa.elastic_net import ElasticNet
 from dipa.operators.measure import measure
 from dipa.training import Budget, Differentiation, Phase
 from dipa.variations import varied
@@ -132,6 +133,7 @@ CALLS: dict[str, tuple[Callable, dict[str, Any] | Callable[[], dict[str, Any]]]]
     "metrics.psnr_batch_mse": (metrics.psnr_batch_mse, {"x": X, "x_true": Y, "batch_size": 2}),
     "metrics.magnitude": (metrics.magnitude, {"images": images(2, 2, 8, 8)}),
     "metrics.summary": (metrics.summary, {"x": X, "x_true": Y, "batch_size": 2}),
+    "ElasticNet": (ElasticNet, {"img_size": SIZE, "level": 1, "start": 0.1, "curvature": 0.1}),
     "Prox": (dipa.Prox, lambda: {"prior": deepinv.optim.prior.L1Prior(), "weight": 0.1}),
     "PnP": (dipa.PnP, {"denoiser": identity_denoiser, "sigma": 0.1, "precision": "float32"}),
     "RED": (dipa.RED, {"denoiser": identity_denoiser, "sigma": 0.1, "weight": 0.5}),

@@ -38,6 +38,7 @@ ORDER = [
     "operators",
     "denoisers",
     "priors",
+    "elastic_net",
     "networks",
     "preconditioners",
     "losses",
