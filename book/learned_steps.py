@@ -57,21 +57,32 @@ iterations = 60
 #
 # Inpainting of photographs, half of the pixels, a mask for each image. Three proposals without any training: steps of $1/L$, steps a
 # thousand times as long, and noise of any sign. With neither kind of nonsense does the objective grow, and both end near where $1/L$
-# ends.
+# ends. And two that need no network: one length an iteration, or one an entry and iteration, by least squares on a run of its own over
+# other photographs (`training.fit_lengths`), towards where FISTA ends. They are what a network has to beat.
 
 # %%
 place = experiments.notebook.place(device)
-images = dipa.data.load("embedded", "test", size=size, count=test_count).images.to(place)
-masks = (torch.rand(images.shape, generator=torch.Generator().manual_seed(0)) < 0.5).float().to(place)
-physics = dipa.operators.in_wavelets(deepinv.physics.Inpainting(tuple(images.shape[1:]), mask=masks))
-truth = physics[0].A_adjoint(images)
-y = physics.A(truth)
+drawn = torch.Generator().manual_seed(0)
+
+
+def measured(split, count):
+    """Half of the pixels of photographs, a mask for each, as an operator on wavelet coefficients."""
+    images = dipa.data.load("embedded", split, size=size, count=count).images.to(place)
+    masks = (torch.rand(images.shape, generator=drawn) < 0.5).float().to(place)
+    physics = dipa.operators.in_wavelets(deepinv.physics.Inpainting(tuple(images.shape[1:]), mask=masks))
+    return physics, physics.A(physics[0].A_adjoint(images))
+
+
+physics, y = measured("test", test_count)
+others = measured("train", 2 * test_count)
 solver = dipa.solvers.SGP(dipa.Prox(L1Prior(), 0.02), iterations)
 noise = torch.Generator().manual_seed(1)
 proposals = {
     "1/L": lambda x, gradient, k: 1.0,
     "1000/L": lambda x, gradient, k: 1000.0,
     "noise": lambda x, gradient, k: torch.randn(x.shape, generator=noise).to(x),
+    "fitted, one": dipa.training.fit_lengths(solver, *others, iterations=12).trained,
+    "fitted, entries": dipa.training.fit_lengths(solver, *others, iterations=12, lengths="entry").trained,
 }
 found = {name: solver(y, physics, steps=steps, history=True) for name, steps in proposals.items()}
 

@@ -41,6 +41,16 @@ def test_ours_stands_before_what_is_printed():
     assert rows[3][4] == "-2.50 ± 0.50 (-23.18 ± 2.76)"
 
 
+def test_what_was_fitted_has_nothing_printed_beside_it():
+    found = output()
+    fitted = {"fitted diagonal": curve(0, 0.5, 41)}
+    found["tests"] = {name: lines | fitted for name, lines in found["tests"].items()}
+    assert parse(step_lengths.errors_table(found))[1][-1][1:] == ["-10.00 ± 0.50"] * 3
+    assert parse(step_lengths.others_table(found))[1][-1][1:] == ["-10.00"] * 2
+    row = parse(step_lengths.effort_table(found, "50 %"))[1][-1]
+    assert row == ["fitted diagonal", "-20.00", "20", "40", "5.00", ""]
+
+
 def test_what_is_not_printed_is_ours_alone():
     head, rows = parse(step_lengths.others_table(output()))
     assert head[1:] == ["50 %, noise", "twice lambda"]

@@ -4,7 +4,7 @@ of the source.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ ROWS = {
     "direct": (0, "U-Net that gives the image at once"),
     "step": (20, "learned step, 20 iterations"),
     "diagonal": (20, "learned diagonal, 20 iterations"),
+    "fitted step": (20, "fitted step, 20 iterations"),
+    "fitted diagonal": (20, "fitted diagonal, 20 iterations"),
 }
 Curve = Mapping[str, Sequence[float]]
 
@@ -29,7 +31,7 @@ def _published() -> Mapping[str, Any]:
 
 def errors_table(output: Mapping[str, Any]) -> str:
     """NMSE of every method on the tests whose numbers the source prints: ours, mean and sd over
-    the images, and in brackets the source's.
+    the images, and in brackets the source's, where it has them.
     """
     task = output["settings"]["task"]
     source, printed = next(
@@ -37,15 +39,23 @@ def errors_table(output: Mapping[str, Any]) -> str:
     )
     tests = list(printed["FISTA"])
     rows = [
-        (name, *(_cell(output["tests"][test][method], k, printed[method][test]) for test in tests))
-        for method, (k, name) in ROWS.items()
+        (name, *(_cell(curves[test], k, printed.get(method, {}).get(test)) for test in tests))
+        for method, k, name, curves in _methods(output)
     ]
     return table((f"NMSE (dB), ours ({source})", *tests), rows)
 
 
-def _cell(curve: Curve, k: int, printed: Sequence[float]) -> str:
-    mean, sd = printed
-    return f"{curve['nmse'][k]:.2f} ± {curve['sd'][k]:.2f} ({mean:.2f} ± {sd:.2f})"
+def _methods(output: Mapping[str, Any]) -> Iterator[tuple[str, int, str, Mapping[str, Curve]]]:
+    """The recorded methods of the tables: key, iteration, name, and curve on every test."""
+    for method, (k, name) in ROWS.items():
+        curves = {test: found[method] for test, found in output["tests"].items() if method in found}
+        if curves:
+            yield method, k, name, curves
+
+
+def _cell(curve: Curve, k: int, printed: Sequence[float] | None) -> str:
+    ours = f"{curve['nmse'][k]:.2f} ± {curve['sd'][k]:.2f}"
+    return ours if printed is None else f"{ours} ({printed[0]:.2f} ± {printed[1]:.2f})"
 
 
 def others_table(output: Mapping[str, Any]) -> str:
@@ -54,8 +64,8 @@ def others_table(output: Mapping[str, Any]) -> str:
     printed = [values["FISTA"] for values in _published().values() if values["task"] == task]
     tests = [name for name in output["tests"] if name not in (*printed, {})[0]]
     rows = [
-        (name, *(f"{output['tests'][test][method]['nmse'][k]:.2f}" for test in tests))
-        for method, (k, name) in ROWS.items()
+        (name, *(f"{curves[test]['nmse'][k]:.2f}" for test in tests))
+        for _, k, name, curves in _methods(output)
     ]
     return table(("NMSE (dB)", *tests), rows)
 
@@ -67,7 +77,8 @@ def effort_table(output: Mapping[str, Any], test: str) -> str:
     curves = output["tests"][test]
     target, training = curves["FISTA"]["nmse"][100], output["training"]
     rows = []
-    for name in ("ISTA", "FISTA", "step", "diagonal"):
+    shown = ("ISTA", "FISTA", "step", "diagonal", "fitted step", "fitted diagonal")
+    for name in [name for name in shown if name in curves]:
         curve, minutes = curves[name], ""
         k = next((k for k, error in enumerate(curve["nmse"]) if error <= target), None)
         if name in training:
