@@ -148,7 +148,8 @@ _long = ", ".join(f"{value:.2f} dB at k = {k}" for k, value in _others["long"].i
 display(
     Markdown(
         f"Strokes on black keep their gain, turned, thicker or thinner; negatives, photographs and faces are left to the plain "
-        f"solver. Far beyond the trained K, on the digits: {_long}. Run `{_others['settings']['run']}`. "
+        f"solver. With the decaying prior it stays where it is far beyond the trained K; on the digits: {_long}. "
+        f"Run `{_others['settings']['run']}`. "
         f"{reports.cost.measured_on(_others)}"
     )
 )

@@ -588,5 +588,5 @@ def test_the_safeguard_keeps_what_is_gained_and_loses_next_to_nothing():
         assert row["as it knows"] > row["plain"] - 0.3, kind
         assert row["as it knows"] >= row["always"] - 0.01, kind
     assert output["kinds"]["digits"]["untrusted"] == 0
-    longest = output["long"]["80"]
-    assert longest < output["long"]["20"] - 1, "it does not stay where it is: the page says so"
+    first, *later = output["long"].values()
+    assert all(abs(psnr - first) < 0.3 for psnr in later), "it stays where it is: the page says so"
