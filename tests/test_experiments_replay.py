@@ -82,6 +82,16 @@ def test_a_large_preconditioner_that_was_left_out_is_replaced_by_its_answers(mak
     )
 
 
+def test_answers_are_kept_of_a_p_whose_file_may_be_too_large_to_commit(make, monkeypatch):
+    """A file is larger than the numbers in it, by less than is allowed for."""
+    run = make("l-dipa-imitation")
+    numbers = sum(p.numel() * p.element_size() for p in run.preconditioner().state_dict().values())
+    size = run.manifest["trained"]["bytes"]
+    assert numbers < size < numbers + replay.ROOM
+    monkeypatch.setattr(replay, "LARGEST", size - 1)
+    assert "directions" in make("another", preset="l-dipa-imitation").replay
+
+
 @pytest.mark.parametrize("role", ["baseline", "student", "teacher"])
 @pytest.mark.parametrize("more", [6.0, 0.01, -0.01])
 def test_another_psnr_is_found(role, more, make):

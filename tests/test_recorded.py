@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "book" / "results"
 LISTED = yaml.safe_load((RESULTS / "records.yaml").read_text(encoding="utf-8"))
 RUNS = [run for task in LISTED for run in experiments.find_runs(RESULTS / task)]
-LARGEST = 4_000_000
+LARGEST = 4_100_000
 
 
 def test_the_listed_runs_and_no_others_are_committed():

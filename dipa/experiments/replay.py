@@ -28,6 +28,7 @@ from .results import PRECONDITIONER, Run
 STREAM = "test noise"  # of the measurements that a run is tested on
 NEAR = 2e-3  # between pixels: answers are kept as half-precision numbers
 ALIKE = 5e-3  # between the numbers of two questions, in units of the largest question's norm
+ROOM = 100_000  # bytes that a file of P has beside its numbers, at most
 DECIBEL = 2e-3  # between a PSNR and the same from stored images
 
 
@@ -81,7 +82,8 @@ def record(
     denoiser = Asked(problem.solver.prior.denoiser)
     large = (
         trained is not None
-        and sum(p.numel() * p.element_size() for p in trained.state_dict().values()) > LARGEST
+        and sum(p.numel() * p.element_size() for p in trained.state_dict().values()) + ROOM
+        > LARGEST
     )
     direction = Asked(trained) if large else trained
     solve(problem, x_true[:1], denoiser, direction)
