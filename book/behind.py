@@ -80,7 +80,7 @@ _shown(["baseline", "ridge-full", "n-dipa-supervised", "n-dipa", "n-dipa-pretrai
 #
 # Why they fall: once the data are explained $P(0)=0$, and what is left of an iteration is the denoiser, applied again and again. It
 # smooths what $P$ has put where $H$ sees nothing, and no gradient brings that back. A prior that withdraws does not
-# (`FISTA(prior_decay=`$\tau$`)`): with $v^k=z^k-\alpha P(\nabla g(z^k),\phi(k))$,
+# (`FISTA(prior_decay=tau)`): with $v^k=z^k-\alpha P(\nabla g(z^k),\phi(k))$,
 #
 # $$x^{k} = v^{k} + k^{-\tau}\,\big(D(v^{k})-v^{k}\big).$$
 #
@@ -89,10 +89,11 @@ _shown(["baseline", "ridge-full", "n-dipa-supervised", "n-dipa", "n-dipa-pretrai
 # what it cannot improve early on. The second phase is not needed then: `n-dipa-decayed` is trained on its first iteration alone.
 #
 # ```python
-# network = dipa.NeuralPreconditioner("convnext", img_size=(1, 32, 32), features=32, blocks=3)
+# network = dipa.NeuralPreconditioner("unet", img_size=(1, 32, 32), features=21, blocks=3)
 # P = dipa.ComposedPreconditioner(closed_form.requires_grad_(False), network)
 # solver = dipa.FISTA(prior, momentum="none", start="zero", prior_decay=1.0)
-# phase = dipa.Phase(dipa.Budget(steps=8000, learning_rate=3e-3), iterations=1, before_prior=True)
+# budget = dipa.Budget(steps=8000, batch_size=32, learning_rate=1e-3, schedule="one_cycle")
+# phase = dipa.Phase(budget, iterations=1, before_prior=True)
 # fit = dipa.distill(solver, P, student, None, images, phases=[phase])
 # ```
 
