@@ -869,7 +869,7 @@ WORK = {
     "batch_size",
     "m",
 }
-WORK |= {"height", "width", "window", "chunk"}  # numbers of which more takes longer
+WORK |= {"height", "width", "window", "chunk", "tail"}  # numbers of which more takes longer
 
 HUGE = (2**31, 2**63 - 1, 2**63, 10**20, 10**400, -(10**400))
 NUMBERS = (

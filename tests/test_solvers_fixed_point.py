@@ -205,6 +205,8 @@ def test_refuses():
     refuses(lambda: equilibrium(operator, fixed, tolerance=0), "tolerance", "0")
     refuses(lambda: equilibrium(operator, fixed, iterations=0), "iterations", "0")
     refuses(lambda: at_equilibrium(operator, fixed, tail=0), "tail", "0")
+    refuses(lambda: at_equilibrium(3, fixed), "operator", "3")
+    refuses(lambda: at_equilibrium(operator, [1.0]), "x_star", "tensor")
     weight = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
     x = at_equilibrium(lambda x: weight * x, fixed, iterations=30)
     refuses(lambda: x.sum().backward(), "operator", "contracts")

@@ -149,14 +149,16 @@ def at_equilibrium(
         :math:`T(x_*)`, after ``tail`` applications, with the graph.
 
     Raises:
-        InputError: a system that is not solved within ``iterations``, when the gradient is taken: T
-            does not contract at :math:`x_*`.
+        InputError: an operator that cannot be called; a system that is not solved within
+            ``iterations``, when the gradient is taken: T does not contract at :math:`x_*`.
 
     Source: S. Bai, J. Z. Kolter and V. Koltun, "Deep equilibrium models", 2019; Fung et al., "JFB:
     Jacobian-free backpropagation for implicit networks", 2022; with longer tails and restarts: L.
     Davy, L. Briceno-Arias and N. Pustelnik, "Restarted contractive operators to learn at
     equilibrium", 2025 (its abstract; the bound is our reading of "arbitrarily good").
     """
+    require(callable(operator), "operator", operator, "a callable T(x)")
+    require_tensor("x_star", x_star)
     x = x_star.detach()
     if tail is not None:
         for _ in range(require_int("tail", tail, 1)):
